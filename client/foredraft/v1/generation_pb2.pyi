@@ -1,0 +1,134 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SamplingRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SAMPLING_RULE_UNSPECIFIED: _ClassVar[SamplingRule]
+    SAMPLING_RULE_REJECTION: _ClassVar[SamplingRule]
+    SAMPLING_RULE_COUPLED: _ClassVar[SamplingRule]
+SAMPLING_RULE_UNSPECIFIED: SamplingRule
+SAMPLING_RULE_REJECTION: SamplingRule
+SAMPLING_RULE_COUPLED: SamplingRule
+
+class TokenIds(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Strings(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ChatMessage(_message.Message):
+    __slots__ = ("role", "content")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    content: str
+    def __init__(self, role: _Optional[str] = ..., content: _Optional[str] = ...) -> None: ...
+
+class Chat(_message.Message):
+    __slots__ = ("messages",)
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[ChatMessage]
+    def __init__(self, messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ...) -> None: ...
+
+class Prompt(_message.Message):
+    __slots__ = ("text", "token_ids", "chat", "generated_ids")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    GENERATED_IDS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    token_ids: TokenIds
+    chat: Chat
+    generated_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., generated_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SequenceBias(_message.Message):
+    __slots__ = ("ids", "bias")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    bias: float
+    def __init__(self, ids: _Optional[_Iterable[int]] = ..., bias: _Optional[float] = ...) -> None: ...
+
+class GenerationConfig(_message.Message):
+    __slots__ = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time", "stop_strings", "do_sample", "num_return_sequences", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "renormalize_logits", "eos_token_id", "pad_token_id", "bos_token_id", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "prompt_lookup_num_tokens", "max_matching_ngram_size")
+    MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    MAX_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    MIN_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TIME_FIELD_NUMBER: _ClassVar[int]
+    STOP_STRINGS_FIELD_NUMBER: _ClassVar[int]
+    DO_SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    NUM_RETURN_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    MIN_P_FIELD_NUMBER: _ClassVar[int]
+    TOP_H_FIELD_NUMBER: _ClassVar[int]
+    TYPICAL_P_FIELD_NUMBER: _ClassVar[int]
+    EPSILON_CUTOFF_FIELD_NUMBER: _ClassVar[int]
+    ETA_CUTOFF_FIELD_NUMBER: _ClassVar[int]
+    REPETITION_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    NO_REPEAT_NGRAM_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BAD_WORDS_IDS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_BIAS_FIELD_NUMBER: _ClassVar[int]
+    SUPPRESS_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_SUPPRESS_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    FORCED_BOS_TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    FORCED_EOS_TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_INVALID_VALUES_FIELD_NUMBER: _ClassVar[int]
+    RENORMALIZE_LOGITS_FIELD_NUMBER: _ClassVar[int]
+    EOS_TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    PAD_TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    BOS_TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    NUM_ASSISTANT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_ASSISTANT_TOKENS_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    ASSISTANT_CONFIDENCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_LOOKUP_NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MATCHING_NGRAM_SIZE_FIELD_NUMBER: _ClassVar[int]
+    max_length: int
+    max_new_tokens: int
+    min_length: int
+    min_new_tokens: int
+    max_time: float
+    stop_strings: Strings
+    do_sample: bool
+    num_return_sequences: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    top_h: float
+    typical_p: float
+    epsilon_cutoff: float
+    eta_cutoff: float
+    repetition_penalty: float
+    no_repeat_ngram_size: int
+    bad_words_ids: _containers.RepeatedCompositeFieldContainer[TokenIds]
+    sequence_bias: _containers.RepeatedCompositeFieldContainer[SequenceBias]
+    suppress_tokens: TokenIds
+    begin_suppress_tokens: TokenIds
+    forced_bos_token_id: int
+    forced_eos_token_id: TokenIds
+    remove_invalid_values: bool
+    renormalize_logits: bool
+    eos_token_id: TokenIds
+    pad_token_id: int
+    bos_token_id: int
+    num_assistant_tokens: int
+    num_assistant_tokens_schedule: str
+    assistant_confidence_threshold: float
+    prompt_lookup_num_tokens: int
+    max_matching_ngram_size: int
+    def __init__(self, max_length: _Optional[int] = ..., max_new_tokens: _Optional[int] = ..., min_length: _Optional[int] = ..., min_new_tokens: _Optional[int] = ..., max_time: _Optional[float] = ..., stop_strings: _Optional[_Union[Strings, _Mapping]] = ..., do_sample: bool = ..., num_return_sequences: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., top_h: _Optional[float] = ..., typical_p: _Optional[float] = ..., epsilon_cutoff: _Optional[float] = ..., eta_cutoff: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., no_repeat_ngram_size: _Optional[int] = ..., bad_words_ids: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ..., sequence_bias: _Optional[_Iterable[_Union[SequenceBias, _Mapping]]] = ..., suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., begin_suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., forced_bos_token_id: _Optional[int] = ..., forced_eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., remove_invalid_values: bool = ..., renormalize_logits: bool = ..., eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., pad_token_id: _Optional[int] = ..., bos_token_id: _Optional[int] = ..., num_assistant_tokens: _Optional[int] = ..., num_assistant_tokens_schedule: _Optional[str] = ..., assistant_confidence_threshold: _Optional[float] = ..., prompt_lookup_num_tokens: _Optional[int] = ..., max_matching_ngram_size: _Optional[int] = ...) -> None: ...

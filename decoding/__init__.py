@@ -1,0 +1,1 @@
+"""The model and the mathematics. Knows nothing of gRPC, of services, or of who asks."""

@@ -1,0 +1,14 @@
+"""What can go wrong here, as exceptions of the domain. Services turn them into gRPC status."""
+
+
+class ModelError(Exception):
+    """A model that cannot be loaded or served, with the reason and the way out in one line."""
+
+
+class InvalidFieldError(ValueError):
+    """A request whose field cannot be honoured."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason

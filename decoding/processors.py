@@ -1,0 +1,152 @@
+"""Logits processors: from a model's logits to the scores that its token is chosen by.
+
+A processor is a function of (prompt length, tokens so far, logits) and keeps no state, so that
+rolling back a rejected proposal needs no undoing, and draft and target agree. The classes and their
+order are transformers' own (`GenerationMixin._get_logits_processor`); the warpers that every sampled
+request uses exist a second time in `decoding.warpers`, for a whole batch at once.
+
+Knows nothing of proposals or of how a token is drawn from the scores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.generation import logits_process as hf
+
+from decoding.sampling import Sampling
+from decoding.warpers import has_rare_warpers, warp
+
+
+class Processors:
+    """All processors of one sequence, built once."""
+
+    def __init__(self, sampling: Sampling, device: torch.device) -> None:
+        self.sampling = sampling
+        self._history = _history_processors(sampling, device)
+        self._rare_warpers = _rare_warpers(sampling, device) if has_rare_warpers(sampling) else []
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether the scores depend on the tokens so far, and not on the logits alone."""
+        return bool(self._history)
+
+    def apply_history(self, tokens: Sequence[int], logits: Tensor) -> Tensor:
+        """Penalties, bans and forced tokens, position by position.
+
+        Args:
+            tokens: prompt and everything after it, as far as the last scored position.
+            logits: float32 [n, vocab]; row i follows tokens[: len(tokens) - n + 1 + i].
+
+        Returns:
+            Scores, float32 [n, vocab].
+        """
+        if not self._history:
+            return logits
+        context = torch.tensor([tokens], dtype=torch.long, device=logits.device)  # [1, length]
+        first = len(tokens) - logits.shape[0] + 1
+        rows = []
+        for i in range(logits.shape[0]):
+            scores = logits[i : i + 1]
+            for processor in self._history:
+                scores = processor(context[:, : first + i], scores)
+            rows.append(scores)
+        return torch.cat(rows)
+
+    def apply_rare_warpers(self, scores: Tensor) -> Tensor:
+        """Every warper by transformers' own class, for requests that use a rare one. [n, vocab]."""
+        for warper in self._rare_warpers:
+            scores = warper(None, scores)
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One sequence's share of a batch of logits.
+
+    `tokens` is prompt and everything after it as far as the last scored position, so that row i of
+    `count` rows follows tokens[: len(tokens) - count + 1 + i].
+    """
+
+    processors: Processors
+    tokens: Sequence[int]
+    count: int
+
+
+def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
+    """Scores for many sequences at once.
+
+    Args:
+        batch: the sequences; their counts add up to n.
+        logits: float32 [n, vocab], sequence after sequence.
+
+    Returns:
+        Scores, float32 [n, vocab].
+    """
+    if any(item.processors.reads_history for item in batch):
+        parts = logits.split([item.count for item in batch])
+        logits = torch.cat([i.processors.apply_history(i.tokens, part) for i, part in zip(batch, parts, strict=True)])
+    rows = [item.processors.sampling for item in batch for _ in range(item.count)]
+    logits = warp(rows, logits)
+    if any(has_rare_warpers(sampling) for sampling in rows):
+        parts = logits.split([item.count for item in batch])
+        logits = torch.cat([i.processors.apply_rare_warpers(part) for i, part in zip(batch, parts, strict=True)])
+    if any(sampling.renormalize_logits for sampling in rows):
+        wanted = torch.tensor([sampling.renormalize_logits for sampling in rows], device=logits.device)
+        logits = torch.where(wanted[:, None], logits.log_softmax(-1), logits)
+    return logits
+
+
+def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
+    """In transformers' order."""
+    eos = torch.tensor(s.eos_token_id, dtype=torch.long, device=device)
+    chain: list[hf.LogitsProcessor] = []
+    if s.sequence_bias:
+        chain.append(hf.SequenceBiasLogitsProcessor({ids: bias for ids, bias in s.sequence_bias}))
+    if s.repetition_penalty != 1.0:
+        chain.append(hf.RepetitionPenaltyLogitsProcessor(s.repetition_penalty))
+    if s.no_repeat_ngram_size > 0:
+        chain.append(hf.NoRepeatNGramLogitsProcessor(s.no_repeat_ngram_size))
+    if s.bad_words_ids:
+        chain.append(hf.NoBadWordsLogitsProcessor([list(ids) for ids in s.bad_words_ids], eos))
+    if s.min_length > 0 and s.eos_token_id:
+        chain.append(hf.MinLengthLogitsProcessor(s.min_length, eos, device=device))
+    if s.min_new_tokens > 0 and s.eos_token_id:
+        chain.append(hf.MinNewTokensLengthLogitsProcessor(s.prompt_length, s.min_new_tokens, eos, device=device))
+    if s.forced_bos_token_id is not None:
+        chain.append(hf.ForcedBOSTokenLogitsProcessor(s.forced_bos_token_id))
+    if s.forced_eos_token_id:
+        chain.append(hf.ForcedEOSTokenLogitsProcessor(s.max_length, list(s.forced_eos_token_id), device=device))
+    if s.remove_invalid_values:
+        chain.append(hf.InfNanRemoveLogitsProcessor())
+    if s.suppress_tokens:
+        chain.append(hf.SuppressTokensLogitsProcessor(list(s.suppress_tokens), device=device))
+    if s.begin_suppress_tokens:
+        begin = s.prompt_length
+        if begin <= 1 and s.forced_bos_token_id is not None:
+            begin += 1
+        chain.append(hf.SuppressTokensAtBeginLogitsProcessor(list(s.begin_suppress_tokens), begin, device=device))
+    return chain
+
+
+def _rare_warpers(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
+    """All warpers of a request that uses a rare one, in transformers' order."""
+    chain: list[hf.LogitsProcessor] = []
+    if s.temperature != 1.0:
+        chain.append(hf.TemperatureLogitsWarper(s.temperature))
+    if s.top_h is not None:
+        chain.append(hf.TopHLogitsWarper(top_h=s.top_h))
+    if s.top_k:
+        chain.append(hf.TopKLogitsWarper(top_k=s.top_k))
+    if s.top_p < 1.0:
+        chain.append(hf.TopPLogitsWarper(top_p=s.top_p))
+    if s.min_p:
+        chain.append(hf.MinPLogitsWarper(min_p=s.min_p))
+    if s.typical_p < 1.0:
+        chain.append(hf.TypicalLogitsWarper(mass=s.typical_p))
+    if 0.0 < s.epsilon_cutoff < 1.0:
+        chain.append(hf.EpsilonLogitsWarper(epsilon=s.epsilon_cutoff))
+    if 0.0 < s.eta_cutoff < 1.0:
+        chain.append(hf.EtaLogitsWarper(epsilon=s.eta_cutoff, device=device))
+    return chain

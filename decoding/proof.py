@@ -1,0 +1,101 @@
+"""Proof, at load, that a model's rows give what the model itself gives.
+
+A packed forward is right for most decoders and silently wrong for some (attention that ignores the
+attention interface, ALiBi rebuilt from a mask that is not there). So the engine tries it on the model
+at hand: a short sequence beside a long one, past any attention window, in ragged pieces with a
+rollback, against separate forwards without a cache. A model that fails is given separate rows; if
+those fail too, it is refused.
+
+Knows nothing of which architectures exist: it compares numbers.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from decoding.cache import Feed
+from decoding.errors import ModelError
+from decoding.rows import PackedRows, Rows, SeparateRows
+
+log = logging.getLogger(__name__)
+
+# Allowed difference, as a share of the largest logit: rounding, not a wrong mask.
+_TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+_SHORT = 9
+_LONG = 48
+
+
+def prove_rows(model: nn.Module, config: Any, count: int, capacity: int) -> Rows:
+    """Gives the model the best rows that are right for it.
+
+    Args:
+        model: a decoder-only causal LM in evaluation mode.
+        config: its text config.
+        count: rows wanted; capacity: positions of a row.
+
+    Raises:
+        ModelError: neither kind of rows gives what the model gives.
+    """
+    short, long = _sequences(config, capacity)
+    # One sequence after the other: a model whose frequencies follow the longest position must not
+    # carry them from one to the next.
+    with torch.inference_mode():
+        truth = [_plain(model, ids) for ids in (long, short)]
+        kinds: list[tuple[type[PackedRows] | type[SeparateRows], str]]
+        kinds = [(PackedRows, "packed"), (SeparateRows, "separate")]
+        stock = config._attn_implementation
+        failures = []
+        for kind, name in kinds:
+            if failure := _try(lambda kind=kind: kind(model, 3, len(long)), short, long, truth):  # type: ignore[misc]
+                failures.append(f"{name}: {failure}")
+                model.set_attn_implementation(stock)  # type: ignore[operator]
+            else:
+                if failures:
+                    log.warning("rows are kept %s; %s", name, "; ".join(failures))
+                return kind(model, count, capacity)
+    raise ModelError(f"{type(model).__name__} cannot be served: {'; '.join(failures)}")
+
+
+def _try(make: Callable[[], Rows], short: list[int], long: list[int], truth: list[Tensor]) -> str:
+    """Why these rows are not right; empty if they are."""
+    try:
+        rows = make()
+        got_long, got_short = _ragged(rows, short, long)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    for name, got, want in (("long", got_long, truth[0]), ("short", got_short, truth[1])):
+        tolerance = _TOLERANCE[want.dtype] * max(want.abs().max().item(), 1e-6)
+        difference = (got - want.float()).abs().max().item()
+        if not difference <= tolerance:
+            return f"the {name} sequence's logits differ by {difference:.2g} (allowed {tolerance:.2g})"
+    return ""
+
+
+def _ragged(rows: Rows, short: list[int], long: list[int]) -> tuple[Tensor, Tensor]:
+    """Both sequences in uneven pieces, with a rejected proposal in between. Logits of the last tokens."""
+    cut, wrong = len(long) - 12, [(i + 1) % (max(long) + 1) for i in long[:3]]
+    rows.forward([Feed(1, 0, long[:cut])], [0])
+    rows.forward([Feed(0, 0, short[:3]), Feed(1, cut, long[cut : cut + 4] + wrong)], [1, 1])
+    first = rows.forward([Feed(0, 3, short[3:5]), Feed(1, cut + 4, long[cut + 4 : cut + 6])], [2, 2])
+    rest = rows.forward([Feed(0, 5, short[5:]), Feed(1, cut + 6, long[cut + 6 :])], [4, 6])
+    return torch.cat([first[2:], rest[4:]]), torch.cat([first[:2], rest[:4]])
+
+
+def _plain(model: nn.Module, ids: list[int]) -> Tensor:
+    """Logits of the last tokens by the model as it comes, without a cache."""
+    device = next(model.parameters()).device
+    logits: Tensor = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0]
+    return logits[3:] if len(ids) == _SHORT else logits[len(ids) - 8 :]
+
+
+def _sequences(config: Any, capacity: int) -> tuple[list[int], list[int]]:
+    """A short and a long sequence; the long one leaves every attention window well behind."""
+    windows = [w for name in ("sliding_window", "attention_chunk_size") if (w := getattr(config, name, None))]
+    length = min(max([_LONG, *(w + w // 2 + 16 for w in windows)]), capacity)
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = min(config.vocab_size, 1 << 15)
+    draw = [torch.randint(vocabulary, (n,), generator=generator).tolist() for n in (_SHORT, max(length, 24))]
+    return draw[0], draw[1]

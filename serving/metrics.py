@@ -1,0 +1,103 @@
+"""Every metric of the two services: name, unit, type and meaning.
+
+Stems are vLLM's where vLLM has the signal. Labels are bounded and never carry request data. Knows
+nothing of when a metric moves.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+# A millisecond to a minute: tokens that were accepted together arrive in bursts.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_MAX_POSITION = 32
+
+
+class EngineMetrics:
+    """What both services have: rows and steps."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.rows_in_use = Gauge("foredraft_rows_in_use", "Rows of the cache on loan.", registry=registry)
+        self.rows = Gauge("foredraft_rows", "Rows of the cache.", registry=registry)
+        self.requests_waiting = Gauge(
+            "foredraft_num_requests_waiting", "Sequences that wait for a row.", registry=registry
+        )
+        self._step = Histogram(
+            "foredraft_step_seconds", "Time of a step, by part.", ["part"], buckets=_SECONDS, registry=registry
+        )
+        self.step_waiting = self._step.labels("waiting")
+        self.step_forward = self._step.labels("forward")
+        self.step_logits = self._step.labels("logits")
+        self.step_tokens = Histogram(
+            "foredraft_step_tokens", "Tokens in a step.", buckets=[2**i for i in range(13)], registry=registry
+        )
+
+
+class TargetMetrics(EngineMetrics):
+    """The target service's."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.requests_running = Gauge("foredraft_num_requests_running", "Requests in progress.", registry=registry)
+        self.requests = Counter(
+            "foredraft_request_success", "Sequences that ended, by reason.", ["finished_reason"], registry=registry
+        )
+        self.failures = Counter(
+            "foredraft_request_failure", "Requests that ended otherwise.", ["reason"], registry=registry
+        )
+        self.prompt_tokens = Counter("foredraft_prompt_tokens", "Prompt tokens.", registry=registry)
+        self.generated_tokens = Counter("foredraft_generation_tokens", "Generated tokens.", registry=registry)
+        self.rounds = Counter("foredraft_rounds", "Verifications and plain decoding steps.", registry=registry)
+        self.drafts = Counter("foredraft_spec_decode_num_drafts", "Proposals verified.", registry=registry)
+        self.draft_tokens = Counter("foredraft_spec_decode_num_draft_tokens", "Tokens proposed.", registry=registry)
+        self.accepted_tokens = Counter(
+            "foredraft_spec_decode_num_accepted_tokens", "Proposed tokens that were accepted.", registry=registry
+        )
+        self._accepted_at = Counter(
+            "foredraft_spec_decode_num_accepted_tokens_per_pos",
+            "Accepted tokens by position in the proposal.",
+            ["position"],
+            registry=registry,
+        )
+        self.fallback_rounds = Counter(
+            "foredraft_fallback_rounds", "Rounds without a remote proposal, by reason.", ["reason"], registry=registry
+        )
+        self.stale_blocks = Counter(
+            "foredraft_stale_blocks", "Blocks that came for a base no longer current.", registry=registry
+        )
+        self.draft_round_trip = Histogram(
+            "foredraft_draft_round_trip_seconds", "From commit to block.", buckets=_SECONDS, registry=registry
+        )
+        self.time_to_first_token = Histogram(
+            "foredraft_time_to_first_token_seconds", "From admission.", buckets=_SECONDS, registry=registry
+        )
+        self.inter_chunk = Histogram(
+            "foredraft_inter_chunk_seconds", "Between chunks of a sequence.", buckets=_SECONDS, registry=registry
+        )
+        self.e2e = Histogram(
+            "foredraft_e2e_request_latency_seconds", "Of a sequence.", buckets=_SECONDS, registry=registry
+        )
+
+    def observe_round(self, proposed: int, accepted: int) -> None:
+        """One verification."""
+        self.rounds.inc()
+        if proposed:
+            self.drafts.inc()
+            self.draft_tokens.inc(proposed)
+            self.accepted_tokens.inc(accepted)
+            for position in range(min(accepted, _MAX_POSITION)):
+                self._accepted_at.labels(str(position)).inc()
+
+
+class DraftMetrics(EngineMetrics):
+    """The draft service's."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.sessions = Gauge("foredraft_draft_sessions", "Sequences followed.", registry=registry)
+        self.blocks = Counter("foredraft_draft_blocks", "Blocks sent, by drafter.", ["drafter"], registry=registry)
+        self.tokens = Counter("foredraft_draft_tokens", "Tokens drafted, by drafter.", ["drafter"], registry=registry)
+        self.cancelled = Counter(
+            "foredraft_draft_cancelled", "Proposals given up because a commit overtook them.", registry=registry
+        )
+        self.propose = Histogram(
+            "foredraft_propose_seconds", "From commit to block, in the draft.", buckets=_SECONDS, registry=registry
+        )

@@ -1,0 +1,101 @@
+"""A gRPC server with health and reflection, and its life from the first address to the last stream.
+
+Knows nothing of what is served.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry, start_http_server
+
+from serving.status import StatusInterceptor, Table
+
+log = logging.getLogger(__name__)
+
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server on it
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", 16 << 20),
+]
+
+
+class AddressError(Exception):
+    """An address that cannot be listened on."""
+
+
+class Server:
+    """One gRPC server and, beside it, the metrics endpoint."""
+
+    def __init__(self, table: Table, services: Sequence[str]) -> None:
+        """table: what exceptions mean; services: full names, for health and reflection."""
+        self._server = grpc.aio.server(interceptors=[StatusInterceptor(table)], options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._services = services
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self._server)
+
+    def add(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
+        """Adds a servicer by its generated `add_..._to_server`."""
+        register(servicer, self._server)
+
+    async def start(self, listen: str) -> str:
+        """Listens on HOST:PORT (port 0 draws one); returns the address in use.
+
+        Raises:
+            AddressError: the port is taken or the address is no good.
+        """
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise AddressError(f"cannot listen on {listen}: the port is in use or the address is bad") from error
+        await self._server.start()
+        for name in ("", *self._services):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return f"{listen.rpartition(':')[0]}:{port}"
+
+    async def run(self, grace_s: float) -> None:
+        """Serves until SIGTERM or SIGINT; running streams then have `grace_s` to end, a second signal ends at once."""
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await stop.wait()
+        log.info("draining: running streams have %g s to end", grace_s)
+        stop.clear()
+        draining = asyncio.create_task(self.stop(grace_s))
+        again = asyncio.create_task(stop.wait())
+        await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            await self._server.stop(0)
+        again.cancel()
+        await draining
+
+    async def stop(self, grace_s: float = 0.0) -> None:
+        """Refuses new calls, lets running ones end within the grace, then cancels them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+
+def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
+    """Serves /metrics on HOST:PORT; returns the address in use.
+
+    Raises:
+        AddressError: as for the server.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        http, _ = start_http_server(int(port), host or "0.0.0.0", registry)
+    except (OSError, ValueError) as error:
+        raise AddressError(f"cannot listen for metrics on {listen}: {error}") from error
+    return f"{host}:{http.server_port}"

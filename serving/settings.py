@@ -1,0 +1,86 @@
+"""A service's settings: a frozen dataclass, filled once from flags, environment and defaults.
+
+Each field of the dataclass is a flag (`--metrics-listen`) and an environment variable
+(`FOREDRAFT_TARGET_METRICS_LISTEN`); flag wins over environment over default. Keys that no field has are
+refused, so that a typo does not run a service with a default. Knows nothing of what the settings mean.
+"""
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+S = TypeVar("S")
+
+
+class SettingsError(Exception):
+    """A setting that is unknown or does not parse."""
+
+
+def setting(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
+    """A field of a settings dataclass with its help text."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices)})
+
+
+def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, str]) -> S:
+    """Builds the settings.
+
+    Args:
+        prefix: of the environment variables, e.g. "FOREDRAFT_TARGET_".
+
+    Raises:
+        SettingsError: an environment variable with the prefix that no field has, or a bad value.
+        SystemExit: from argparse, on a bad flag or --help.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    types_ = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, text in environ.items():
+        if name.startswith(prefix):
+            key = name.removeprefix(prefix).lower()
+            if key not in fields:
+                raise SettingsError(f"{name}: no such setting; settings are {', '.join(sorted(fields))}")
+            values[key] = _parse(name, types_[key], text)
+    values |= vars(_parser(kind, prefix, fields, types_).parse_args(argv))
+    for key, value in values.items():
+        if (choices := fields[key].metadata.get("choices")) and value not in choices:
+            raise SettingsError(f"{key}: {value!r} is not one of {', '.join(choices)}")
+    return kind(**values)
+
+
+def _parser(kind: type, prefix: str, fields: Mapping[str, Any], types_: Mapping[str, Any]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=kind.__doc__,
+        epilog=f"Every flag is also an environment variable: --metrics-listen is {prefix}METRICS_LISTEN.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    for name, field in fields.items():
+        flag = "--" + name.replace("_", "-")
+        help_text = f"{field.metadata['help']} (default: {field.default!r})".replace("%", "%%")
+        if types_[name] is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
+        else:
+            parser.add_argument(flag, type=_type(types_[name]), metavar=name.rsplit("_", 1)[-1].upper(), help=help_text)
+    return parser
+
+
+def _type(annotation: Any) -> type:
+    """The plain type of `int`, `str | None` and the like."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    return typing.cast(type, annotation)
+
+
+def _parse(name: str, annotation: Any, text: str) -> Any:
+    plain = _type(annotation)
+    if plain is bool:
+        if text.lower() not in ("1", "0", "true", "false"):
+            raise SettingsError(f"{name}: {text!r} is not true or false")
+        return text.lower() in ("1", "true")
+    try:
+        return plain(text)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {text!r} is not {plain.__name__}") from error
