@@ -4,11 +4,37 @@ Stems are vLLM's where vLLM has the signal. Labels are bounded and never carry r
 nothing of when a metric moves.
 """
 
+from typing import Protocol
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 # A millisecond to a minute: tokens that were accepted together arrive in bursts.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MAX_POSITION = 32
+
+
+class Pool(Protocol):
+    """Rows of an engine."""
+
+    count: int
+
+    @property
+    def in_use(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+
+
+class Step(Protocol):
+    """A step of an engine, times in seconds."""
+
+    @property
+    def waiting_s(self) -> float: ...
+    @property
+    def forward_s(self) -> float: ...
+    @property
+    def logits_s(self) -> float: ...
+    @property
+    def tokens(self) -> int: ...
 
 
 class EngineMetrics:
@@ -29,6 +55,19 @@ class EngineMetrics:
         self.step_tokens = Histogram(
             "foredraft_step_tokens", "Tokens in a step.", buckets=[2**i for i in range(13)], registry=registry
         )
+
+    def watch(self, pool: Pool) -> None:
+        """Reads the rows' gauges off the pool at every scrape."""
+        self.rows.set(pool.count)
+        self.rows_in_use.set_function(lambda: pool.in_use)
+        self.requests_waiting.set_function(lambda: pool.waiting)
+
+    def observe_step(self, step: Step) -> None:
+        """One step of the engine."""
+        self.step_waiting.observe(step.waiting_s)
+        self.step_forward.observe(step.forward_s)
+        self.step_logits.observe(step.logits_s)
+        self.step_tokens.observe(step.tokens)
 
 
 class TargetMetrics(EngineMetrics):

@@ -5,7 +5,7 @@ Knows nothing of the services: they register what their exceptions mean.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -16,7 +16,9 @@ from grpc_status import rpc_status
 
 log = logging.getLogger(__name__)
 
-Table = dict[type[Exception], grpc.StatusCode]
+INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
+
+Table = Mapping[type[Exception], grpc.StatusCode]
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]

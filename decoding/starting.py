@@ -1,0 +1,87 @@
+"""From a model's name to a running engine: load, prove the rows, start the device thread.
+
+Knows nothing of services; their settings have these fields.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from decoding.engine import Engine, Step
+from decoding.loading import LoadedModel, load
+from decoding.proof import prove_rows
+
+log = logging.getLogger(__name__)
+
+_DEFAULT_LENGTH = 8192
+# A thread that computes holds the interpreter for this long before a waiting one has its turn; the
+# default of 5 ms is a round trip on the wire ten times over.
+_SWITCH_S = 0.0005
+
+
+class ModelSettings(Protocol):
+    """The settings of a service that concern its model."""
+
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def trust_remote_code(self) -> bool: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def chunk_tokens(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    """A model and the engine that runs it."""
+
+    engine: Engine
+    model: LoadedModel
+
+
+def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], None]) -> LoadedEngine:
+    """Loads a model and starts its engine; says in the log what it found.
+
+    Raises:
+        ModelError: it cannot be loaded or served.
+    """
+    sys.setswitchinterval(_SWITCH_S)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    model = load(
+        name,
+        device=settings.device,
+        dtype=settings.dtype,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
+    rows = prove_rows(model.module, model.text_config, settings.rows, capacity)
+    engine = Engine(rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step)
+    log.info(
+        "%s: %s, %.1f M parameters, %s on %s; %d %s rows of %d tokens",
+        name,
+        type(model.module).__name__,
+        sum(p.numel() for p in model.module.parameters()) / 1e6,
+        settings.dtype,
+        settings.device,
+        settings.rows,
+        rows.layout,
+        capacity,
+    )
+    if model.length_note:
+        log.warning("%s: %s; longer sequences are refused", name, model.length_note)
+    return LoadedEngine(engine, model)

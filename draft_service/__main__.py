@@ -1,0 +1,63 @@
+"""`python -m draft_service`: settings, model, server."""
+
+import asyncio
+import logging
+import os
+import sys
+
+from foredraft.v1 import draft_pb2_grpc
+from prometheus_client import CollectorRegistry
+
+from decoding.errors import ModelError
+from decoding.starting import LoadedEngine, load_engine
+from draft_service.config import DraftSettings
+from draft_service.service import DraftServicer, Drafting
+from draft_service.session import CommitError
+from serving.logs import set_up
+from serving.messages import MessageError
+from serving.metrics import DraftMetrics
+from serving.server import AddressError, Server, serve_metrics
+from serving.settings import SettingsError, read
+from serving.status import INVALID_ARGUMENT
+
+log = logging.getLogger("draft_service")
+
+_TABLE = {MessageError: INVALID_ARGUMENT, CommitError: INVALID_ARGUMENT}
+
+
+async def serve(settings: DraftSettings) -> None:
+    """Loads, listens, serves until a signal.
+
+    Raises:
+        ModelError, AddressError: with one line that says what to do.
+    """
+    registry = CollectorRegistry()
+    metrics = DraftMetrics(registry)
+    loaded: LoadedEngine | None = None
+    if settings.model is not None:
+        loaded = load_engine(settings.model, settings, metrics.observe_step)
+        metrics.watch(loaded.engine.pool)
+    engine, model = (loaded.engine, loaded.model) if loaded else (None, None)
+    drafting = Drafting(settings, metrics, engine, model)
+    server = Server(_TABLE, ["foredraft.v1.DraftService"])
+    server.add(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
+    metrics_address = serve_metrics(settings.metrics_listen, registry)
+    address = await server.start(settings.listen)
+    log.info("drafting by %s", drafting.kind)
+    log.info("listening on %s, metrics on %s", address, metrics_address)
+    await server.run(settings.grace)
+
+
+def main() -> int:
+    """Entry point; the exit code."""
+    set_up("draft")
+    try:
+        asyncio.run(serve(read(DraftSettings, "FOREDRAFT_DRAFT_", sys.argv[1:], os.environ)))
+    except (ModelError, AddressError, SettingsError) as error:
+        print(f"draft service: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""DraftService on the wire: messages to values and back, one task for drafting beside one for reading.
+
+Knows nothing of models: it hands over to the session.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from foredraft.v1 import draft_pb2, draft_pb2_grpc
+
+from decoding.engine import Engine
+from decoding.loading import LoadedModel
+from draft_service.config import DraftSettings
+from draft_service.session import DraftSession
+from serving.messages import (
+    MessageError,
+    kind_message,
+    proposal_message,
+    rule_from,
+    sampling_from,
+    vocabulary_message,
+)
+from serving.metrics import DraftMetrics
+
+Answers = asyncio.Queue[draft_pb2.DraftResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """What a draft service has to draft with."""
+
+    settings: DraftSettings
+    metrics: DraftMetrics
+    engine: Engine | None = None
+    model: LoadedModel | None = None
+
+    @property
+    def kind(self) -> str:
+        """"model", "ngram" or "model+ngram"."""
+        if not self.engine:
+            return "ngram"
+        return "model" if self.settings.ngram == "off" else "model+ngram"
+
+    def session(self, message: draft_pb2.Open) -> DraftSession:
+        """A session for a sequence that the target opens."""
+        sampling = sampling_from(
+            message.sampling,
+            rule=rule_from(message.rule),
+            seed=message.seed,
+            sequence_index=message.sequence_index,
+            prompt_length=len(message.prompt_ids),
+        )
+        config = message.sampling
+        alone = self.engine is None or self.settings.ngram == "only"
+        # With a model, n-grams draft where the match is long; a longer one must then be visible.
+        longest = config.max_matching_ngram_size or 2
+        min_match = {"off": None, "only": 1, "auto": 1 if alone else self.settings.ngram_min_match}
+        return DraftSession(
+            None if self.settings.ngram == "only" else self.engine,
+            sampling,
+            [*message.prompt_ids, *message.generated_ids],
+            epoch=message.epoch,
+            owner=message.cache_scope.hex(),
+            confidence=config.assistant_confidence_threshold,
+            max_ngram=longest if alone else max(longest, self.settings.ngram_min_match),
+            ngram_min_match=min_match[self.settings.ngram],
+            q_width=self.settings.q_width,
+        )
+
+
+class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
+    """One stream is one sequence; when the stream ends, however it ends, the row is free."""
+
+    def __init__(self, drafting: Drafting) -> None:
+        self._drafting = drafting
+
+    async def GetDraftInfo(
+        self, request: draft_pb2.GetDraftInfoRequest, context: object
+    ) -> draft_pb2.GetDraftInfoResponse:
+        model, engine = self._drafting.model, self._drafting.engine
+        return draft_pb2.GetDraftInfoResponse(
+            model=model.name if model else "",
+            kind=kind_message(self._drafting.kind),
+            vocabulary=vocabulary_message(model.vocabulary) if model else None,
+            max_length=engine.capacity if engine else 0,
+            rows=engine.rows.count if engine else self._drafting.settings.rows,
+        )
+
+    async def Draft(
+        self, requests: AsyncIterator[draft_pb2.DraftRequest], context: object
+    ) -> AsyncIterator[draft_pb2.DraftResponse]:
+        first = await anext(aiter(requests), None)
+        if first is None:
+            return
+        if first.WhichOneof("message") != "open" or not first.open.prompt_ids:
+            raise MessageError("a draft stream begins with `open` and a prompt")
+        opened = first.open
+        sessions = self._drafting.metrics.sessions
+        sessions.inc()
+        try:
+            async with self._drafting.session(opened) as session:
+                yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
+                async for block in _Blocks(session, opened, requests, self._drafting.metrics).run():
+                    yield block
+        finally:
+            sessions.dec()
+
+    def _opened(self, epoch: int) -> draft_pb2.Opened:
+        model = self._drafting.model
+        vocabulary = vocabulary_message(model.vocabulary) if model else None
+        return draft_pb2.Opened(epoch=epoch, kind=kind_message(self._drafting.kind), vocabulary=vocabulary)
+
+
+class _Blocks:
+    """The blocks of one stream, as commits ask for them."""
+
+    def __init__(
+        self,
+        session: DraftSession,
+        opened: draft_pb2.Open,
+        requests: AsyncIterator[draft_pb2.DraftRequest],
+        metrics: DraftMetrics,
+    ) -> None:
+        self._session, self._epoch, self._requests, self._metrics = session, opened.epoch, requests, metrics
+        self._first = (opened.k, opened.budget_s)
+        # Blocks, then None when the target has closed its side, or what went wrong.
+        self._answers: asyncio.Queue[draft_pb2.DraftResponse | Exception | None] = asyncio.Queue()
+        self._drafting: asyncio.Task[None] | None = None
+        self._sent = 0
+
+    async def run(self) -> AsyncIterator[draft_pb2.DraftResponse]:
+        """Yields blocks until the target closes its side."""
+        reading = asyncio.create_task(self._read())
+        try:
+            while (answer := await self._answers.get()) is not None:
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+            await self._give_up()
+
+    async def _read(self) -> None:
+        try:
+            self._draft(*self._first)
+            async for request in self._requests:
+                if request.WhichOneof("message") != "commit":
+                    raise MessageError("`open` comes once, commits after it")
+                commit = request.commit
+                await self._give_up()
+                self._session.commit(commit.base_len, commit.accepted_ids, commit.next_id)
+                self._draft(commit.k, commit.budget_s)
+            self._answers.put_nowait(None)
+        except Exception as error:  # told to the stream, which ends with it
+            self._answers.put_nowait(error)
+
+    def _draft(self, k: int, budget_s: float) -> None:
+        if k > 0:
+            self._drafting = asyncio.create_task(self._propose(k, budget_s))
+
+    async def _propose(self, k: int, budget_s: float) -> None:
+        began = time.perf_counter()
+        base_len = len(self._session.tokens)
+        try:
+            proposal = await self._session.propose(k, budget_s)
+        except Exception as error:  # told to the stream, which ends with it
+            self._answers.put_nowait(error)
+            return
+        spent_s = time.perf_counter() - began
+        self._sent += 1
+        block = draft_pb2.Block(
+            epoch=self._epoch,
+            block_id=self._sent,
+            base_len=base_len,
+            outcomes=[draft_pb2.Outcome(proposal=proposal_message(proposal))],
+            draft_s=spent_s,
+        )
+        self._answers.put_nowait(draft_pb2.DraftResponse(block=block))
+        self._metrics.propose.observe(spent_s)
+        self._metrics.blocks.labels(proposal.made_by).inc()
+        self._metrics.tokens.labels(proposal.made_by).inc(len(proposal.ids))
+
+    async def _give_up(self) -> None:
+        """Ends a proposal that a commit overtook."""
+        task, self._drafting = self._drafting, None
+        if task is not None and not task.done():
+            self._metrics.cancelled.inc()
+            task.cancel()
+            await asyncio.wait([task])

@@ -1,0 +1,1 @@
+"""The target service: owns the generation loop, verifies proposals, streams the result."""

@@ -1,0 +1,62 @@
+"""`python -m target_service`: settings, model, server."""
+
+import asyncio
+import logging
+import os
+import sys
+
+from foredraft.v1 import target_pb2_grpc
+from prometheus_client import CollectorRegistry
+
+from decoding.errors import InvalidFieldError, ModelError
+from decoding.starting import load_engine
+from serving.logs import set_up
+from serving.metrics import TargetMetrics
+from serving.server import AddressError, Server, serve_metrics
+from serving.settings import SettingsError, read
+from serving.status import INVALID_ARGUMENT
+from target_service.config import TargetSettings
+from target_service.defaults import model_config
+from target_service.service import TargetServicer
+
+log = logging.getLogger("target_service")
+
+
+async def serve(settings: TargetSettings) -> None:
+    """Loads, listens, serves until a signal.
+
+    Raises:
+        ModelError, AddressError: with one line that says what to do.
+    """
+    if not settings.model:
+        raise SettingsError("--model is required: a model directory or hub id")
+    registry = CollectorRegistry()
+    metrics = TargetMetrics(registry)
+    loaded = load_engine(settings.model, settings, metrics.observe_step)
+    metrics.watch(loaded.engine.pool)
+    defaults = model_config(settings.model, loaded.model.generation_config.to_dict())
+    servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
+    server = Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.TargetService"])
+    server.add(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
+    metrics_address = serve_metrics(settings.metrics_listen, registry)
+    address = await server.start(settings.listen)
+    without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
+    log.info("drafts: %s; without them: %s", ", ".join(settings.draft_addresses) or "none", without)
+    log.info("listening on %s, metrics on %s", address, metrics_address)
+    await server.run(settings.grace)
+    await servicer.close()
+
+
+def main() -> int:
+    """Entry point; the exit code."""
+    set_up("target")
+    try:
+        asyncio.run(serve(read(TargetSettings, "FOREDRAFT_TARGET_", sys.argv[1:], os.environ)))
+    except (ModelError, AddressError, SettingsError) as error:
+        print(f"target service: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

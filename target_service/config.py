@@ -1,0 +1,31 @@
+"""Settings of the target service."""
+
+from dataclasses import dataclass
+
+from serving.settings import setting
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSettings:
+    """foredraft target service: generates with the model, verifying what draft services propose."""
+
+    model: str = setting("", "model directory or hub id; required")
+    draft: str = setting("", "draft services, HOST:PORT[,HOST:PORT...]; without one, no remote drafts")
+    revision: str | None = setting(None, "revision of the model on the hub")
+    trust_remote_code: bool = setting(False, "run code that comes with the model")
+    device: str = setting("cpu", "torch device")
+    dtype: str = setting("float32", "data type of the weights", ("float32", "bfloat16", "float16"))
+    threads: int = setting(0, "torch threads; 0 leaves torch's own choice")
+    listen: str = setting("127.0.0.1:50052", "HOST:PORT for gRPC")
+    metrics_listen: str = setting("127.0.0.1:9102", "HOST:PORT for Prometheus metrics")
+    rows: int = setting(16, "sequences generated at the same time")
+    max_length: int = setting(0, "longest sequence in tokens; 0 is the model's own limit, at most 8192")
+    chunk_tokens: int = setting(256, "new tokens in one forward pass")
+    draft_timeout: float = setting(1.0, "seconds that a round waits for a draft before it goes on without")
+    fallback: str = setting("ngram", "what proposes while no draft service does", ("ngram", "none"))
+    grace: float = setting(30.0, "seconds that running streams have to end on SIGTERM")
+
+    @property
+    def draft_addresses(self) -> tuple[str, ...]:
+        """The draft services."""
+        return tuple(address.strip() for address in self.draft.split(",") if address.strip())

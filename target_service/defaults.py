@@ -1,0 +1,117 @@
+"""Which value a parameter has when the call does not set it.
+
+Order of precedence, as in transformers: the call, then the model's own generation config, then
+transformers' defaults. Knows nothing of prompts.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from foredraft.v1 import generation_pb2
+
+from decoding.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+Config = generation_pb2.GenerationConfig
+
+_TRANSFORMERS: dict[str, Any] = {
+    "do_sample": False,
+    "num_return_sequences": 1,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "remove_invalid_values": False,
+    "num_assistant_tokens": 20,
+    "num_assistant_tokens_schedule": "constant",
+    "assistant_confidence_threshold": 0.4,
+    "max_matching_ngram_size": 2,
+}
+DEFAULT_NEW_TOKENS = 20
+_ID_LISTS = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id")
+# Values by which transformers' own configs say "off".
+_NEUTRAL: dict[str, Any] = {
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "penalty_alpha": 0.0,
+    "diversity_penalty": 0.0,
+    "length_penalty": 1.0,
+    "early_stopping": False,
+    "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "guidance_scale": 1.0,
+    "assistant_lookbehind": 10,
+    "target_lookbehind": 10,
+}
+# No matter of a single request: how transformers itself runs, and what a config says of itself.
+_NOT_ABOUT_TEXT = frozenset(
+    "transformers_version use_cache cache_implementation cache_config max_cache_len return_dict_in_generate "
+    "output_scores output_logits output_attentions output_hidden_states is_assistant compile_config disable_compile "
+    "prefill_chunk_size decoder_start_token_id trust_remote_code".split()
+)
+
+
+def model_config(name: str, values: Mapping[str, Any]) -> Config:
+    """What a model's generation_config.json sets, as a wire config.
+
+    Raises:
+        ModelError: it asks for a way of decoding that is not served; running it otherwise would
+            change what the model is meant to say.
+    """
+    config = Config()
+    for field, value in values.items():
+        if value is None or field.startswith("_") or field in _NOT_ABOUT_TEXT or _NEUTRAL.get(field) == value:
+            continue
+        if field not in Config.DESCRIPTOR.fields_by_name:
+            raise ModelError(
+                f"{name}: its generation_config.json sets {field}={value!r}, which is not supported; "
+                "serve a copy of the model directory without that field"
+            )
+        assign(config, field, value)
+    return config
+
+
+def assign(config: Config, field: str, value: Any) -> None:
+    """Sets a field from the plain value that transformers' config holds."""
+    if field in _ID_LISTS:
+        getattr(config, field).ids[:] = [value] if isinstance(value, int) else list(value)
+        if not getattr(config, field).ids:
+            getattr(config, field).SetInParent()
+    elif field == "stop_strings":
+        config.stop_strings.values[:] = [value] if isinstance(value, str) else list(value)
+    elif field == "bad_words_ids":
+        config.bad_words_ids.extend(generation_pb2.TokenIds(ids=ids) for ids in value)
+    elif field == "sequence_bias":
+        pairs = value.items() if isinstance(value, Mapping) else value
+        config.sequence_bias.extend(generation_pb2.SequenceBias(ids=ids, bias=bias) for ids, bias in pairs)
+    else:
+        setattr(config, field, value)
+
+
+def fill(config: Config, model: Config) -> Config:
+    """The call's config with the model's values, then transformers' defaults, where it sets nothing."""
+    full = Config()
+    full.CopyFrom(config)
+    for descriptor, value in model.ListFields():
+        name = descriptor.name
+        if name in ("max_length", "max_new_tokens", "min_length", "min_new_tokens"):
+            continue  # lengths depend on one another: see `target_service.plan`
+        if descriptor.label == descriptor.LABEL_REPEATED:
+            if not getattr(full, name):
+                getattr(full, name).extend(value)
+        elif not full.HasField(name):
+            if descriptor.message_type:
+                getattr(full, name).CopyFrom(value)
+            else:
+                setattr(full, name, value)
+    for name, value in _TRANSFORMERS.items():
+        if not full.HasField(name):
+            setattr(full, name, value)
+    return full

@@ -1,0 +1,133 @@
+"""TargetService on the wire: validates, starts the sequences of a call, streams what they make.
+
+Knows nothing of decoding: it hands over to a strategy.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
+
+from decoding.engine import Engine
+from decoding.loading import LoadedModel
+from serving.messages import RULES
+from serving.metrics import TargetMetrics
+from target_service.config import TargetSettings
+from target_service.defaults import Config
+from target_service.drafter import Drafters
+from target_service.drafts import Drafts
+from target_service.plan import Plan, Planner, Request, credential
+from target_service.statistics import Statistics
+from target_service.stopping import Stopping
+from target_service.strategies.assisted import assisted
+from target_service.stream import REASONS, Outbox, SequenceStream
+
+log = logging.getLogger(__name__)
+
+
+class TargetServicer(target_pb2_grpc.TargetServiceServicer):
+    """Every exit of a call ends its sequences, which frees their rows here and on the drafts."""
+
+    def __init__(
+        self, settings: TargetSettings, model: LoadedModel, engine: Engine, defaults: Config, metrics: TargetMetrics
+    ) -> None:
+        self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
+        self._defaults = defaults
+        self._planner = Planner(model, defaults, engine.capacity)
+        self._drafts = Drafts(settings.draft_addresses, model.vocabulary)
+        self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, metrics)
+
+    async def Generate(
+        self, request: target_pb2.GenerateRequest, context: Any
+    ) -> AsyncIterator[target_pb2.GenerateResponse]:
+        call = self._planner.request(request, credential(context.invocation_metadata()))
+        self._metrics.requests_running.inc()
+        outcome = "cancelled"
+        try:
+            yield self._started(call, request.return_prompt_ids)
+            outbox = Outbox()
+            running = asyncio.gather(*(self._run(plan, outbox) for plan in call.plans))
+            try:
+                async for chunk in _chunks(outbox, running):
+                    yield target_pb2.GenerateResponse(chunk=chunk)
+                summaries = await running
+            finally:
+                await _end(running)
+            outcome = ""
+            yield target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=summaries))
+        except Exception:
+            outcome = "error"
+            log.warning("request %s failed", call.request_id)
+            raise
+        finally:
+            self._metrics.requests_running.dec()
+            if outcome:
+                self._metrics.failures.labels(outcome).inc()
+
+    async def Tokenize(self, request: target_pb2.TokenizeRequest, context: Any) -> target_pb2.TokenizeResponse:
+        ids = self._planner.prompt_ids(request.prompt)
+        return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=ids))
+
+    async def GetModelInfo(
+        self, request: target_pb2.GetModelInfoRequest, context: Any
+    ) -> target_pb2.GetModelInfoResponse:
+        rows = self._engine.rows
+        return target_pb2.GetModelInfoResponse(
+            model=self._model.name,
+            max_length=rows.capacity,
+            vocabulary_size=self._model.vocabulary.size,
+            rows=rows.count,
+            row_layout=rows.layout,
+            dtype=self._settings.dtype,
+            device=str(rows.device),
+            drafts={draft.address: draft.state for draft in self._drafts.all},
+            generation_config=self._defaults,
+        )
+
+    async def close(self) -> None:
+        """Ends the connections to the drafts and the device thread."""
+        await self._drafts.close()
+        self._engine.close()
+
+    async def _run(self, plan: Plan, outbox: Outbox) -> target_pb2.SequenceSummary:
+        stream = SequenceStream(plan.index, outbox, self._metrics)
+        stopping = Stopping(plan, self._model.tokenizer)
+        statistics: Statistics = await assisted(plan, self._engine, self._drafters, stopping, stream, self._metrics)
+        stream.end(stopping.reason, plan.sampling.prompt_length)
+        return target_pb2.SequenceSummary(
+            sequence_index=plan.index,
+            finish_reason=REASONS[stopping.reason],
+            prompt_tokens=plan.sampling.prompt_length,
+            generated_tokens=stream.generated,
+            stats=statistics.message(plan.sampling.rule, self._drafters.unused_reason),
+        )
+
+    def _started(self, call: Request, with_prompts: bool) -> target_pb2.GenerateResponse:
+        prompts = [generation_pb2.TokenIds(ids=ids) for ids in call.prompts] if with_prompts else []
+        started = target_pb2.Started(
+            request_id=call.request_id, seed=call.seed, sampling_rule=RULES[call.rule], prompt_ids=prompts
+        )
+        return target_pb2.GenerateResponse(started=started)
+
+
+async def _chunks(outbox: Outbox, running: "asyncio.Future[Any]") -> AsyncIterator[target_pb2.Chunk]:
+    """Chunks until all sequences have ended and everything is read; raises what a sequence raised."""
+    while not (running.done() and outbox.empty):
+        getting = asyncio.ensure_future(outbox.get())
+        try:
+            await asyncio.wait({getting, running}, return_when=asyncio.FIRST_COMPLETED)
+            if getting.done():
+                yield getting.result()
+            elif running.exception():
+                return
+        finally:
+            getting.cancel()
+
+
+async def _end(running: "asyncio.Future[Any]") -> None:
+    """Waits until every sequence has given back what it holds."""
+    if not running.done():
+        running.cancel()
+    await asyncio.wait([running])

@@ -1,0 +1,119 @@
+"""When a sequence ends, token by token, and the text that its tokens make.
+
+Accepted blocks are taken apart here: nothing after the token that ends a sequence is kept or streamed.
+Knows nothing of models or proposals.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from target_service.plan import Plan
+
+# Tokens before the new ones that are decoded with them, so that spaces and characters that span
+# tokens come out as they do in the whole text.
+_CONTEXT = 6
+# After this many tokens an incomplete character is shown as it is.
+_PATIENCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Tokens that were kept, their text, and why the sequence ended with them ("" if it goes on)."""
+
+    ids: tuple[int, ...]
+    text: str
+    reason: str
+
+
+class Stopping:
+    """The end of one sequence."""
+
+    def __init__(self, plan: Plan, tokenizer: Any) -> None:
+        self._eos = frozenset(plan.sampling.eos_token_id)
+        self._room = plan.max_length - len(plan.tokens)
+        self._strings = tuple(plan.config.stop_strings.values)
+        self._deadline = time.monotonic() + plan.config.max_time if plan.config.HasField("max_time") else None
+        self._text = _Text(tokenizer, plan.tokens)
+        keep = max((len(s) for s in self._strings), default=1) - 1
+        self._tail_length = keep
+        # As in transformers, a stop string may begin in the prompt.
+        self._tail = self._text.context()[-keep:] if keep else ""
+        self.reason = ""
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still come."""
+        return self._room
+
+    def out_of_time(self) -> bool:
+        """Ends the sequence if its time is over."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.reason = "max_time"
+        return bool(self.reason)
+
+    def take(self, ids: Sequence[int]) -> Taken:
+        """Takes new tokens up to the one that ends the sequence, that one included."""
+        texts: list[str] = []
+        for n, token in enumerate(ids, 1):
+            self._room -= 1
+            piece = self._text.add(token)
+            if self._completes_stop_string(piece):
+                self.reason = "stop_string"
+            if self._room <= 0:
+                self.reason = self.reason or "length"
+            if token in self._eos:
+                self.reason = "eos_token"
+            if self.reason:
+                texts.append(piece + self._text.rest())
+                return Taken(tuple(ids[:n]), "".join(texts), self.reason)
+            texts.append(piece)
+        return Taken(tuple(ids), "".join(texts), "")
+
+    def flush(self) -> str:
+        """Text of the last tokens, if the sequence ended between tokens."""
+        return self._text.rest()
+
+    def _completes_stop_string(self, piece: str) -> bool:
+        if not self._strings or not piece:
+            return False
+        window = self._tail + piece
+        self._tail = window[-self._tail_length :] if self._tail_length else ""
+        return any(window.find(s, max(0, len(window) - len(piece) - len(s) + 1)) >= 0 for s in self._strings)
+
+
+class _Text:
+    """Text of a growing sequence, piece by piece."""
+
+    def __init__(self, tokenizer: Any, tokens: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._ids = list(tokens[-_CONTEXT:])
+        self._begin, self._shown = 0, len(self._ids)
+
+    def context(self) -> str:
+        """Text of the tokens before the first new one."""
+        return self._decode(self._ids)
+
+    def add(self, token: int) -> str:
+        """The text that a token adds; empty while a character is incomplete."""
+        self._ids.append(token)
+        return self._advance(patient=len(self._ids) - self._shown < _PATIENCE)
+
+    def rest(self) -> str:
+        """What was held back."""
+        return self._advance(patient=False)
+
+    def _advance(self, patient: bool) -> str:
+        before = self._decode(self._ids[self._begin : self._shown])
+        whole = self._decode(self._ids[self._begin :])
+        if len(whole) <= len(before) and patient:
+            return ""
+        if whole.endswith("\ufffd") and patient:
+            return ""
+        self._begin, self._shown = self._shown, len(self._ids)
+        return whole[len(before) :]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text

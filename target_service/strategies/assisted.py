@@ -1,0 +1,45 @@
+"""Greedy decoding and sampling, with or without assistance (Leviathan et al., arXiv 2211.17192).
+
+Plain decoding is the case k = 0. Knows nothing of what drafts, how a proposal is accepted, or who reads.
+"""
+
+from decoding.engine import Engine
+from decoding.processors import Processors
+from serving.metrics import TargetMetrics
+from target_service.drafter import Drafters
+from target_service.lookahead import Lookahead
+from target_service.plan import Plan
+from target_service.statistics import Statistics
+from target_service.stopping import Stopping, Taken
+from target_service.stream import SequenceStream
+
+
+async def assisted(
+    plan: Plan, engine: Engine, drafters: Drafters, stopping: Stopping, stream: SequenceStream, metrics: TargetMetrics
+) -> Statistics:
+    """Generates one sequence into the stream."""
+    tokens = list(plan.tokens)
+    processors = Processors(plan.sampling, engine.device)
+    lookahead, statistics = Lookahead(plan), Statistics()
+    async with engine.pool.lend(tokens, plan.owner) as row, drafters.follow(plan) as drafter:
+        await drafter.begin(tokens, lookahead.k(stopping.room))
+        async for _ in engine.prefill(row, tokens):
+            if stopping.out_of_time():
+                break
+        while not stopping.reason and not stopping.out_of_time():
+            proposal = await drafter.propose(tokens, lookahead.k(stopping.room))
+            verdict = await engine.verify(row, tokens, proposal, processors, plan.logprobs)
+            taken = stopping.take(verdict.ids)
+            lookahead.observe(len(proposal.ids), verdict.accepted)
+            if not taken.reason:
+                # Before anything is streamed: the draft works while the reader is served.
+                drafter.commit(len(tokens), verdict, lookahead.k(stopping.room))
+            tokens += taken.ids
+            statistics.observe(proposal, verdict, drafter.fallback)
+            metrics.observe_round(len(proposal.ids), verdict.accepted)
+            if drafter.fallback:
+                metrics.fallback_rounds.labels(drafter.fallback).inc()
+            await stream.send(taken, verdict.accepted, verdict.logprobs)
+        if stopping.reason == "max_time":
+            await stream.send(Taken((), stopping.flush(), "max_time"), 0)
+    return statistics
