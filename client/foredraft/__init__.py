@@ -1,0 +1,51 @@
+"""foredraft: assisted generation across machines. This is the client library.
+
+    from foredraft import Client
+
+    with Client("127.0.0.1:50052") as client:
+        print(client.generate("def main(", max_new_tokens=64).text)
+"""
+
+from foredraft import metrics
+from foredraft._async_client import AsyncClient, AsyncStream
+from foredraft._client import Client, Stream
+from foredraft._config import GenerationConfig
+from foredraft._errors import (
+    DeadlineExceededError,
+    ForedraftError,
+    InternalError,
+    InvalidRequestError,
+    OverloadedError,
+    PermissionDeniedError,
+    RequestCancelledError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnsupportedError,
+)
+from foredraft._types import Chunk, Logprobs, ModelInfo, Result, Stats
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "AsyncStream",
+    "Chunk",
+    "Client",
+    "DeadlineExceededError",
+    "ForedraftError",
+    "GenerationConfig",
+    "InternalError",
+    "InvalidRequestError",
+    "Logprobs",
+    "ModelInfo",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "RequestCancelledError",
+    "Result",
+    "Stats",
+    "Stream",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnsupportedError",
+    "metrics",
+]

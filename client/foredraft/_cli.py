@@ -1,0 +1,98 @@
+"""`foredraft generate` and `foredraft info`. Knows nothing that the client does not."""
+
+import argparse
+import json
+import os
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from foredraft._client import Client
+from foredraft._config import FIELDS, GenerationConfig
+from foredraft._errors import ForedraftError
+from foredraft._types import Stats
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        with Client(args.address, timeout=args.timeout) as client:
+            return int(args.run(client, args))
+    except ForedraftError as error:
+        print(f"foredraft: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _generate(client: Client, args: argparse.Namespace) -> int:
+    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    fields = {name: value for name in FIELDS if (value := getattr(args, name)) is not None}
+    fields |= {name: value for name in ("seed", "sampling_rule") if (value := getattr(args, name)) is not None}
+    with client.stream(prompt, **fields) as stream:
+        for chunk in stream:
+            if not args.no_stream and chunk.sequence_index == 0:
+                print(chunk.text, end="", flush=True)
+        result = stream.result
+    results = result if isinstance(result, list) else [result]
+    for r in results if args.no_stream else results[1:]:
+        print(r.text if args.no_stream else f"\n--- {r.sequence_index}\n{r.text}", end="")
+    print()
+    if args.stats:
+        for r in results:
+            print(_stats(r.stats), file=sys.stderr)
+    return 0
+
+
+def _info(client: Client, args: argparse.Namespace) -> int:
+    print(json.dumps(asdict(client.info()), indent=2))
+    return 0
+
+
+def _stats(stats: Stats) -> str:
+    shown: dict[str, Any] = asdict(stats)
+    shown["acceptance_rate"] = round(stats.acceptance_rate, 3)
+    shown["mean_acceptance_length"] = round(stats.mean_acceptance_length, 3)
+    return json.dumps(shown)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    default = os.environ.get("FOREDRAFT_ADDRESS", "127.0.0.1:50052")
+    common.add_argument("--address", default=default, help="target service (default: $FOREDRAFT_ADDRESS or %(default)s)")
+    common.add_argument("--timeout", type=float, default=600.0, help="seconds (default: %(default)s)")
+    parser = argparse.ArgumentParser(prog="foredraft", description="Generate with a foredraft target service.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    generate = commands.add_parser("generate", parents=[common], help="stream the continuation of a prompt")
+    generate.add_argument("prompt", help="the prompt; - reads it from standard input")
+    generate.add_argument("--seed", type=int)
+    generate.add_argument("--sampling-rule", choices=["rejection", "coupled"])
+    generate.add_argument("--no-stream", action="store_true", help="print the text at the end, in one piece")
+    generate.add_argument("--stats", action="store_true", help="print statistics as JSON on standard error")
+    fields = generate.add_argument_group("generation parameters, as in Hugging Face's GenerationConfig")
+    for name, annotation in typing.get_type_hints(GenerationConfig).items():
+        _add_field(fields, name, annotation)
+    generate.set_defaults(run=_generate)
+    info = commands.add_parser("info", parents=[common], help="say what generates behind the address")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_field(group: Any, name: str, annotation: Any) -> None:
+    flag = "--" + name.replace("_", "-")
+    kinds = typing.get_args(annotation)
+    if bool in kinds:
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None)
+    elif name == "stop_strings":
+        group.add_argument(flag, action="append", metavar="TEXT", help="may be given several times")
+    elif kinds and kinds[0] in (int, float, str) and len(kinds) == 2:
+        group.add_argument(flag, type=kinds[0], metavar=kinds[0].__name__.upper())
+    else:
+        group.add_argument(flag, type=json.loads, metavar="JSON")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

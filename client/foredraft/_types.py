@@ -1,0 +1,90 @@
+"""What the SDK gives back: frozen values, no protobuf among them. Knows nothing of the wire."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Log-probabilities at one position, under the model's own distribution."""
+
+    logprob: float
+    """Of the token that was chosen."""
+    top: tuple[tuple[int, float], ...]
+    """The most likely ids with theirs, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens that one round added to one sequence."""
+
+    sequence_index: int
+    token_ids: tuple[int, ...]
+    text: str
+    num_accepted: int
+    """How many of the tokens, from the first, a draft proposed; the target made the others."""
+    logprobs: tuple[Logprobs, ...] = ()
+    finish_reason: str | None = None
+    """None while the sequence goes on; else "length", "eos_token", "stop_string" or "max_time"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How assistance went in one sequence."""
+
+    rounds: int = 0
+    """Forward passes of the target after the prompt."""
+    proposed: int = 0
+    accepted: int = 0
+    acceptance_histogram: tuple[int, ...] = ()
+    """Entry i counts the rounds in which i tokens were accepted."""
+    drafter: str = "none"
+    """"model", "ngram", "model+ngram" or "none"."""
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
+    """Rounds in which something else than the drafter had to do, by reason."""
+    draft_unused_reason: str = ""
+    seed: int = 0
+    sampling_rule: str = "greedy"
+    """"greedy", "rejection" or "coupled"."""
+    seed_repeats_with_any_drafter: bool = True
+    """False under the rejection rule, where a seed repeats itself for one drafter and one draft length only."""
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted by proposed; 0 when nothing was proposed."""
+        return self.accepted / self.proposed if self.proposed else 0.0
+
+    @property
+    def mean_acceptance_length(self) -> float:
+        """Tokens of a round: 1 + accepted / rounds."""
+        return 1 + self.accepted / self.rounds if self.rounds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One generated sequence; in an error's `partial`, as far as it came."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    """New tokens only."""
+    finish_reason: str | None
+    stats: Stats
+    logprobs: tuple[Logprobs, ...] = ()
+    prompt_tokens: int = 0
+    sequence_index: int = 0
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What generates behind an address."""
+
+    model: str
+    max_length: int
+    vocabulary_size: int
+    rows: int
+    row_layout: str
+    dtype: str
+    device: str
+    drafts: Mapping[str, str]
+    """Draft services and their state."""
