@@ -36,6 +36,7 @@ _TRANSFORMERS: dict[str, Any] = {
 }
 DEFAULT_NEW_TOKENS = 20
 _ID_LISTS = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id")
+_REPEATED = ("bad_words_ids", "sequence_bias")
 # Values by which transformers' own configs say "off".
 _NEUTRAL: dict[str, Any] = {
     "num_beams": 1,
@@ -103,7 +104,7 @@ def fill(config: Config, model: Config) -> Config:
         name = descriptor.name
         if name in ("max_length", "max_new_tokens", "min_length", "min_new_tokens"):
             continue  # lengths depend on one another: see `target_service.plan`
-        if descriptor.label == descriptor.LABEL_REPEATED:
+        if name in _REPEATED:
             if not getattr(full, name):
                 getattr(full, name).extend(value)
         elif not full.HasField(name):

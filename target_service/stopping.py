@@ -25,6 +25,7 @@ class Taken:
     ids: tuple[int, ...]
     text: str
     reason: str
+    offsets: tuple[int, ...] = ()  # where in the text each token's own begins
 
 
 class Stopping:
@@ -55,7 +56,8 @@ class Stopping:
 
     def take(self, ids: Sequence[int]) -> Taken:
         """Takes new tokens up to the one that ends the sequence, that one included."""
-        texts: list[str] = []
+        text = ""
+        offsets: list[int] = []
         for n, token in enumerate(ids, 1):
             self._room -= 1
             piece = self._text.add(token)
@@ -65,11 +67,11 @@ class Stopping:
                 self.reason = self.reason or "length"
             if token in self._eos:
                 self.reason = "eos_token"
+            offsets.append(len(text))
+            text += piece
             if self.reason:
-                texts.append(piece + self._text.rest())
-                return Taken(tuple(ids[:n]), "".join(texts), self.reason)
-            texts.append(piece)
-        return Taken(tuple(ids), "".join(texts), "")
+                return Taken(tuple(ids[:n]), text + self._text.rest(), self.reason, tuple(offsets))
+        return Taken(tuple(ids), text, "", tuple(offsets))
 
     def flush(self) -> str:
         """Text of the last tokens, if the sequence ended between tokens."""

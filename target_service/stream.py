@@ -65,6 +65,7 @@ class SequenceStream:
                 sequence_index=self._index,
                 token_ids=taken.ids,
                 text=taken.text,
+                text_offsets=taken.offsets,
                 num_accepted=min(accepted, len(taken.ids)),
                 logprobs=[_message(entry) for entry in logprobs[: len(taken.ids)]],
                 finish_reason=REASONS[taken.reason],

@@ -161,7 +161,15 @@ class Folding:
         sequence.text.append(message.text)
         sequence.logprobs += logprobs
         sequence.reason = reason
-        return Chunk(message.sequence_index, ids, message.text, message.num_accepted, logprobs, reason)
+        return Chunk(
+            sequence_index=message.sequence_index,
+            token_ids=ids,
+            text=message.text,
+            num_accepted=message.num_accepted,
+            logprobs=logprobs,
+            text_offsets=tuple(message.text_offsets),
+            finish_reason=reason,
+        )
 
     def result(self) -> Result | list[Result]:
         """The result, or the list of results where the call asked for several.

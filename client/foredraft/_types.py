@@ -24,6 +24,8 @@ class Chunk:
     num_accepted: int
     """How many of the tokens, from the first, a draft proposed; the target made the others."""
     logprobs: tuple[Logprobs, ...] = ()
+    text_offsets: tuple[int, ...] = ()
+    """Where in `text` each token's own text begins."""
     finish_reason: str | None = None
     """None while the sequence goes on; else "length", "eos_token", "stop_string" or "max_time"."""
 

@@ -1,0 +1,55 @@
+# Everything a developer or an operator runs here. `make demo` and `make test` work on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PROMPT ?=
+
+.PHONY: setup demo test check lint types protos stubs-fresh train clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install --quiet --disable-pip-version-check torch
+	PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[server,dev]'
+	touch $@
+
+# Both services and a streamed completion on the bundled pair; PROMPT='...' takes another prompt.
+demo: setup
+	$(RUN) demo/run.py $(if $(PROMPT),--prompt "$$PROMPT")
+export PROMPT
+
+# All tests but the long ones.
+test: setup
+	$(RUN) -m pytest
+
+# What a change has to pass: format, lint, types, stubs, tests.
+check: lint types stubs-fresh test
+
+lint: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+types: setup
+	$(VENV)/bin/mypy
+
+# The generator has an environment of its own: its version sets the lowest protobuf and grpcio that
+# users of the stubs can have, see docs/architecture.md.
+.venv-protos/.ready: protos/requirements.txt
+	test -d .venv-protos || $(PYTHON) -m venv .venv-protos
+	.venv-protos/bin/pip install --quiet --disable-pip-version-check -r protos/requirements.txt
+	touch $@
+
+protos: .venv-protos/.ready
+	protos/generate client
+
+stubs-fresh: .venv-protos/.ready
+	rm -rf build/stubs && mkdir -p build/stubs && protos/generate build/stubs
+	diff --recursive --exclude=__pycache__ --exclude=__init__.py build/stubs/foredraft/v1 client/foredraft/v1
+
+# Trains the bundled pair again, about an hour on two cores.
+train: setup
+	$(RUN) demo/train.py --out demo/models
+
+clean:
+	rm -rf $(VENV) .venv-protos build
