@@ -75,7 +75,7 @@ def _refuse(name: str, config: Any) -> None:
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
     if stateful := sorted(k for k in kinds if "linear" in k or k in ("mamba", "conv", "recurrent", "hybrid")):
         raise ModelError(
-            f"cannot serve {name!r}: its layers of type {', '.join(stateful)} keep a running state "
+            f"cannot serve {name!r}: {config.model_type}'s layers of type {', '.join(stateful)} keep a running state "
             "that a rejected proposal cannot be taken out of"
         )
 

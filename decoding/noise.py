@@ -34,9 +34,9 @@ class Purpose(IntEnum):
 
 def key(seed: int, *parts: int) -> int:
     """Folds a seed and any number of parts into one 64-bit key, as a signed integer."""
-    state = seed & _MASK
+    state = _mix(seed & _MASK)
     for part in parts:
-        state = _mix((state ^ _mix((part + 1) * _GOLDEN & _MASK)) + _GOLDEN & _MASK)
+        state = _mix(state + (part + 1) * _GOLDEN & _MASK)
     return _signed(state)
 
 

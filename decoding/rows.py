@@ -99,7 +99,7 @@ class SeparateRows:
             if feed.start == 0:
                 cache = self._caches[feed.row] = DynamicCache()
             else:
-                cache.crop(extra)
+                cache.crop(-extra)
         arguments: dict[str, Any] = {"input_ids": torch.tensor([feed.ids], device=self.device)}
         if self._positions:
             end = feed.start + len(feed.ids)

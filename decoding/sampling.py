@@ -3,7 +3,7 @@
 Names and meanings are those of transformers' GenerationConfig. Knows nothing of logits.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -48,7 +48,7 @@ class Sampling:
     remove_invalid_values: bool = False
     renormalize_logits: bool = False
 
-    is_sampled: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "is_sampled", self.rule is not Rule.GREEDY)
+    @property
+    def is_sampled(self) -> bool:
+        """Whether warpers apply."""
+        return self.rule is not Rule.GREEDY

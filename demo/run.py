@@ -53,7 +53,7 @@ def main() -> int:
         assisted, assisted_s = _stream(client, args, show=True)
         print(f"\n\n{GREEN}green{PLAIN}: proposed by the draft and accepted; plain: made by the target\n" if GREEN else "\n")
         plain, plain_s = _stream(client, args, show=False, num_assistant_tokens=0)
-    _table(assisted, assisted_s, plain, plain_s)
+        _table(assisted, assisted_s, plain, plain_s)
     return 0 if assisted.token_ids == plain.token_ids else 1
 
 

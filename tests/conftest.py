@@ -1,0 +1,52 @@
+"""Fixtures, and the lines that measuring tests add to the summary."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+# One thread: the tests' models are small, and two services share the machine.
+torch.set_num_threads(1)
+
+_MEASURED = pytest.StashKey[list[str]]()
+_TOOLS = Path(__file__).resolve().parent.parent / ".tools" / "node_modules" / ".bin"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_MEASURED] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[_MEASURED]:
+        terminalreporter.section("measured")
+        for line in config.stash[_MEASURED]:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def measured(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Adds a line to the summary of the run."""
+    return pytestconfig.stash[_MEASURED].append
+
+
+@pytest.fixture
+def tool(request: pytest.FixtureRequest) -> str:
+    """Path of the program that the test's `tool` marker names."""
+    name: str = request.node.get_closest_marker("tool").args[0]
+    found = shutil.which(name, path=f"{_TOOLS}{os.pathsep}{os.environ.get('PATH', '')}")
+    if found is None:
+        if os.environ.get("FOREDRAFT_REQUIRE_TOOLS"):
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} IS NOT INSTALLED: this test did not run")
+    return found
+
+
+@pytest.fixture(scope="session")
+def prompts() -> list[str]:
+    """Beginnings of held-out modules."""
+    file = Path(__file__).resolve().parent.parent / "demo" / "prompts.json"
+    return [entry["text"] for entry in json.loads(file.read_text())]

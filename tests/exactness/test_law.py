@@ -1,0 +1,199 @@
+"""Sampled output has the target's law, whatever is proposed: 200,000 texts of several rounds each, through
+the engine's own drafting and verification, against the enumerated law of a model that is a table."""
+
+import gc
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import LogitsProcessorList
+from transformers.generation import logits_process as hf
+
+from decoding.jobs import DraftJob, VerifyJob, draft_jobs, verify_jobs
+from decoding.ngram import NgramDrafter
+from decoding.processors import Processors
+from decoding.proposal import Proposal, SparseRows
+from decoding.sampling import Rule, Sampling
+from tests.exactness.laws import LUCK, exact_law, p_value
+from tests.fakes import TableRows, random_table
+
+VOCAB, LENGTH, K = 4, 3, 2
+PROMPT = (1, 3, 1, 3)
+TRIALS, BATCH = 200_000, 5_000
+TARGET, DRAFT = TableRows(random_table(VOCAB, 0)), TableRows(random_table(VOCAB, 1))
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a text is sampled and what proposes."""
+
+    sampling: Sampling
+    drafter: str = "model"
+    width: int = 0
+    confidence: float = 0.0
+
+
+BASE = Sampling(rule=Rule.REJECTION, prompt_length=len(PROMPT), max_length=99)
+COUPLED = replace(BASE, rule=Rule.COUPLED)
+PENALTIES = {"repetition_penalty": 1.7, "temperature": 0.8, "top_k": 4, "no_repeat_ngram_size": 3}
+CASES = {
+    "rejection, full q": Case(BASE),
+    "rejection, sparse q": Case(BASE, width=2),
+    "rejection, greedy draft": Case(BASE, drafter="greedy"),
+    "rejection, n-gram draft": Case(BASE, drafter="ngram"),
+    "rejection, no draft": Case(BASE, drafter="none"),
+    "rejection, draft = target": Case(BASE, drafter="self"),
+    "rejection, early stop": Case(BASE, confidence=0.5),
+    "rejection, penalties": Case(replace(BASE, **PENALTIES)),
+    "rejection, penalties, n-gram draft": Case(replace(BASE, **PENALTIES), drafter="ngram"),
+    "coupled": Case(COUPLED),
+    "coupled, early stop": Case(COUPLED, confidence=0.5),
+    "coupled, n-gram draft": Case(COUPLED, drafter="ngram"),
+    "coupled, greedy draft": Case(COUPLED, drafter="greedy"),
+    "coupled, penalties": Case(replace(COUPLED, **PENALTIES)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage_collection() -> Iterator[None]:
+    """Hundreds of thousands of small objects, none of them in a cycle."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_texts_have_the_targets_law(name: str) -> None:
+    case = CASES[name]
+    # Cases with penalties rerun the processors for every position in Python: fewer trials, same law.
+    trials = TRIALS // 10 if "penalties" in name else TRIALS
+    counts: Counter[tuple[int, ...]] = Counter()
+    for first in range(0, trials, BATCH):
+        counts.update(_texts(case, range(first, first + BATCH)))
+    law = exact_law(TARGET, PROMPT, LENGTH, _transformers(case.sampling))
+    assert p_value(counts, law) > LUCK
+
+
+def test_shared_noise_under_the_rejection_rule_would_be_caught() -> None:
+    """The published trap (vLLM #54282): p = (.1, .5, .4), q = (.5, .4, .1), one noise for draft and residual.
+
+    Our keys keep the two apart, and the law is right to the same chi-square that caught the fault.
+    """
+    p, q = torch.tensor([0.1, 0.5, 0.4]), torch.tensor([0.5, 0.4, 0.1])
+    target = TableRows(p.log().expand(3, 3, 3).contiguous())
+    draft = TableRows(q.log().expand(3, 3, 3).contiguous())
+    sampling = replace(BASE, prompt_length=1)
+    counts = Counter(
+        text[:1] for first in range(0, TRIALS, BATCH)
+        for text in _run(target, draft, sampling, (0,), 1, 1, range(first, first + BATCH))
+    )  # fmt: skip
+    assert p_value(counts, {(i,): p[i].item() for i in range(3)}) > LUCK
+
+
+def test_a_draft_opened_again_on_the_same_text_draws_anew() -> None:
+    """A lost draft is replaced at the same committed length: its noise must not be that of the lost one."""
+    first, second = (_draft_ids(epoch) for epoch in (1, 2))
+    assert _draft_ids(1) == first
+    agreeing = np.mean([a == b for a, b in zip(first, second, strict=True)])
+    q = DRAFT._logits(PROMPT).softmax(-1)
+    assert abs(agreeing - (q * q).sum().item()) < 0.05  # as often as independent draws agree
+
+
+def _draft_ids(epoch: int) -> list[int]:
+    jobs = [
+        DraftJob(0, 0, PROMPT, PROMPT, 1, Processors(replace(BASE, seed=seed), CPU), epoch=epoch) for seed in range(2000)
+    ]
+    draft_jobs(jobs, torch.stack([DRAFT._logits(PROMPT)] * len(jobs)))
+    return [job.drawn[0] for job in jobs]
+
+
+def _texts(case: Case, seeds: range) -> list[tuple[int, ...]]:
+    draft = {"self": TARGET}.get(case.drafter, DRAFT)
+    return _run(TARGET, draft, case.sampling, PROMPT, LENGTH, K, seeds, case)
+
+
+def _run(
+    target: TableRows,
+    draft: TableRows,
+    sampling: Sampling,
+    prompt: Sequence[int],
+    length: int,
+    k: int,
+    seeds: range,
+    case: Case | None = None,
+) -> list[tuple[int, ...]]:
+    """Texts of `length` tokens, one for each seed, all rounds of a batch together."""
+    case = case or Case(sampling)
+    processors = [Processors(replace(sampling, seed=seed), CPU) for seed in seeds]
+    texts = [list(prompt) for _ in seeds]
+    open_ = list(range(len(seeds)))
+    while open_:
+        proposals = _propose(case, draft, [texts[i] for i in open_], [processors[i] for i in open_], k)
+        jobs = [
+            VerifyJob(0, 0, (), list(texts[i]), proposal, processors[i])
+            for i, proposal in zip(open_, proposals, strict=True)
+        ]
+        contexts = [[*job.tokens[-2:], *job.proposal.ids][: len(job.tokens[-2:]) + n][-2:] for job in jobs for n in range(job.scored)]
+        verdicts = verify_jobs(jobs, _logits(target, contexts))
+        for i, verdict in zip(open_, verdicts, strict=True):
+            texts[i] += verdict.ids
+        open_ = [i for i in open_ if len(texts[i]) < len(prompt) + length]
+    return [tuple(text[len(prompt) : len(prompt) + length]) for text in texts]
+
+
+def _propose(
+    case: Case, draft: TableRows, texts: list[list[int]], processors: list[Processors], k: int
+) -> list[Proposal]:
+    if case.drafter == "none":
+        return [Proposal()] * len(texts)
+    if case.drafter == "ngram":
+        return [NgramDrafter(text, max_ngram=2).propose(k) for text in texts]
+    if case.drafter == "greedy":
+        greedy = [Processors(Sampling(prompt_length=len(PROMPT)), CPU)] * len(texts)
+        return [Proposal(p.ids) for p in _drafted(draft, texts, greedy, k, 0, 0.0)]
+    return _drafted(draft, texts, processors, k, case.width, case.confidence)
+
+
+def _drafted(
+    draft: TableRows, texts: list[list[int]], processors: list[Processors], k: int, width: int, confidence: float
+) -> list[Proposal]:
+    jobs = [
+        DraftJob(0, 0, text, list(text), k, p, width=width, confidence=confidence)
+        for text, p in zip(texts, processors, strict=True)
+    ]
+    open_ = jobs
+    while open_:
+        goes_on = draft_jobs(open_, _logits(draft, [[*job.tokens, *job.drawn][-2:] for job in open_]))
+        open_ = [job for job, on in zip(open_, goes_on, strict=True) if on]
+    return [job.proposal for job in jobs]
+
+
+def _logits(rows: TableRows, contexts: list[list[int]]) -> torch.Tensor:
+    last, now = torch.tensor([context if len(context) > 1 else [0, *context] for context in contexts]).T
+    return rows.table[last, now]
+
+
+def _transformers(s: Sampling) -> LogitsProcessorList:
+    chain = LogitsProcessorList()
+    if s.repetition_penalty != 1.0:
+        chain.append(hf.RepetitionPenaltyLogitsProcessor(s.repetition_penalty))
+    if s.no_repeat_ngram_size:
+        chain.append(hf.NoRepeatNGramLogitsProcessor(s.no_repeat_ngram_size))
+    if s.temperature != 1.0:
+        chain.append(hf.TemperatureLogitsWarper(s.temperature))
+    if s.top_k:
+        chain.append(hf.TopKLogitsWarper(s.top_k))
+    return chain
+
+
+def test_a_greedy_proposal_with_soft_q_would_be_biased() -> None:
+    """The published trap (ds4 #482): argmax drafts scored with their softmax. Such a proposal has one-hot q."""
+    processors = Processors(Sampling(prompt_length=4), CPU)
+    (proposal,) = _drafted(DRAFT, [list(PROMPT)], [processors], K, 0, 0.0)
+    assert proposal.q is None
+    (sampled,) = _drafted(DRAFT, [list(PROMPT)], [Processors(BASE, CPU)], K, 0, 0.0)
+    assert isinstance(sampled.q, SparseRows)

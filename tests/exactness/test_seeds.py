@@ -1,0 +1,116 @@
+"""Same seed, same text: whatever drafts, however far, beside whom, and whether the draft dies half-way."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from foredraft import AsyncClient, Result
+
+from decoding.rows import Rows
+from tests.fakes import TableRows, random_table, table_model
+from tests.loopback import draft_service, target_service
+from tests.models import loaded, random_model, rows_of
+
+PROMPT = [5, 6, 7, 5, 6]
+FIELDS: dict[str, Any] = {"max_new_tokens": 24, "do_sample": True, "temperature": 0.9, "top_k": 0, "seed": 11}
+FIELDS["assistant_confidence_threshold"] = 0.0
+
+
+def _rows(seed: int) -> Rows:
+    return rows_of(random_model("llama", seed), 12)
+
+
+async def test_the_text_depends_on_target_prompt_and_seed_alone() -> None:
+    model = loaded(random_model("llama"), "llama")
+    texts = set()
+    async with (
+        draft_service(_rows(0), model) as perfect,
+        draft_service(_rows(1), model) as poor,
+        draft_service(None, None) as ngram,
+    ):
+        for draft in ("", perfect.address, poor.address, ngram.address):
+            async with target_service(_rows(0), model, draft) as target, AsyncClient(target.address) as client:
+                for k in (0, 1, 5):
+                    texts.add((await _generate(client, num_assistant_tokens=k)).token_ids)
+                texts.add((await _generate(client, prompt_lookup_num_tokens=4)).token_ids)
+                beside = [_generate(client, seed=seed, num_assistant_tokens=3) for seed in range(20, 26)]
+                texts.add((await asyncio.gather(_generate(client, num_assistant_tokens=3), *beside))[0].token_ids)
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("sampled", [True, False], ids=["coupled", "greedy"])
+async def test_a_draft_killed_at_any_round_changes_nothing(sampled: bool) -> None:
+    """The draft dies after round r and comes back some rounds later; the text stays."""
+    vocab = 12
+    model, target_rows = table_model(vocab), TableRows(random_table(vocab, 3))
+    draft = draft_service(TableRows(random_table(vocab, 3)), model, ngram="off")
+    fields = {**FIELDS, "num_assistant_tokens": 2, "max_new_tokens": 36}
+    if not sampled:
+        fields = {"num_assistant_tokens": 2, "max_new_tokens": 36, "assistant_confidence_threshold": 0.0}
+    async with (
+        draft as service,
+        target_service(target_rows, model, service.address, fallback="none") as target,
+        AsyncClient(target.address) as client,
+    ):
+        whole = await client.generate(PROMPT, **fields)
+        assert whole.stats.accepted == whole.stats.proposed > 12
+        for killed_at in range(1, 11):
+            rounds, ids = 0, []
+            async with client.stream(PROMPT, **fields) as stream:
+                async for chunk in stream:
+                    ids += chunk.token_ids
+                    rounds += 1
+                    if rounds == killed_at:
+                        await service.stop()
+            assert tuple(ids) == whole.token_ids
+            assert stream.result.stats.fallbacks or rounds <= killed_at + 1
+            await service.start()
+            await _until_used(client, fields)
+
+
+async def _until_used(client: AsyncClient, fields: dict[str, Any]) -> None:
+    """The target finds a draft that came back, and uses it again."""
+    for _ in range(100):
+        if (await client.generate(PROMPT, **fields)).stats.accepted > 12:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("the draft came back and was not used")
+
+
+async def test_sequences_of_one_request_differ() -> None:
+    model = table_model(8)
+    rows = TableRows(random_table(8, 0, spread=0.5))
+    async with target_service(rows, model) as target, AsyncClient(target.address) as client:
+        results = await client.generate(PROMPT, **FIELDS, num_return_sequences=6)
+        again = await client.generate([PROMPT, PROMPT], **FIELDS)
+    assert len({r.token_ids for r in results}) == 6
+    assert [r.token_ids for r in again] == [r.token_ids for r in results[:2]]
+
+
+async def test_statistics_say_what_a_seed_repeats() -> None:
+    model, rows = table_model(8), TableRows(random_table(8, 0))
+    async with target_service(rows, model) as target, AsyncClient(target.address) as client:
+        coupled = await client.generate(PROMPT, **FIELDS)
+        rejection = await client.generate(PROMPT, **FIELDS, sampling_rule="rejection")
+        unseeded = await client.generate(PROMPT, **{**FIELDS, "seed": None})
+        repeated = await client.generate(PROMPT, **{**FIELDS, "seed": unseeded.stats.seed}, sampling_rule="rejection")
+    assert (coupled.stats.sampling_rule, coupled.stats.seed_repeats_with_any_drafter) == ("coupled", True)
+    assert (rejection.stats.sampling_rule, rejection.stats.seed_repeats_with_any_drafter) == ("rejection", False)
+    assert unseeded.stats.sampling_rule == "rejection"
+    assert repeated.token_ids == unseeded.token_ids
+
+
+async def test_generation_goes_on_from_given_tokens() -> None:
+    """generated_ids: cut anywhere, the rest is the same text."""
+    model, rows = table_model(8), TableRows(random_table(8, 0))
+    async with target_service(rows, model) as target, AsyncClient(target.address) as client:
+        whole = await client.generate(PROMPT, **FIELDS, repetition_penalty=1.3)
+        for cut in (1, 7, 20):
+            given = whole.token_ids[:cut]
+            rest = await client.generate(PROMPT, **FIELDS, repetition_penalty=1.3, generated_ids=given)
+            assert given + rest.token_ids == whole.token_ids
+
+
+async def _generate(client: AsyncClient, **fields: Any) -> Result:
+    result: Result = await client.generate(PROMPT, **{**FIELDS, **fields})
+    return result

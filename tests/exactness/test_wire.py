@@ -1,0 +1,45 @@
+"""The law over the real wire: both services on loopback, 5,000 texts for each rule."""
+
+from collections import Counter
+
+import pytest
+from foredraft import AsyncClient
+
+from tests.exactness.laws import LUCK, exact_law, p_value
+from tests.fakes import TableRows, random_table, table_model
+from tests.loopback import draft_service, target_service
+
+VOCAB, LENGTH, TRIALS, AT_ONCE = 4, 3, 5_000, 250
+PROMPT = [1, 3, 1]
+
+
+@pytest.mark.parametrize("rule", ["rejection", "coupled"])
+@pytest.mark.parametrize("width", [0, 2], ids=["full q", "sparse q"])
+async def test_texts_over_the_wire_have_the_targets_law(rule: str, width: int) -> None:
+    if rule == "coupled" and width:
+        pytest.skip("the coupled rule sends no q")
+    model = table_model(VOCAB)
+    target_rows, draft_rows = (TableRows(random_table(VOCAB, seed), count=64) for seed in (0, 1))
+    counts: Counter[tuple[int, ...]] = Counter()
+    accepted = 0
+    async with (
+        draft_service(draft_rows, model, q_width=width, ngram="off") as draft,
+        target_service(target_rows, model, draft.address) as target,
+        AsyncClient(target.address) as client,
+    ):
+        for seed in range(TRIALS // AT_ONCE):
+            results = await client.generate(
+                PROMPT,
+                max_new_tokens=LENGTH,
+                do_sample=True,
+                top_k=0,
+                num_return_sequences=AT_ONCE,
+                num_assistant_tokens=2,
+                assistant_confidence_threshold=0.0,
+                sampling_rule=rule,
+                seed=seed,
+            )
+            counts.update(r.token_ids for r in results)
+            accepted += sum(r.stats.accepted for r in results)
+    assert accepted > TRIALS // 4, "nothing was accepted: the drafts had no part in it"
+    assert p_value(counts, exact_law(target_rows, PROMPT, LENGTH)) > LUCK

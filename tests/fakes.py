@@ -1,0 +1,71 @@
+"""Stand-ins with exactly known behaviour: a model that is a table, and a tokenizer of single letters."""
+
+import string
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from decoding.cache import Feed
+from decoding.loading import LoadedModel
+from decoding.vocabulary import Vocabulary
+
+
+class TableRows:
+    """A model whose next-token logits are a table's row of the last two tokens: [vocab, vocab, vocab]."""
+
+    layout = "table"
+
+    def __init__(self, table: Tensor, count: int = 64, capacity: int = 512) -> None:
+        self.table = table
+        self.count, self.capacity = count, capacity
+        self.device = torch.device("cpu")
+        self._held: list[list[int]] = [[] for _ in range(count)]
+        self.steps: list[int] = []  # jobs in each forward
+
+    def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
+        self.steps.append(len(feeds))
+        rows = []
+        for feed, n in zip(feeds, scored, strict=True):
+            held = self._held[feed.row]
+            assert feed.start <= len(held), "a feed leaves a gap"
+            held[feed.start :] = feed.ids
+            rows += [self._logits(held[: len(held) - n + 1 + i]) for i in range(n)]
+        return torch.stack(rows) if rows else torch.zeros(0, self.table.shape[-1])
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        self._held[target] = self._held[source][:length]
+
+    def _logits(self, tokens: Sequence[int]) -> Tensor:
+        return self.table[tokens[-2] if len(tokens) > 1 else 0, tokens[-1]]
+
+
+def random_table(vocab: int, seed: int, spread: float = 1.5) -> Tensor:
+    """Logits of a table model."""
+    return torch.randn(vocab, vocab, vocab, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+class LetterTokenizer:
+    """Every id is a letter; no special ids."""
+
+    chat_template = None
+    bos_token_id = eos_token_id = pad_token_id = unk_token_id = None
+
+    def __init__(self, vocab: int) -> None:
+        self._letters = string.ascii_letters[:vocab]
+
+    def get_vocab(self) -> dict[str, int]:
+        return {letter: i for i, letter in enumerate(self._letters)}
+
+    def decode(self, ids: Sequence[int], **_: Any) -> str:
+        return "".join(self._letters[i] for i in ids)
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": [self._letters.index(letter) for letter in text]}
+
+
+def table_model(vocab: int, name: str = "table") -> LoadedModel:
+    """A loaded model around the letter tokenizer; its weights are whatever rows the engine is given."""
+    tokenizer = LetterTokenizer(vocab)
+    return LoadedModel(name, torch.nn.Identity(), tokenizer, Vocabulary.of(tokenizer), 512)

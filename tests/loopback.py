@@ -1,0 +1,96 @@
+"""Both services in the test's own process, on loopback, over real gRPC."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from foredraft.v1 import draft_pb2_grpc, target_pb2_grpc
+from prometheus_client import CollectorRegistry
+
+from decoding.engine import Engine
+from decoding.errors import InvalidFieldError
+from decoding.loading import LoadedModel
+from decoding.rows import Rows
+from draft_service.config import DraftSettings
+from draft_service.service import DraftServicer, Drafting
+from draft_service.session import CommitError
+from serving.messages import MessageError
+from serving.metrics import DraftMetrics, TargetMetrics
+from serving.server import Server
+from serving.status import INVALID_ARGUMENT
+from target_service.config import TargetSettings
+from target_service.defaults import Config
+from target_service.service import TargetServicer
+
+ANY_PORT = "127.0.0.1:0"
+
+
+class LoopbackDraft:
+    """A draft service that a test can stop, and start again on the same port."""
+
+    def __init__(self, rows: Rows | None, model: LoadedModel | None, **settings: Any) -> None:
+        self.settings = replace(DraftSettings(), **settings)
+        self.metrics = DraftMetrics(CollectorRegistry())
+        self.engine = Engine(rows, model.vocabulary.size) if rows and model else None
+        self._model = model
+        self.address = ANY_PORT
+        self._server: Server | None = None
+
+    async def start(self) -> str:
+        self._server = Server({MessageError: INVALID_ARGUMENT, CommitError: INVALID_ARGUMENT}, ["foredraft.v1.DraftService"])
+        drafting = Drafting(self.settings, self.metrics, self.engine, self._model)
+        self._server.add(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
+        self.address = await self._server.start(self.address)
+        return self.address
+
+    async def stop(self) -> None:
+        if self._server:
+            await self._server.stop()
+            self._server = None
+
+    def close(self) -> None:
+        if self.engine:
+            self.engine.close()
+
+
+@asynccontextmanager
+async def draft_service(rows: Rows | None, model: LoadedModel | None, **settings: Any) -> AsyncIterator[LoopbackDraft]:
+    draft = LoopbackDraft(rows, model, **settings)
+    await draft.start()
+    try:
+        yield draft
+    finally:
+        await draft.stop()
+        draft.close()
+
+
+class LoopbackTarget:
+    """A running target service."""
+
+    def __init__(self, address: str, engine: Engine, metrics: TargetMetrics, registry: CollectorRegistry) -> None:
+        self.address, self.engine, self.metrics, self._registry = address, engine, metrics, registry
+
+    def value(self, name: str, **labels: str) -> float:
+        """A metric's value now."""
+        return self._registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def target_service(
+    rows: Rows, model: LoadedModel, drafts: str = "", defaults: Config | None = None, **settings: Any
+) -> AsyncIterator[LoopbackTarget]:
+    registry = CollectorRegistry()
+    metrics = TargetMetrics(registry)
+    engine = Engine(rows, model.vocabulary.size, on_step=metrics.observe_step)
+    metrics.watch(engine.pool)
+    chosen = replace(TargetSettings(), model=model.name, draft=drafts, **settings)
+    servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)
+    server = Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.TargetService"])
+    server.add(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
+    address = await server.start(ANY_PORT)
+    try:
+        yield LoopbackTarget(address, engine, metrics, registry)
+    finally:
+        await server.stop()
+        await servicer.close()

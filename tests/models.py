@@ -1,0 +1,70 @@
+"""Small random models of several architectures, and the bundled pair."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from decoding.loading import LoadedModel, load
+from decoding.proof import prove_rows
+from decoding.rows import Rows
+from decoding.vocabulary import Vocabulary
+
+MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
+WINDOW = 12
+
+
+@cache
+def bundled(kind: str) -> LoadedModel:
+    """The bundled "target" or "draft", in fp32."""
+    return load(str(MODELS / kind))
+
+
+def rows_of(model: nn.Module, count: int = 4, capacity: int = 512) -> Rows:
+    """Fresh rows; a model that has rows already is proved anew, against its stock attention."""
+    stock(model)
+    return prove_rows(model, model.config, count, capacity)
+
+
+def stock(model: nn.Module) -> nn.Module:
+    """The model with transformers' own attention, for references."""
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")  # type: ignore[operator]
+    return model
+
+
+def random_model(name: str, seed: int = 0) -> nn.Module:
+    """A small model with weights large enough that its texts do not repeat one token."""
+    torch.manual_seed(seed)
+    size: dict[str, Any] = {"vocab_size": 4096, "hidden_size": 48, "intermediate_size": 96, "initializer_range": 0.25}
+    size |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
+    if name == "llama":
+        model: nn.Module = LlamaForCausalLM(LlamaConfig(**size, **ids))
+    elif name == "qwen3":
+        model = Qwen3ForCausalLM(Qwen3Config(**size, **ids, head_dim=16))
+    elif name == "mistral":  # its window is shorter than the texts of the tests
+        model = MistralForCausalLM(MistralConfig(**size, **ids, sliding_window=WINDOW))
+    elif name == "gpt2":
+        config = GPT2Config(vocab_size=4096, n_embd=48, n_layer=2, n_head=4, n_positions=512, initializer_range=0.25, **ids)
+        model = GPT2LMHeadModel(config)
+    else:
+        raise ValueError(name)
+    return model.eval()
+
+
+def loaded(module: nn.Module, name: str) -> LoadedModel:
+    """A random model that speaks the bundled pair's language."""
+    tokenizer = bundled("target").tokenizer
+    return LoadedModel(name, module, tokenizer, Vocabulary.of(tokenizer), 512)

@@ -1,0 +1,20 @@
+"""Plans as the service would make them, for tests that run a strategy without the wire."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from decoding.sampling import Rule
+from serving.messages import sampling_from
+from target_service.defaults import Config, assign, fill
+from target_service.plan import Plan
+
+
+def plan(tokens: Sequence[int], new_tokens: int, *, rule: Rule = Rule.GREEDY, seed: int = 0, **fields: Any) -> Plan:
+    """A plan for one sequence; fields as in GenerationConfig."""
+    asked = Config()
+    for name, value in fields.items():
+        assign(asked, name, value)
+    config = fill(asked, Config())
+    config.max_length = len(tokens) + new_tokens
+    sampling = sampling_from(config, rule=rule, seed=seed, sequence_index=0, prompt_length=len(tokens))
+    return Plan(0, tuple(tokens), sampling, config, "", None)

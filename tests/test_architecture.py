@@ -1,0 +1,85 @@
+"""Rooms and the ways between them; sizes of files and functions; what must not be in the repository."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = {
+    "decoding": ROOT / "decoding",
+    "serving": ROOT / "serving",
+    "draft_service": ROOT / "draft_service",
+    "target_service": ROOT / "target_service",
+    "foredraft": ROOT / "client" / "foredraft",
+}
+# What a room may import of the other rooms.
+MAY_IMPORT = {
+    "decoding": set(),
+    "serving": {"foredraft", "decoding"},
+    "draft_service": {"foredraft", "decoding", "serving"},
+    "target_service": {"foredraft", "decoding", "serving"},
+    "foredraft": set(),
+}
+NEVER = {
+    "decoding": {"grpc", "foredraft", "prometheus_client"},
+    "serving": {"torch", "transformers"},
+    "foredraft": {"transformers"},
+}
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 260, 48
+
+
+def _files(room: str) -> list[Path]:
+    return [f for f in sorted(ROOMS[room].rglob("*.py")) if "v1" not in f.parts]
+
+
+def _imports(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_one_way(room: str) -> None:
+    for file in _files(room):
+        imported = _imports(file)
+        others = imported & (set(ROOMS) - {room})
+        assert others <= MAY_IMPORT[room], f"{file.name} imports {others - MAY_IMPORT[room]}"
+        assert not imported & NEVER.get(room, set()), f"{file.name} imports {imported & NEVER[room]}"
+
+
+def _loaded_by(code: str) -> set[str]:
+    code += "; import sys; print(' '.join(m for m in sys.modules if '.' not in m))"
+    path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'client')!r}]; "
+    return set(subprocess.run([sys.executable, "-c", path + code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_the_sdk_and_the_shell_do_without_torch() -> None:
+    shell = "import serving.server, serving.messages, serving.metrics, serving.settings, serving.status"
+    assert not _loaded_by("import foredraft, foredraft._cli") & {"torch", "transformers", "numpy"}
+    assert not _loaded_by(shell) & {"torch", "transformers"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_files_and_functions_stay_small(room: str) -> None:
+    for file in _files(room):
+        text = file.read_text()
+        assert text.count("\n") <= MAX_FILE_LINES, f"{file} has become a drawer"
+        tree = ast.parse(text)
+        assert ast.get_docstring(tree) or not text.strip(), f"{file} does not say what it is"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+                lines = node.end_lineno - node.lineno + 1
+                assert lines <= MAX_FUNCTION_LINES, f"{file.name}: {node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_drawers(room: str) -> None:
+    drawers = {"utils", "util", "common", "helpers", "helper", "manager", "base", "misc"}
+    assert not {f.stem.strip("_") for f in _files(room)} & drawers

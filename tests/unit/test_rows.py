@@ -1,0 +1,107 @@
+"""Rows of every kind give what the model gives; the proof tells the kinds apart."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import BloomConfig, BloomForCausalLM, Gemma2Config, Gemma2ForCausalLM
+
+from decoding.cache import Feed
+from decoding.errors import ModelError
+from decoding.loading import load
+
+from tests.models import random_model, rows_of
+
+
+def _bloom() -> nn.Module:
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=4096, hidden_size=48, n_layer=2, n_head=4, initializer_range=0.25)
+    return BloomForCausalLM(config).eval()
+
+
+def _gemma2() -> nn.Module:
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=4096, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, sliding_window=10, initializer_range=0.2,
+    )  # fmt: skip
+    return Gemma2ForCausalLM(config).eval()
+
+
+MODELS = {name: (lambda name=name: random_model(name)) for name in ("llama", "qwen3", "gpt2", "mistral")}
+MODELS |= {"gemma2": _gemma2, "bloom": _bloom}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_ragged_rows_equal_separate_forwards(name: str) -> None:
+    model = MODELS[name]()
+    generator = torch.Generator().manual_seed(2)
+    texts = [torch.randint(4096, (n,), generator=generator).tolist() for n in (6, 40, 23, 40)]
+    with torch.inference_mode():
+        want = [model(torch.tensor([text])).logits[0] for text in texts]
+        rows = rows_of(model, 5, 64)
+        assert rows.layout == ("separate" if name == "bloom" else "packed")
+        rows.forward([Feed(i, 0, t[:5]) for i, t in enumerate(texts)], [0] * 4)
+        # Neighbours of equal and of unequal width, and a row that rests.
+        rows.forward([Feed(1, 5, texts[1][5:30]), Feed(2, 5, texts[2][5:9]), Feed(3, 5, texts[3][5:30])], [0] * 3)
+        # A rejected proposal: the same positions again with other tokens.
+        rows.forward([Feed(1, 30, [1, 2, 3]), Feed(2, 9, [1, 2, 3])], [1, 1])
+        got = rows.forward([Feed(0, 5, texts[0][5:]), Feed(1, 30, texts[1][30:33]), Feed(2, 9, texts[2][9:12])], [1, 3, 2])
+        expected = torch.cat([want[0][5:], want[1][30:33], want[2][10:12]])
+        assert torch.allclose(got, expected, atol=1e-3, rtol=1e-4)
+        rows.copy_row(3, 4, 30)  # a fork
+        got = rows.forward([Feed(4, 30, texts[3][30:])], [10])
+        assert torch.allclose(got, want[3][30:], atol=1e-3, rtol=1e-4)
+
+
+def test_a_step_copies_no_keys() -> None:
+    """The store that attention reads is the store that was written: views, at any length."""
+    model = random_model("llama")
+    rows = rows_of(model, 4, 64)
+    with torch.inference_mode():
+        rows.forward([Feed(0, 0, [1, 2, 3]), Feed(1, 0, [4, 5, 6])], [0, 0])
+        stores = [t.data_ptr() for pair in rows._cache._stores.values() for t in pair]  # type: ignore[attr-defined]
+        key, _ = rows._cache._stores[0]  # type: ignore[attr-defined]
+        assert key[0:2, :, :3].untyped_storage().data_ptr() == key.untyped_storage().data_ptr()
+        rows.forward([Feed(0, 3, [7]), Feed(1, 3, [8])], [1, 1])
+    assert [t.data_ptr() for pair in rows._cache._stores.values() for t in pair] == stores  # type: ignore[attr-defined]
+
+
+def test_a_model_whose_window_is_ignored_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention that silently sees past the window differs from the model, and the proof notices."""
+    import decoding.cache
+
+    attend = decoding.cache.row_attention
+
+    def blind(*args: object, **kwargs: object) -> object:
+        return attend(*args, **{**kwargs, "sliding_window": None})  # type: ignore[arg-type]
+
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(decoding.cache.ATTENTION, blind)
+    try:
+        model = random_model("mistral")
+        assert rows_of(model, 2, 64).layout == "separate"
+    finally:
+        AttentionInterface.register(decoding.cache.ATTENTION, attend)
+
+
+def test_what_cannot_be_served_is_refused_by_name(tmp_path: object) -> None:
+    with pytest.raises(ModelError, match="no/such/model"):
+        load("/no/such/model")
+
+
+@pytest.mark.parametrize("kind", ["t5", "mamba"])
+def test_other_kinds_of_models_are_refused_by_name(kind: str, tmp_path: "object") -> None:
+    from transformers import MambaConfig, MambaForCausalLM, T5Config
+
+    from tests.models import bundled
+
+    folder = str(tmp_path)
+    bundled("target").tokenizer.save_pretrained(folder)
+    if kind == "t5":
+        T5Config().save_pretrained(folder)
+    else:
+        small = MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1)
+        MambaForCausalLM(small).save_pretrained(folder)
+    with pytest.raises(ModelError, match=kind):
+        load(folder)
