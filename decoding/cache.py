@@ -69,7 +69,9 @@ class Layout:
         if span.rows == 1 and span.tokens == 1 and (window is None or span.end <= window):
             return None
         starts = torch.tensor(span.starts, device=self.device)
-        at = starts[:, None, None] + torch.arange(span.tokens, device=self.device)[:, None]  # [rows, tokens, 1]
+        at = (
+            starts[:, None, None] + torch.arange(span.tokens, device=self.device)[:, None]
+        )  # [rows, tokens, 1]
         seen = torch.arange(span.end, device=self.device)  # [end]
         hidden = seen > at
         if window is not None:
@@ -92,7 +94,7 @@ def _spans(feeds: Sequence[Feed]) -> list[Span]:
     return spans
 
 
-class RowCache(Cache):
+class RowCache(Cache):  # type: ignore[misc]
     """Keys and values of all rows, one pair of tensors [rows, kv heads, capacity, head size] a layer."""
 
     def __init__(self, rows: int, capacity: int) -> None:

@@ -96,7 +96,12 @@ class Engine:
         return result
 
     async def verify(
-        self, row: Row, tokens: Sequence[int], proposal: Proposal, processors: Processors, logprobs: int | None = None
+        self,
+        row: Row,
+        tokens: Sequence[int],
+        proposal: Proposal,
+        processors: Processors,
+        logprobs: int | None = None,
     ) -> Verdict:
         """Verifies a proposal on the committed tokens in one forward pass over k + 1 tokens.
 
@@ -158,7 +163,9 @@ class Engine:
             while batch := self._next_batch():
                 try:
                     unfinished = self._step(batch)
-                except Exception as error:  # the fault of a step is the fault of its requests, not of the engine
+                except (
+                    Exception
+                ) as error:  # the fault of a step is the fault of its requests, not of the engine
                     _resolve(batch, [error] * len(batch))
                     unfinished = []
                 with self._wanted:

@@ -96,7 +96,9 @@ def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
     lengths = [len(j.proposal.ids) for j in jobs]
     k = max(lengths)
     p = _padded(p, [n + 1 for n in lengths], k + 1)  # [batch, k + 1, vocab]
-    drafted = torch.tensor([[*j.proposal.ids, *[0] * (k - n)] for j, n in zip(jobs, lengths, strict=True)], device=device)
+    drafted = torch.tensor(
+        [[*j.proposal.ids, *[0] * (k - n)] for j, n in zip(jobs, lengths, strict=True)], device=device
+    )
     drafted = drafted.view(len(jobs), k).long()
     q_rows, q_drafted = _q(jobs, k, vocab, device)
     u, noise = _target_noise(jobs, k, vocab, device)
@@ -143,7 +145,9 @@ def draft_jobs(jobs: Sequence[DraftJob], logits: Tensor) -> list[bool]:
     return [job.advance(token, q_x, rows.get(i)) for i, (job, token, q_x) in enumerate(drawn)]
 
 
-def _law(scores: Tensor, samplings: Sequence[Sampling], bases: Sequence[int], counts: Sequence[int]) -> Tensor:
+def _law(
+    scores: Tensor, samplings: Sequence[Sampling], bases: Sequence[int], counts: Sequence[int]
+) -> Tensor:
     """p of every row: one-hot for greedy and coupled sequences, softmax under rejection. [n, vocab]."""
     rows = [s for s, n in zip(samplings, counts, strict=True) for _ in range(n)]
     positions = [base + i for base, n in zip(bases, counts, strict=True) for i in range(n)]
@@ -169,7 +173,9 @@ def _certain_ids(scores: Tensor, rows: Sequence[Sampling], positions: Sequence[i
     return best
 
 
-def _target_noise(jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _target_noise(
+    jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """u [batch, k] and Gumbel noise [batch, vocab]; certain sequences need neither."""
     u = torch.full((len(jobs), k), 0.5, dtype=torch.float64, device=device)
     noise = torch.zeros(len(jobs), 1, dtype=torch.float64, device=device).expand(-1, vocab)
@@ -178,7 +184,9 @@ def _target_noise(jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.d
         index = torch.tensor(sampled, device=device)
         u[index] = uniform(torch.tensor([_key(jobs[i], Purpose.ACCEPT) for i in sampled], device=device), k)
         noise = noise.clone()
-        noise[index] = gumbel(torch.tensor([_key(jobs[i], Purpose.RECOVER) for i in sampled], device=device), vocab)
+        noise[index] = gumbel(
+            torch.tensor([_key(jobs[i], Purpose.RECOVER) for i in sampled], device=device), vocab
+        )
     return u, noise
 
 
@@ -208,7 +216,9 @@ def _q(jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.device) -> t
     index = torch.tensor(places, dtype=torch.long, device=device)
     token = torch.from_numpy(np.concatenate(ids)).to(device)
     q_entry = torch.from_numpy(np.concatenate(probabilities)).to(device)
-    drafted = torch.tensor([x for j in jobs for x in [*j.proposal.ids, *[-1] * (k - len(j.proposal.ids))]], device=device)
+    drafted = torch.tensor(
+        [x for j in jobs for x in [*j.proposal.ids, *[-1] * (k - len(j.proposal.ids))]], device=device
+    )
     q_drafted = torch.zeros(len(jobs) * k, device=device)
     if len(index):
         q_drafted.index_add_(0, index, q_entry * (token == drafted[index]))

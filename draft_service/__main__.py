@@ -5,14 +5,14 @@ import logging
 import os
 import sys
 
-from foredraft.v1 import draft_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from decoding.errors import ModelError
 from decoding.starting import LoadedEngine, load_engine
 from draft_service.config import DraftSettings
-from draft_service.service import DraftServicer, Drafting
+from draft_service.service import Drafting, DraftServicer
 from draft_service.session import CommitError
+from foredraft.v1 import draft_pb2_grpc
 from serving.logs import set_up
 from serving.messages import MessageError
 from serving.metrics import DraftMetrics

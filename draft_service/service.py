@@ -5,15 +5,15 @@ Knows nothing of models: it hands over to the session.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
-
-from foredraft.v1 import draft_pb2, draft_pb2_grpc
 
 from decoding.engine import Engine
 from decoding.loading import LoadedModel
 from draft_service.config import DraftSettings
 from draft_service.session import DraftSession
+from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from serving.messages import (
     MessageError,
     kind_message,
@@ -38,7 +38,7 @@ class Drafting:
 
     @property
     def kind(self) -> str:
-        """"model", "ngram" or "model+ngram"."""
+        """ "model", "ngram" or "model+ngram"."""
         if not self.engine:
             return "ngram"
         return "model" if self.settings.ngram == "off" else "model+ngram"
@@ -102,8 +102,10 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         try:
             async with self._drafting.session(opened) as session:
                 yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
-                async for block in _Blocks(session, opened, requests, self._drafting.metrics).run():
-                    yield block
+                blocks = _Blocks(session, opened, requests, self._drafting.metrics)
+                async with aclosing(blocks.run()) as answers:
+                    async for block in answers:
+                        yield block
         finally:
             sessions.dec()
 
@@ -130,7 +132,7 @@ class _Blocks:
         self._drafting: asyncio.Task[None] | None = None
         self._sent = 0
 
-    async def run(self) -> AsyncIterator[draft_pb2.DraftResponse]:
+    async def run(self) -> AsyncGenerator[draft_pb2.DraftResponse, None]:
         """Yields blocks until the target closes its side."""
         reading = asyncio.create_task(self._read())
         try:

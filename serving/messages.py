@@ -4,30 +4,43 @@ Uses the value types of `decoding` and nothing else of it: no torch comes in. Kn
 """
 
 import numpy as np
-from foredraft.v1 import draft_pb2, generation_pb2
 
 from decoding.proposal import Proposal, SparseRows
 from decoding.sampling import Rule, Sampling
 from decoding.vocabulary import Vocabulary
+from foredraft.v1 import draft_pb2, generation_pb2
 
 RULES = {
     Rule.GREEDY: generation_pb2.SAMPLING_RULE_UNSPECIFIED,
     Rule.REJECTION: generation_pb2.SAMPLING_RULE_REJECTION,
     Rule.COUPLED: generation_pb2.SAMPLING_RULE_COUPLED,
 }
-_RULES_BACK = {number: rule for rule, number in RULES.items()}
 _KINDS = {
     "none": draft_pb2.DRAFTER_KIND_UNSPECIFIED,
     "model": draft_pb2.DRAFTER_KIND_MODEL,
     "ngram": draft_pb2.DRAFTER_KIND_NGRAM,
     "model+ngram": draft_pb2.DRAFTER_KIND_MODEL_AND_NGRAM,
 }
-_KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
+_KINDS_BACK = {int(number): kind for kind, number in _KINDS.items()}
 # Fields of Sampling that are fields of the wire's GenerationConfig with the same name and a plain value.
-_PLAIN = (
-    "temperature top_k top_p min_p top_h typical_p epsilon_cutoff eta_cutoff repetition_penalty no_repeat_ngram_size "
-    "min_length min_new_tokens forced_bos_token_id remove_invalid_values renormalize_logits max_length"
-).split()
+_PLAIN = [
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "top_h",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "min_length",
+    "min_new_tokens",
+    "forced_bos_token_id",
+    "remove_invalid_values",
+    "renormalize_logits",
+    "max_length",
+]
 _ID_LISTS = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id")
 
 
@@ -66,19 +79,20 @@ def rule_from(number: int) -> Rule:
     Raises:
         MessageError: there is no such rule.
     """
-    if number not in _RULES_BACK:
+    rule = {int(wire): rule for rule, wire in RULES.items()}.get(number)
+    if rule is None:
         raise MessageError(f"there is no sampling rule {number}")
-    return _RULES_BACK[number]
+    return rule
 
 
-def kind_message(kind: str) -> draft_pb2.DrafterKind.ValueType:
+def kind_message(kind: str) -> draft_pb2.DrafterKind:
     """The wire's name of a drafter."""
     return _KINDS[kind]
 
 
 def kind_from(number: int) -> str:
     """A drafter by its number; one that a newer draft service may send is a model to us."""
-    return _KINDS_BACK.get(number, "model")  # type: ignore[call-overload, no-any-return]
+    return _KINDS_BACK.get(number, "model")
 
 
 def vocabulary_message(vocabulary: Vocabulary) -> draft_pb2.Vocabulary:
@@ -120,7 +134,9 @@ def _rows_from(message: draft_pb2.SparseRows, rows: int, vocabulary_size: int) -
     ids, q = np.frombuffer(message.ids, "<u4"), np.frombuffer(message.probabilities, "<f4")
     counts = tuple(message.counts)
     if len(counts) != rows or sum(counts) != len(ids) or 0 in counts:
-        raise MessageError(f"{len(counts)} rows of q with {sum(counts)} entries, for {rows} ids with {len(ids)}")
+        raise MessageError(
+            f"{len(counts)} rows of q with {sum(counts)} entries, for {rows} ids with {len(ids)}"
+        )
     if len(ids) and (ids.max() >= vocabulary_size or not np.isfinite(q).all() or q.min() < 0):
         raise MessageError("rows of q with an id outside the vocabulary, or what is no probability")
     sums = np.add.reduceat(q, np.cumsum([0, *counts[:-1]])) if rows else np.ones(0)

@@ -47,7 +47,11 @@ class EngineMetrics:
             "foredraft_num_requests_waiting", "Sequences that wait for a row.", registry=registry
         )
         self._step = Histogram(
-            "foredraft_step_seconds", "Time of a step, by part.", ["part"], buckets=_SECONDS, registry=registry
+            "foredraft_step_seconds",
+            "Time of a step, by part.",
+            ["part"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.step_waiting = self._step.labels("waiting")
         self.step_forward = self._step.labels("forward")
@@ -75,20 +79,31 @@ class TargetMetrics(EngineMetrics):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
-        self.requests_running = Gauge("foredraft_num_requests_running", "Requests in progress.", registry=registry)
+        self.requests_running = Gauge(
+            "foredraft_num_requests_running", "Requests in progress.", registry=registry
+        )
         self.requests = Counter(
-            "foredraft_request_success", "Sequences that ended, by reason.", ["finished_reason"], registry=registry
+            "foredraft_request_success",
+            "Sequences that ended, by reason.",
+            ["finished_reason"],
+            registry=registry,
         )
         self.failures = Counter(
             "foredraft_request_failure", "Requests that ended otherwise.", ["reason"], registry=registry
         )
         self.prompt_tokens = Counter("foredraft_prompt_tokens", "Prompt tokens.", registry=registry)
         self.generated_tokens = Counter("foredraft_generation_tokens", "Generated tokens.", registry=registry)
-        self.rounds = Counter("foredraft_rounds", "Verifications and plain decoding steps.", registry=registry)
+        self.rounds = Counter(
+            "foredraft_rounds", "Verifications and plain decoding steps.", registry=registry
+        )
         self.drafts = Counter("foredraft_spec_decode_num_drafts", "Proposals verified.", registry=registry)
-        self.draft_tokens = Counter("foredraft_spec_decode_num_draft_tokens", "Tokens proposed.", registry=registry)
+        self.draft_tokens = Counter(
+            "foredraft_spec_decode_num_draft_tokens", "Tokens proposed.", registry=registry
+        )
         self.accepted_tokens = Counter(
-            "foredraft_spec_decode_num_accepted_tokens", "Proposed tokens that were accepted.", registry=registry
+            "foredraft_spec_decode_num_accepted_tokens",
+            "Proposed tokens that were accepted.",
+            registry=registry,
         )
         self._accepted_at = Counter(
             "foredraft_spec_decode_num_accepted_tokens_per_pos",
@@ -97,7 +112,10 @@ class TargetMetrics(EngineMetrics):
             registry=registry,
         )
         self.fallback_rounds = Counter(
-            "foredraft_fallback_rounds", "Rounds without a remote proposal, by reason.", ["reason"], registry=registry
+            "foredraft_fallback_rounds",
+            "Rounds without a remote proposal, by reason.",
+            ["reason"],
+            registry=registry,
         )
         self.stale_blocks = Counter(
             "foredraft_stale_blocks", "Blocks that came for a base no longer current.", registry=registry
@@ -109,7 +127,10 @@ class TargetMetrics(EngineMetrics):
             "foredraft_time_to_first_token_seconds", "From admission.", buckets=_SECONDS, registry=registry
         )
         self.inter_chunk = Histogram(
-            "foredraft_inter_chunk_seconds", "Between chunks of a sequence.", buckets=_SECONDS, registry=registry
+            "foredraft_inter_chunk_seconds",
+            "Between chunks of a sequence.",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.e2e = Histogram(
             "foredraft_e2e_request_latency_seconds", "Of a sequence.", buckets=_SECONDS, registry=registry
@@ -132,11 +153,20 @@ class DraftMetrics(EngineMetrics):
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
         self.sessions = Gauge("foredraft_draft_sessions", "Sequences followed.", registry=registry)
-        self.blocks = Counter("foredraft_draft_blocks", "Blocks sent, by drafter.", ["drafter"], registry=registry)
-        self.tokens = Counter("foredraft_draft_tokens", "Tokens drafted, by drafter.", ["drafter"], registry=registry)
+        self.blocks = Counter(
+            "foredraft_draft_blocks", "Blocks sent, by drafter.", ["drafter"], registry=registry
+        )
+        self.tokens = Counter(
+            "foredraft_draft_tokens", "Tokens drafted, by drafter.", ["drafter"], registry=registry
+        )
         self.cancelled = Counter(
-            "foredraft_draft_cancelled", "Proposals given up because a commit overtook them.", registry=registry
+            "foredraft_draft_cancelled",
+            "Proposals given up because a commit overtook them.",
+            registry=registry,
         )
         self.propose = Histogram(
-            "foredraft_propose_seconds", "From commit to block, in the draft.", buckets=_SECONDS, registry=registry
+            "foredraft_propose_seconds",
+            "From commit to block, in the draft.",
+            buckets=_SECONDS,
+            registry=registry,
         )

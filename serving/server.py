@@ -59,14 +59,16 @@ class Server:
         try:
             port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
-            raise AddressError(f"cannot listen on {listen}: the port is in use or the address is bad") from error
+            raise AddressError(
+                f"cannot listen on {listen}: the port is in use or the address is bad"
+            ) from error
         await self._server.start()
         for name in ("", *self._services):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return f"{listen.rpartition(':')[0]}:{port}"
 
     async def run(self, grace_s: float) -> None:
-        """Serves until SIGTERM or SIGINT; running streams then have `grace_s` to end, a second signal ends at once."""
+        """Serves until SIGTERM or SIGINT; running streams then have `grace_s` to end, or until a second signal."""
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)

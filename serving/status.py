@@ -5,7 +5,7 @@ Knows nothing of the services: they register what their exceptions mean.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 
-Table = Mapping[type[Exception], grpc.StatusCode]
+Table = Mapping[type[Any], grpc.StatusCode]
 
 
-class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Runs every handler so that what it raises ends the call with the right status."""
 
     def __init__(self, table: Table) -> None:
@@ -34,13 +34,19 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return None
         if handler.request_streaming and handler.response_streaming:
             wrap = grpc.stream_stream_rpc_method_handler
-            return wrap(self._stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer)
+            return wrap(
+                self._stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer
+            )
         if handler.response_streaming:
             wrap = grpc.unary_stream_rpc_method_handler
-            return wrap(self._stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer)
+            return wrap(
+                self._stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+            )
         if not handler.request_streaming:
             wrap = grpc.unary_unary_rpc_method_handler
-            return wrap(self._unary(handler.unary_unary), handler.request_deserializer, handler.response_serializer)
+            return wrap(
+                self._unary(handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            )
         return handler
 
     def _unary(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -54,23 +60,25 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
         return run
 
-    def _stream(self, method: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
-        async def run(request: Any, context: Any) -> AsyncIterator[Any]:
-            # Reflection and health may hand over coroutines that write by themselves; ours are generators.
+    def _stream(self, method: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+        # A coroutine that writes, not a generator that yields: when a call is cancelled while a
+        # generator waits in `yield`, grpc drops it, and what it holds is free at the next garbage
+        # collection only. Here the cancellation arrives in this frame, which closes the generator.
+        async def run(request: Any, context: Any) -> None:
             answers = method(request, context)
             try:
-                if hasattr(answers, "__aiter__"):
+                if not hasattr(answers, "__aiter__"):
+                    await answers  # reflection and health may write by themselves
+                    return
+                try:
                     async for answer in answers:
-                        yield answer
-                else:
-                    await answers
+                        await context.write(answer)
+                finally:
+                    await answers.aclose()
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise
             except Exception as error:
                 await self._abort(context, error)
-            finally:
-                if hasattr(answers, "aclose"):
-                    await answers.aclose()
 
         return run
 

@@ -5,11 +5,11 @@ import logging
 import os
 import sys
 
-from foredraft.v1 import target_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from decoding.errors import InvalidFieldError, ModelError
 from decoding.starting import load_engine
+from foredraft.v1 import target_pb2_grpc
 from serving.logs import set_up
 from serving.metrics import TargetMetrics
 from serving.server import AddressError, Server, serve_metrics

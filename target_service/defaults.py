@@ -8,9 +8,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from foredraft.v1 import generation_pb2
-
 from decoding.errors import ModelError
+from foredraft.v1 import generation_pb2
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +52,24 @@ _NEUTRAL: dict[str, Any] = {
 }
 # No matter of a single request: how transformers itself runs, and what a config says of itself.
 _NOT_ABOUT_TEXT = frozenset(
-    "transformers_version use_cache cache_implementation cache_config max_cache_len return_dict_in_generate "
-    "output_scores output_logits output_attentions output_hidden_states is_assistant compile_config disable_compile "
-    "prefill_chunk_size decoder_start_token_id trust_remote_code".split()
+    [
+        "transformers_version",
+        "use_cache",
+        "cache_implementation",
+        "cache_config",
+        "max_cache_len",
+        "return_dict_in_generate",
+        "output_scores",
+        "output_logits",
+        "output_attentions",
+        "output_hidden_states",
+        "is_assistant",
+        "compile_config",
+        "disable_compile",
+        "prefill_chunk_size",
+        "decoder_start_token_id",
+        "trust_remote_code",
+    ]
 )
 
 

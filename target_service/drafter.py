@@ -52,7 +52,13 @@ class Drafter:
         if self._remote:
             waited = self._remote.waited_for
             # Of a draft that is behind, one token is wanted: as a sign of life.
-            self._remote.commit(base_len, verdict.ids[:-1], verdict.next_id, k if waited else min(k, 1), None if waited else ())
+            self._remote.commit(
+                base_len,
+                verdict.ids[:-1],
+                verdict.next_id,
+                k if waited else min(k, 1),
+                None if waited else (),
+            )
 
     async def close(self) -> None:
         """Frees what the draft service holds."""
@@ -74,7 +80,9 @@ class Drafter:
 class Drafters:
     """Makes a drafter for each sequence, as its parameters ask."""
 
-    def __init__(self, settings: TargetSettings, drafts: Drafts, vocabulary_size: int, metrics: TargetMetrics) -> None:
+    def __init__(
+        self, settings: TargetSettings, drafts: Drafts, vocabulary_size: int, metrics: TargetMetrics
+    ) -> None:
         self._settings, self._drafts, self._metrics = settings, drafts, metrics
         self._vocabulary_size = vocabulary_size
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc.aio
-from foredraft.v1 import draft_pb2, draft_pb2_grpc
 
 from decoding.vocabulary import Vocabulary
+from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from serving.messages import vocabulary_from
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foredraft.v1 import generation_pb2, target_pb2
-
 from decoding.errors import InvalidFieldError
 from decoding.loading import LoadedModel
 from decoding.sampling import Rule, Sampling
+from foredraft.v1 import generation_pb2, target_pb2
 from serving.messages import rule_from, sampling_from
 from target_service.defaults import DEFAULT_NEW_TOKENS, Config, fill
 
@@ -43,7 +42,10 @@ _RANGES: dict[str, tuple[_Check, str]] = {
     "repetition_penalty": (lambda x: x > 0, "must be positive"),
     "assistant_confidence_threshold": (lambda x: 0 <= x <= 1, "must be in [0, 1]"),
     "num_assistant_tokens": (lambda x: x <= 256, "must be at most 256"),
-    "prompt_lookup_num_tokens": (lambda x: 1 <= x <= 256, "must be between 1 and 256; leave it out for no lookup"),
+    "prompt_lookup_num_tokens": (
+        lambda x: 1 <= x <= 256,
+        "must be between 1 and 256; leave it out for no lookup",
+    ),
     "max_matching_ngram_size": (lambda x: 1 <= x <= 1024, "must be between 1 and 1024"),
 }
 _SCHEDULES = ("constant", "heuristic_transient")
@@ -96,7 +98,9 @@ class Planner:
         config = fill(message.config, self._defaults)
         self._check(message.config, config)
         if len(message.prompts) * config.num_return_sequences > _MAX_SEQUENCES:
-            raise InvalidFieldError("num_return_sequences", f"more than {_MAX_SEQUENCES} sequences in one request")
+            raise InvalidFieldError(
+                "num_return_sequences", f"more than {_MAX_SEQUENCES} sequences in one request"
+            )
         rule = _rule(message, config.do_sample)
         seed = message.seed if message.HasField("seed") else secrets.randbits(63)
         owner = hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else ""
@@ -159,13 +163,23 @@ class Planner:
         if not config.do_sample:
             for name, off in _SAMPLING_ONLY.items():
                 if asked.HasField(name) and getattr(asked, name) != off:
-                    raise InvalidFieldError(name, "has no effect with do_sample=False; set do_sample=True or leave it out")
+                    raise InvalidFieldError(
+                        name, "has no effect with do_sample=False; set do_sample=True or leave it out"
+                    )
             if config.num_return_sequences > 1:
-                raise InvalidFieldError("num_return_sequences", "more than 1 with do_sample=False would all be equal")
-        if asked.prompt_lookup_num_tokens and asked.HasField("num_assistant_tokens") and not asked.num_assistant_tokens:
+                raise InvalidFieldError(
+                    "num_return_sequences", "more than 1 with do_sample=False would all be equal"
+                )
+        if (
+            asked.prompt_lookup_num_tokens
+            and asked.HasField("num_assistant_tokens")
+            and not asked.num_assistant_tokens
+        ):
             raise InvalidFieldError("prompt_lookup_num_tokens", "contradicts num_assistant_tokens=0")
         if len(config.stop_strings.values) > _MAX_STOP_STRINGS or "" in config.stop_strings.values:
-            raise InvalidFieldError("stop_strings", f"takes up to {_MAX_STOP_STRINGS} strings, none of them empty")
+            raise InvalidFieldError(
+                "stop_strings", f"takes up to {_MAX_STOP_STRINGS} strings, none of them empty"
+            )
         for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"):
             self._ids(name, getattr(config, name).ids)
         for name in ("bad_words_ids", "sequence_bias"):
@@ -187,9 +201,13 @@ class Planner:
         else:
             field, total = "prompts", min(prompt + DEFAULT_NEW_TOKENS, limit)
         if total > limit:
-            raise InvalidFieldError(field, f"prompt ({prompt}) and new tokens make {total}, the limit is {limit}")
+            raise InvalidFieldError(
+                field, f"prompt ({prompt}) and new tokens make {total}, the limit is {limit}"
+            )
         if total <= tokens:
-            raise InvalidFieldError(field, f"leaves no room: the sequence has {tokens} tokens, the limit is {total}")
+            raise InvalidFieldError(
+                field, f"leaves no room: the sequence has {tokens} tokens, the limit is {total}"
+            )
         full = Config()
         full.CopyFrom(config)
         full.max_length = total
@@ -197,7 +215,9 @@ class Planner:
         if not asked.HasField("min_new_tokens") and not asked.HasField("min_length"):
             full.min_new_tokens, full.min_length = model.min_new_tokens, model.min_length
         if max(full.min_length, prompt + full.min_new_tokens if full.min_new_tokens else 0) > total:
-            raise InvalidFieldError("min_new_tokens" if full.min_new_tokens else "min_length", "is more than the maximum")
+            raise InvalidFieldError(
+                "min_new_tokens" if full.min_new_tokens else "min_length", "is more than the maximum"
+            )
         return full
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from foredraft.v1 import draft_pb2, generation_pb2
 
 from decoding.proposal import NOTHING, Proposal
+from foredraft.v1 import draft_pb2
 from serving.messages import RULES, MessageError, proposal_from
 from serving.metrics import TargetMetrics
 from target_service.drafts import Draft, Drafts
@@ -75,7 +75,7 @@ class RemoteSession:
         self.last_problem = ""
         if self._call is None:
             await self._reopen(tokens, k)
-            self.last_problem = self._drafts.unused_reason and "mismatch" or "lost"
+            self.last_problem = (self._drafts.unused_reason and "mismatch") or "lost"
             return NOTHING
         deadline = self._asked_at + self._timeout_s
         while (block := self._current(tokens)) is None:
@@ -92,12 +92,16 @@ class RemoteSession:
                 return NOTHING
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), left)
+                # Not wait_for: in Python 3.11 it swallows a cancellation that meets the result.
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
         return self._proposal(block, k)
 
-    def commit(self, base_len: int, accepted: Sequence[int], next_id: int, k: int, explicit: Sequence[int] | None) -> None:
+    def commit(
+        self, base_len: int, accepted: Sequence[int], next_id: int, k: int, explicit: Sequence[int] | None
+    ) -> None:
         """Tells the draft what was committed and asks for k tokens on it.
 
         Args:
@@ -203,8 +207,3 @@ class RemoteSession:
 async def _drain(queue: "asyncio.Queue[draft_pb2.DraftRequest]") -> AsyncIterator[draft_pb2.DraftRequest]:
     while True:
         yield await queue.get()
-
-
-def rule_of(plan: Plan) -> generation_pb2.SamplingRule.ValueType:
-    """The wire's name of the plan's rule."""
-    return RULES[plan.sampling.rule]

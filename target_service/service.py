@@ -5,13 +5,13 @@ Knows nothing of decoding: it hands over to a strategy.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
-
-from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 
 from decoding.engine import Engine
 from decoding.loading import LoadedModel
+from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 from serving.messages import RULES
 from serving.metrics import TargetMetrics
 from target_service.config import TargetSettings
@@ -31,7 +31,12 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     """Every exit of a call ends its sequences, which frees their rows here and on the drafts."""
 
     def __init__(
-        self, settings: TargetSettings, model: LoadedModel, engine: Engine, defaults: Config, metrics: TargetMetrics
+        self,
+        settings: TargetSettings,
+        model: LoadedModel,
+        engine: Engine,
+        defaults: Config,
+        metrics: TargetMetrics,
     ) -> None:
         self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
         self._defaults = defaults
@@ -50,8 +55,9 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             outbox = Outbox()
             running = asyncio.gather(*(self._run(plan, outbox) for plan in call.plans))
             try:
-                async for chunk in _chunks(outbox, running):
-                    yield target_pb2.GenerateResponse(chunk=chunk)
+                async with aclosing(_chunks(outbox, running)) as chunks:
+                    async for chunk in chunks:
+                        yield target_pb2.GenerateResponse(chunk=chunk)
                 summaries = await running
             finally:
                 await _end(running)
@@ -66,7 +72,9 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             if outcome:
                 self._metrics.failures.labels(outcome).inc()
 
-    async def Tokenize(self, request: target_pb2.TokenizeRequest, context: Any) -> target_pb2.TokenizeResponse:
+    async def Tokenize(
+        self, request: target_pb2.TokenizeRequest, context: Any
+    ) -> target_pb2.TokenizeResponse:
         ids = self._planner.prompt_ids(request.prompt)
         return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=ids))
 
@@ -94,7 +102,9 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def _run(self, plan: Plan, outbox: Outbox) -> target_pb2.SequenceSummary:
         stream = SequenceStream(plan.index, outbox, self._metrics)
         stopping = Stopping(plan, self._model.tokenizer)
-        statistics: Statistics = await assisted(plan, self._engine, self._drafters, stopping, stream, self._metrics)
+        statistics: Statistics = await assisted(
+            plan, self._engine, self._drafters, stopping, stream, self._metrics
+        )
         stream.end(stopping.reason, plan.sampling.prompt_length)
         return target_pb2.SequenceSummary(
             sequence_index=plan.index,
@@ -112,7 +122,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         return target_pb2.GenerateResponse(started=started)
 
 
-async def _chunks(outbox: Outbox, running: "asyncio.Future[Any]") -> AsyncIterator[target_pb2.Chunk]:
+async def _chunks(outbox: Outbox, running: "asyncio.Future[Any]") -> AsyncGenerator[target_pb2.Chunk, None]:
     """Chunks until all sequences have ended and everything is read; raises what a sequence raised."""
     while not (running.done() and outbox.empty):
         getting = asyncio.ensure_future(outbox.get())
@@ -131,3 +141,5 @@ async def _end(running: "asyncio.Future[Any]") -> None:
     if not running.done():
         running.cancel()
     await asyncio.wait([running])
+    if not running.cancelled():
+        running.exception()  # looked at: whoever awaits `running` has raised it already

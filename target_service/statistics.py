@@ -3,10 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from foredraft.v1 import target_pb2
-
 from decoding.proposal import Proposal, Verdict
 from decoding.sampling import Rule
+from foredraft.v1 import target_pb2
 
 
 @dataclass(slots=True)

@@ -7,9 +7,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from foredraft.v1 import target_pb2
-
 from decoding.proposal import Logprobs
+from foredraft.v1 import target_pb2
 from serving.metrics import TargetMetrics
 from target_service.stopping import Taken
 
@@ -57,7 +56,9 @@ class SequenceStream:
         now = time.perf_counter()
         if taken.ids:
             first = self.generated == 0
-            (self._metrics.time_to_first_token if first else self._metrics.inter_chunk).observe(now - self._last)
+            (self._metrics.time_to_first_token if first else self._metrics.inter_chunk).observe(
+                now - self._last
+            )
             self._last = now
             self.generated += len(taken.ids)
         await self._outbox.put(

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from foredraft.v1 import draft_pb2_grpc, target_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from decoding.engine import Engine
@@ -13,8 +12,9 @@ from decoding.errors import InvalidFieldError
 from decoding.loading import LoadedModel
 from decoding.rows import Rows
 from draft_service.config import DraftSettings
-from draft_service.service import DraftServicer, Drafting
+from draft_service.service import Drafting, DraftServicer
 from draft_service.session import CommitError
+from foredraft.v1 import draft_pb2_grpc, target_pb2_grpc
 from serving.messages import MessageError
 from serving.metrics import DraftMetrics, TargetMetrics
 from serving.server import Server
@@ -38,7 +38,9 @@ class LoopbackDraft:
         self._server: Server | None = None
 
     async def start(self) -> str:
-        self._server = Server({MessageError: INVALID_ARGUMENT, CommitError: INVALID_ARGUMENT}, ["foredraft.v1.DraftService"])
+        self._server = Server(
+            {MessageError: INVALID_ARGUMENT, CommitError: INVALID_ARGUMENT}, ["foredraft.v1.DraftService"]
+        )
         drafting = Drafting(self.settings, self.metrics, self.engine, self._model)
         self._server.add(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
         self.address = await self._server.start(self.address)
@@ -55,7 +57,9 @@ class LoopbackDraft:
 
 
 @asynccontextmanager
-async def draft_service(rows: Rows | None, model: LoadedModel | None, **settings: Any) -> AsyncIterator[LoopbackDraft]:
+async def draft_service(
+    rows: Rows | None, model: LoadedModel | None, **settings: Any
+) -> AsyncIterator[LoopbackDraft]:
     draft = LoopbackDraft(rows, model, **settings)
     await draft.start()
     try:
@@ -68,7 +72,9 @@ async def draft_service(rows: Rows | None, model: LoadedModel | None, **settings
 class LoopbackTarget:
     """A running target service."""
 
-    def __init__(self, address: str, engine: Engine, metrics: TargetMetrics, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, address: str, engine: Engine, metrics: TargetMetrics, registry: CollectorRegistry
+    ) -> None:
         self.address, self.engine, self.metrics, self._registry = address, engine, metrics, registry
 
     def value(self, name: str, **labels: str) -> float:

@@ -47,8 +47,18 @@ def stock(model: nn.Module) -> nn.Module:
 def random_model(name: str, seed: int = 0) -> nn.Module:
     """A small model with weights large enough that its texts do not repeat one token."""
     torch.manual_seed(seed)
-    size: dict[str, Any] = {"vocab_size": 4096, "hidden_size": 48, "intermediate_size": 96, "initializer_range": 0.25}
-    size |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+    size: dict[str, Any] = {
+        "vocab_size": 4096,
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "initializer_range": 0.25,
+    }
+    size |= {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+    }
     ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
     if name == "llama":
         model: nn.Module = LlamaForCausalLM(LlamaConfig(**size, **ids))
@@ -57,7 +67,9 @@ def random_model(name: str, seed: int = 0) -> nn.Module:
     elif name == "mistral":  # its window is shorter than the texts of the tests
         model = MistralForCausalLM(MistralConfig(**size, **ids, sliding_window=WINDOW))
     elif name == "gpt2":
-        config = GPT2Config(vocab_size=4096, n_embd=48, n_layer=2, n_head=4, n_positions=512, initializer_range=0.25, **ids)
+        config = GPT2Config(
+            vocab_size=4096, n_embd=48, n_layer=2, n_head=4, n_positions=512, initializer_range=0.25, **ids
+        )
         model = GPT2LMHeadModel(config)
     else:
         raise ValueError(name)

@@ -57,7 +57,11 @@ def test_imports_point_one_way(room: str) -> None:
 def _loaded_by(code: str) -> set[str]:
     code += "; import sys; print(' '.join(m for m in sys.modules if '.' not in m))"
     path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'client')!r}]; "
-    return set(subprocess.run([sys.executable, "-c", path + code], check=True, capture_output=True, text=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", path + code], check=True, capture_output=True, text=True
+        ).stdout.split()
+    )
 
 
 def test_the_sdk_and_the_shell_do_without_torch() -> None:

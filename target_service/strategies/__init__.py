@@ -1,1 +1,1 @@
-"""Decoding strategies, one file each. A strategy is a coroutine over the engine; batching is invisible to it."""
+"""Decoding strategies, one file each. A strategy is a coroutine over the engine; it does not see the batch."""

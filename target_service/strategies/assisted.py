@@ -15,7 +15,12 @@ from target_service.stream import SequenceStream
 
 
 async def assisted(
-    plan: Plan, engine: Engine, drafters: Drafters, stopping: Stopping, stream: SequenceStream, metrics: TargetMetrics
+    plan: Plan,
+    engine: Engine,
+    drafters: Drafters,
+    stopping: Stopping,
+    stream: SequenceStream,
+    metrics: TargetMetrics,
 ) -> Statistics:
     """Generates one sequence into the stream."""
     tokens = list(plan.tokens)

@@ -57,7 +57,9 @@ def _reference(name: str) -> list[list[int]]:
 def _generate(model: nn.Module, prompt: Sequence[int]) -> list[int]:
     ids = torch.tensor([prompt])
     mask = torch.ones_like(ids)
-    out = model.generate(ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None)
+    out = model.generate(
+        ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None
+    )
     return out[0, len(prompt) :].tolist()
 
 
@@ -81,7 +83,9 @@ class FakeDrafter:
             return NOTHING
         if self.kind == "perfect":
             return Proposal(right)
-        if self.kind == "adversarial":  # right as far as it hurts most: all but the first, or all but the last
+        if (
+            self.kind == "adversarial"
+        ):  # right as far as it hurts most: all but the first, or all but the last
             wrong = at % 2 and k - 1
             return Proposal(tuple((t + 1) % 4096 if i == wrong else t for i, t in enumerate(right)))
         self.index.extend(tokens[len(self.index.tokens) :])
@@ -186,7 +190,12 @@ async def test_processors_apply_at_every_position(fields: dict[str, object], kin
     model, prompt = stock(_model("llama")), _prompts()[2]
     ids = torch.tensor([prompt])
     out = model.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=0, **fields
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=0,
+        **fields,
     )
     want = out[0, len(prompt) :].tolist()
     engine = Engine(rows_of(model), 4096)

@@ -3,9 +3,9 @@
 import copy
 
 import pytest
-from foredraft import AsyncClient
 
 from decoding.rows import Rows
+from foredraft import AsyncClient
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, loaded, random_model, rows_of, stock
@@ -32,7 +32,11 @@ async def test_a_draft_equal_to_the_target_is_accepted(fields: dict[str, float],
     ):
         results = [
             await client.generate(
-                prompt, max_new_tokens=48, num_assistant_tokens=5, assistant_confidence_threshold=0.0, **fields
+                prompt,
+                max_new_tokens=48,
+                num_assistant_tokens=5,
+                assistant_confidence_threshold=0.0,
+                **fields,
             )
             for prompt in prompts[:6]
         ]
@@ -48,7 +52,11 @@ async def test_stop_strings_work_with_a_draft(prompts: list[str]) -> None:
         inputs = target_model.tokenizer(prompt, return_tensors="pt")
         stock(model)
         want = model.generate(  # type: ignore[operator]
-            **inputs, max_new_tokens=60, do_sample=False, stop_strings=["\n"], tokenizer=target_model.tokenizer
+            **inputs,
+            max_new_tokens=60,
+            do_sample=False,
+            stop_strings=["\n"],
+            tokenizer=target_model.tokenizer,
         )[0, inputs["input_ids"].shape[1] :].tolist()
         async with (
             draft_service(_bundled_rows("draft"), bundled("draft")) as draft,
@@ -60,7 +68,7 @@ async def test_stop_strings_work_with_a_draft(prompts: list[str]) -> None:
 
 
 async def test_a_stop_inside_an_accepted_block_ends_the_text() -> None:
-    """Hole 2: transformers misses a criterion that completes inside an accepted block, and streams past it."""
+    """Hole 2: transformers misses what completes inside an accepted block, and streams past it."""
     vocab = 10
     model, table = table_model(vocab), random_table(vocab, 4)
     async with (

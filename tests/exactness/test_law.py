@@ -105,7 +105,8 @@ def test_a_draft_opened_again_on_the_same_text_draws_anew() -> None:
 
 def _draft_ids(epoch: int) -> list[int]:
     jobs = [
-        DraftJob(0, 0, PROMPT, PROMPT, 1, Processors(replace(BASE, seed=seed), CPU), epoch=epoch) for seed in range(2000)
+        DraftJob(0, 0, PROMPT, PROMPT, 1, Processors(replace(BASE, seed=seed), CPU), epoch=epoch)
+        for seed in range(2000)
     ]
     draft_jobs(jobs, torch.stack([DRAFT._logits(PROMPT)] * len(jobs)))
     return [job.drawn[0] for job in jobs]
@@ -137,7 +138,11 @@ def _run(
             VerifyJob(0, 0, (), list(texts[i]), proposal, processors[i])
             for i, proposal in zip(open_, proposals, strict=True)
         ]
-        contexts = [[*job.tokens[-2:], *job.proposal.ids][: len(job.tokens[-2:]) + n][-2:] for job in jobs for n in range(job.scored)]
+        contexts = [
+            [*job.tokens[-2:], *job.proposal.ids][: len(job.tokens[-2:]) + n][-2:]
+            for job in jobs
+            for n in range(job.scored)
+        ]
         verdicts = verify_jobs(jobs, _logits(target, contexts))
         for i, verdict in zip(open_, verdicts, strict=True):
             texts[i] += verdict.ids
@@ -159,7 +164,12 @@ def _propose(
 
 
 def _drafted(
-    draft: TableRows, texts: list[list[int]], processors: list[Processors], k: int, width: int, confidence: float
+    draft: TableRows,
+    texts: list[list[int]],
+    processors: list[Processors],
+    k: int,
+    width: int,
+    confidence: float,
 ) -> list[Proposal]:
     jobs = [
         DraftJob(0, 0, text, list(text), k, p, width=width, confidence=confidence)
@@ -191,7 +201,7 @@ def _transformers(s: Sampling) -> LogitsProcessorList:
 
 
 def test_a_greedy_proposal_with_soft_q_would_be_biased() -> None:
-    """The published trap (ds4 #482): argmax drafts scored with their softmax. Such a proposal has one-hot q."""
+    """The published trap (ds4 #482): argmax drafts scored with their softmax. Its q is one-hot."""
     processors = Processors(Sampling(prompt_length=4), CPU)
     (proposal,) = _drafted(DRAFT, [list(PROMPT)], [processors], K, 0, 0.0)
     assert proposal.q is None

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from foredraft import AsyncClient, Result
 
 from decoding.rows import Rows
+from foredraft import AsyncClient, Result
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import loaded, random_model, rows_of
@@ -29,12 +29,17 @@ async def test_the_text_depends_on_target_prompt_and_seed_alone() -> None:
         draft_service(None, None) as ngram,
     ):
         for draft in ("", perfect.address, poor.address, ngram.address):
-            async with target_service(_rows(0), model, draft) as target, AsyncClient(target.address) as client:
+            async with (
+                target_service(_rows(0), model, draft) as target,
+                AsyncClient(target.address) as client,
+            ):
                 for k in (0, 1, 5):
                     texts.add((await _generate(client, num_assistant_tokens=k)).token_ids)
                 texts.add((await _generate(client, prompt_lookup_num_tokens=4)).token_ids)
                 beside = [_generate(client, seed=seed, num_assistant_tokens=3) for seed in range(20, 26)]
-                texts.add((await asyncio.gather(_generate(client, num_assistant_tokens=3), *beside))[0].token_ids)
+                texts.add(
+                    (await asyncio.gather(_generate(client, num_assistant_tokens=3), *beside))[0].token_ids
+                )
     assert len(texts) == 1
 
 
@@ -93,9 +98,14 @@ async def test_statistics_say_what_a_seed_repeats() -> None:
         coupled = await client.generate(PROMPT, **FIELDS)
         rejection = await client.generate(PROMPT, **FIELDS, sampling_rule="rejection")
         unseeded = await client.generate(PROMPT, **{**FIELDS, "seed": None})
-        repeated = await client.generate(PROMPT, **{**FIELDS, "seed": unseeded.stats.seed}, sampling_rule="rejection")
+        repeated = await client.generate(
+            PROMPT, **{**FIELDS, "seed": unseeded.stats.seed}, sampling_rule="rejection"
+        )
     assert (coupled.stats.sampling_rule, coupled.stats.seed_repeats_with_any_drafter) == ("coupled", True)
-    assert (rejection.stats.sampling_rule, rejection.stats.seed_repeats_with_any_drafter) == ("rejection", False)
+    assert (rejection.stats.sampling_rule, rejection.stats.seed_repeats_with_any_drafter) == (
+        "rejection",
+        False,
+    )
     assert unseeded.stats.sampling_rule == "rejection"
     assert repeated.token_ids == unseeded.token_ids
 

@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
-from foredraft import AsyncClient
 
+from foredraft import AsyncClient
 from tests.exactness.laws import LUCK, exact_law, p_value
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from foredraft.v1 import generation_pb2, target_pb2
 
 from decoding.errors import InvalidFieldError, ModelError
 from decoding.sampling import Rule
+from foredraft.v1 import generation_pb2, target_pb2
 from target_service.defaults import Config, model_config
 from target_service.plan import Planner, Request
 from tests.fakes import table_model
@@ -18,7 +18,9 @@ def _planner(**defaults: Any) -> Planner:
     return Planner(table_model(20), model_config("model", defaults), 64)
 
 
-def _request(planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any) -> Request:
+def _request(
+    planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any
+) -> Request:
     top = {n: fields.pop(n) for n in ("seed", "sampling_rule", "logprobs") if n in fields}
     message = target_pb2.GenerateRequest(prompts=[prompt], config=Config(**fields), **top)
     return (planner or _planner()).request(message, "")
@@ -30,14 +32,21 @@ def test_lengths_are_those_of_transformers() -> None:
     assert _request(max_length=9).plans[0].max_length == 9
     assert _request(max_length=50, max_new_tokens=4).plans[0].max_length == 7
     assert _request(_planner(max_length=40)).plans[0].max_length == 40
-    assert _request(_planner(max_length=4000)).plans[0].max_length == 64, "a model's own limit is cut to the rows'"
+    assert _request(_planner(max_length=4000)).plans[0].max_length == 64, (
+        "a model's own limit is cut to the rows'"
+    )
     assert _request(_planner(max_new_tokens=6), max_length=30).plans[0].max_length == 30
 
 
 def test_the_call_wins_over_the_model_over_the_defaults() -> None:
     planner = _planner(do_sample=True, temperature=0.6, top_p=0.9, eos_token_id=[1, 2], num_beams=1)
     sampling = _request(planner, top_p=0.5).plans[0].sampling
-    assert (sampling.rule, sampling.temperature, sampling.top_p, sampling.top_k) == (Rule.REJECTION, 0.6, 0.5, 50)
+    assert (sampling.rule, sampling.temperature, sampling.top_p, sampling.top_k) == (
+        Rule.REJECTION,
+        0.6,
+        0.5,
+        50,
+    )
     assert sampling.eos_token_id == (1, 2)
     none = generation_pb2.TokenIds()
     assert _request(planner, eos_token_id=none).plans[0].sampling.eos_token_id == ()
@@ -105,7 +114,9 @@ def test_prompts_that_are_none(prompt: generation_pb2.Prompt) -> None:
 
 
 def test_a_conversation_needs_a_template() -> None:
-    chat = generation_pb2.Prompt(chat=generation_pb2.Chat(messages=[generation_pb2.ChatMessage(role="user", content="a")]))
+    chat = generation_pb2.Prompt(
+        chat=generation_pb2.Chat(messages=[generation_pb2.ChatMessage(role="user", content="a")])
+    )
     with pytest.raises(InvalidFieldError, match="chat template"):
         _request(prompt=chat)
 

@@ -1,4 +1,4 @@
-"""Our batched warpers equal transformers' classes; processors are functions of the tokens, position by position."""
+"""Batched warpers equal transformers' classes; processors are functions of the tokens, at every position."""
 
 from typing import Any
 
@@ -62,7 +62,13 @@ FIELDS: list[dict[str, Any]] = [
     {"do_sample": True, "temperature": 0.7, "typical_p": 0.8},
     {"do_sample": True, "top_h": 0.5, "top_k": 20},
     {"do_sample": True, "epsilon_cutoff": 0.02, "eta_cutoff": 0.03},
-    {"repetition_penalty": 1.3, "do_sample": True, "temperature": 0.7, "top_k": 10, "renormalize_logits": True},
+    {
+        "repetition_penalty": 1.3,
+        "do_sample": True,
+        "temperature": 0.7,
+        "top_k": 10,
+        "renormalize_logits": True,
+    },
 ]
 
 
@@ -75,8 +81,17 @@ def test_scores_equal_those_of_generate(fields: dict[str, Any]) -> None:
     given = {name: value for name, value in values.items() if name != "do_sample"}
     sampling = Sampling(rule=Rule.REJECTION if sampled else Rule.GREEDY, prompt_length=len(prompt), **given)
     model = random_model("llama")
-    plain: dict[str, Any] = {n: [list(i) for i in v] if n == "bad_words_ids" else v for n, v in values.items()}
-    plain = {n: dict(v) if n == "sequence_bias" else list(v) if isinstance(v, tuple) and n != "bad_words_ids" else v for n, v in plain.items()}
+    plain: dict[str, Any] = {
+        n: [list(i) for i in v] if n == "bad_words_ids" else v for n, v in values.items()
+    }
+    plain = {
+        n: dict(v)
+        if n == "sequence_bias"
+        else list(v)
+        if isinstance(v, tuple) and n != "bad_words_ids"
+        else v
+        for n, v in plain.items()
+    }
     config = GenerationConfig(**plain)
     config._eos_token_tensor = torch.tensor(plain["eos_token_id"]) if "eos_token_id" in plain else None
     for name, neutral in {"typical_p": 1.0, "top_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}.items():

@@ -8,7 +8,6 @@ from transformers import BloomConfig, BloomForCausalLM, Gemma2Config, Gemma2ForC
 from decoding.cache import Feed
 from decoding.errors import ModelError
 from decoding.loading import load
-
 from tests.models import random_model, rows_of
 
 
@@ -42,10 +41,14 @@ def test_ragged_rows_equal_separate_forwards(name: str) -> None:
         assert rows.layout == ("separate" if name == "bloom" else "packed")
         rows.forward([Feed(i, 0, t[:5]) for i, t in enumerate(texts)], [0] * 4)
         # Neighbours of equal and of unequal width, and a row that rests.
-        rows.forward([Feed(1, 5, texts[1][5:30]), Feed(2, 5, texts[2][5:9]), Feed(3, 5, texts[3][5:30])], [0] * 3)
+        rows.forward(
+            [Feed(1, 5, texts[1][5:30]), Feed(2, 5, texts[2][5:9]), Feed(3, 5, texts[3][5:30])], [0] * 3
+        )
         # A rejected proposal: the same positions again with other tokens.
         rows.forward([Feed(1, 30, [1, 2, 3]), Feed(2, 9, [1, 2, 3])], [1, 1])
-        got = rows.forward([Feed(0, 5, texts[0][5:]), Feed(1, 30, texts[1][30:33]), Feed(2, 9, texts[2][9:12])], [1, 3, 2])
+        got = rows.forward(
+            [Feed(0, 5, texts[0][5:]), Feed(1, 30, texts[1][30:33]), Feed(2, 9, texts[2][9:12])], [1, 3, 2]
+        )
         expected = torch.cat([want[0][5:], want[1][30:33], want[2][10:12]])
         assert torch.allclose(got, expected, atol=1e-3, rtol=1e-4)
         rows.copy_row(3, 4, 30)  # a fork

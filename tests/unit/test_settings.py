@@ -27,7 +27,12 @@ def test_flag_over_environment_over_default() -> None:
 
 @pytest.mark.parametrize(
     ("argv", "environ"),
-    [([], {"X_ROW": "7"}), ([], {"X_ROWS": "many"}), ([], {"X_FAST": "perhaps"}), (["--colour", "green"], {})],
+    [
+        ([], {"X_ROW": "7"}),
+        ([], {"X_ROWS": "many"}),
+        ([], {"X_FAST": "perhaps"}),
+        (["--colour", "green"], {}),
+    ],
 )
 def test_what_is_unknown_or_wrong_is_refused(argv: list[str], environ: dict[str, str]) -> None:
     with pytest.raises(SettingsError):

@@ -1,0 +1,75 @@
+"""Services as processes of their own, as an operator starts them."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MODELS = ROOT / "demo" / "models"
+PATIENCE_S = 120.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """One service. The log goes to a file that the test can read."""
+
+    def __init__(self, kind: str, log: Path, port: int, *flags: str) -> None:
+        self.address = f"127.0.0.1:{port}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        self.log = log
+        command = [sys.executable, "-m", f"{kind}_service", "--listen", self.address, "--threads", "1"]
+        command += ["--metrics-listen", self.metrics_address, *flags]
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=environment())
+
+    def wait_ready(self) -> None:
+        """Until its health says SERVING."""
+        deadline = time.monotonic() + PATIENCE_S
+        with grpc.insecure_channel(self.address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while True:
+                assert self.process.poll() is None, self.log.read_text()
+                try:
+                    if (
+                        stub.Check(health_pb2.HealthCheckRequest()).status
+                        == health_pb2.HealthCheckResponse.SERVING
+                    ):
+                        return
+                except grpc.RpcError:
+                    assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.1)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE_S)
+
+
+def environment() -> dict[str, str]:
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
+    path = os.pathsep.join([str(ROOT), os.environ.get("SDKOLD", str(ROOT / "client"))])
+    return {**os.environ, **quiet, "PYTHONPATH": path}
+
+
+@contextmanager
+def service(kind: str, log: Path, *flags: str, port: int = 0) -> Iterator[Process]:
+    process = Process(kind, log, port or free_port(), *flags)
+    try:
+        process.wait_ready()
+        yield process
+    finally:
+        process.process.kill()
+        process.process.wait()

@@ -1,0 +1,171 @@
+"""Drafts that lie, dawdle or speak with another's voice: the text stays the target's."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc.aio
+import pytest
+from foredraft import AsyncClient
+from foredraft.v1 import draft_pb2, draft_pb2_grpc
+
+from tests.fakes import TableRows, random_table, table_model
+from tests.loopback import draft_service, target_service
+
+VOCAB = 10
+PROMPT = [1, 2, 3]
+TABLE = random_table(VOCAB, 0)
+
+
+def _rows(*numbers: float) -> bytes:
+    return struct.pack(f"<{len(numbers)}f", *numbers)
+
+
+def _ids(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}I", *numbers)
+
+
+def _block(base_len: int, epoch: int, **proposal: Any) -> draft_pb2.Block:
+    outcome = draft_pb2.Outcome(proposal=draft_pb2.Proposal(**proposal))
+    return draft_pb2.Block(epoch=epoch, block_id=1, base_len=base_len, outcomes=[outcome])
+
+
+Lie = Callable[[int, int], draft_pb2.Block]
+LIES: dict[str, Lie] = {
+    "id outside the vocabulary": lambda n, e: _block(n, e, ids=[VOCAB]),
+    "row of q that does not add up": lambda n, e: _block(
+        n, e, ids=[1], q=draft_pb2.SparseRows(ids=_ids(1), probabilities=_rows(0.2), counts=[1])
+    ),
+    "NaN in q": lambda n, e: _block(
+        n, e, ids=[1], q=draft_pb2.SparseRows(ids=_ids(1), probabilities=_rows(float("nan")), counts=[1])
+    ),
+    "fewer rows than ids": lambda n, e: _block(
+        n, e, ids=[1, 2], q=draft_pb2.SparseRows(ids=_ids(1), probabilities=_rows(1.0), counts=[1])
+    ),
+    "torn bytes": lambda n, e: _block(
+        n, e, ids=[1], q=draft_pb2.SparseRows(ids=b"abc", probabilities=b"abc", counts=[1])
+    ),
+    "far too many tokens": lambda n, e: _block(n, e, ids=[1] * 3000),
+    "another epoch": lambda n, e: _block(n, e + 7, ids=[1]),
+    "another base": lambda n, e: _block(n + 2, e, ids=[1]),
+    "no outcome": lambda n, e: draft_pb2.Block(epoch=e, block_id=1, base_len=n),
+    "an outcome for something else": lambda n, e: draft_pb2.Block(
+        epoch=e, base_len=n, outcomes=[draft_pb2.Outcome(path=[1], proposal=draft_pb2.Proposal(ids=[1]))]
+    ),
+}
+
+
+class Liar(draft_pb2_grpc.DraftServiceServicer):
+    """Answers everything that it is asked with the same kind of lie."""
+
+    def __init__(self, lie: Lie) -> None:
+        self._lie = lie
+
+    async def Draft(self, requests: Any, context: Any) -> AsyncIterator[draft_pb2.DraftResponse]:
+        length = epoch = 0
+        async for request in requests:
+            if request.HasField("open"):
+                epoch, length = request.open.epoch, len(request.open.prompt_ids) + len(request.open.generated_ids)
+                yield draft_pb2.DraftResponse(opened=draft_pb2.Opened(epoch=epoch))
+            else:
+                length = request.commit.base_len + len(request.commit.accepted_ids) + 1
+            yield draft_pb2.DraftResponse(block=self._lie(length, epoch))
+
+
+@asynccontextmanager
+async def _served(servicer: draft_pb2_grpc.DraftServiceServicer) -> AsyncIterator[str]:
+    server = grpc.aio.server()
+    draft_pb2_grpc.add_DraftServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0)
+
+
+@pytest.mark.parametrize("name", LIES)
+async def test_a_lie_costs_speed_only(name: str) -> None:
+    model = table_model(VOCAB)
+    async with (
+        _served(Liar(LIES[name])) as draft,
+        target_service(TableRows(TABLE), model, draft, draft_timeout=0.05) as target,
+        AsyncClient(target.address) as client,
+    ):
+        plain = await client.generate(PROMPT, max_new_tokens=20, num_assistant_tokens=0)
+        got = await client.generate(PROMPT, max_new_tokens=20, num_assistant_tokens=4)
+        assert got.token_ids == plain.token_ids
+        if name != "far too many tokens":
+            assert got.stats.fallbacks
+        assert target.value("foredraft_rows_in_use") == 0
+
+
+async def test_a_row_for_each_sequence_and_none_left() -> None:
+    """Sequences share the draft's forwards; every exit frees the rows of both services."""
+    model, draft_rows = table_model(VOCAB), TableRows(TABLE)
+    async with (
+        draft_service(draft_rows, model, ngram="off") as draft,
+        target_service(TableRows(TABLE), model, draft.address) as target,
+        AsyncClient(target.address) as client,
+    ):
+        assert draft.engine is not None
+        fields: dict[str, Any] = {"max_new_tokens": 60, "num_assistant_tokens": 3, "seed": 1, "do_sample": True}
+        await client.generate(PROMPT, num_return_sequences=12, **fields)
+        assert max(draft_rows.steps) > 3
+        stream = client.stream(PROMPT, num_return_sequences=12, **{**fields, "max_new_tokens": 400})
+        async with stream:
+            await anext(aiter(stream))
+            assert target.engine.pool.in_use == draft.engine.pool.in_use == 12
+        for _ in range(100):
+            if target.engine.pool.in_use == draft.engine.pool.in_use == 0:
+                break
+            await asyncio.sleep(0.02)
+        assert target.engine.pool.in_use == draft.engine.pool.in_use == 0
+
+
+async def test_vocabularies_padded_to_different_widths_work_together() -> None:
+    """Ids past the vocabulary mean nothing on either side, however likely a model finds them."""
+    model = table_model(VOCAB)
+    narrow, wide = TABLE.clone(), random_table(VOCAB + 6, 9, spread=0.0)
+    wide[:VOCAB, :VOCAB, :VOCAB] = TABLE
+    wide[:, :, VOCAB:] = 50.0
+    async with (
+        draft_service(TableRows(wide), model, ngram="off") as draft,
+        target_service(TableRows(narrow), model, draft.address) as target,
+        AsyncClient(target.address) as client,
+    ):
+        result = await client.generate(PROMPT, max_new_tokens=30, num_assistant_tokens=4)
+        assert result.stats.accepted == result.stats.proposed > 0
+        sampled = await client.generate(PROMPT, max_new_tokens=30, num_assistant_tokens=4, do_sample=True, top_k=0)
+        assert max(sampled.token_ids) < VOCAB
+        assert sampled.stats.accepted > 0.98 * sampled.stats.proposed
+
+
+async def test_time_ends_a_generation_between_rounds() -> None:
+    async with (
+        target_service(TableRows(TABLE), table_model(VOCAB)) as target,
+        AsyncClient(target.address) as client,
+    ):
+        result = await client.generate(PROMPT, max_new_tokens=400, max_time=0.02)
+    assert result.finish_reason == "max_time"
+    assert len(result.token_ids) < 400
+
+
+async def test_several_drafts_share_the_sequences() -> None:
+    model = table_model(VOCAB)
+    async with (
+        draft_service(TableRows(TABLE), model) as one,
+        draft_service(TableRows(TABLE), model) as two,
+        target_service(TableRows(TABLE), model, f"{one.address}, {two.address}") as target,
+        AsyncClient(target.address) as client,
+    ):
+        await client.generate([[i, 1, 2] for i in range(8)], max_new_tokens=30, num_assistant_tokens=2)
+        assert one.engine
+        assert two.engine
+        assert sum(one.engine.rows.steps) > 0 < sum(two.engine.rows.steps)  # type: ignore[attr-defined]
+        await one.stop()
+        result = await client.generate(PROMPT, max_new_tokens=30, num_assistant_tokens=2)
+        again = await client.generate(PROMPT, max_new_tokens=30, num_assistant_tokens=0)
+        assert result.token_ids == again.token_ids

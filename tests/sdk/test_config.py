@@ -1,0 +1,176 @@
+"""Generation parameters: Hugging Face's names, kept, merged and refused before anything is sent."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from google.protobuf.json_format import MessageToDict
+
+from foredraft import Client, GenerationConfig, InvalidRequestError, UnavailableError
+from foredraft._config import FIELDS
+from foredraft._parameters import config_from, config_message
+from foredraft._refusals import is_off
+from foredraft.v1 import generation_pb2
+from tests.sdk.fake_target import FakeTarget
+
+
+def sent(config: Any = None, **fields: Any) -> dict[str, Any]:
+    """What goes out, as plain values."""
+    message: dict[str, Any] = MessageToDict(config_message(config, fields), preserving_proto_field_name=True)
+    return message
+
+
+def test_the_fields_are_those_of_the_wire() -> None:
+    assert set(FIELDS) == set(generation_pb2.GenerationConfig.DESCRIPTOR.fields_by_name)
+
+
+def test_the_fields_are_those_of_transformers() -> None:
+    assert set(FIELDS) <= set(transformers.GenerationConfig().to_dict())
+
+
+def test_keywords_go_over_the_config() -> None:
+    config = GenerationConfig(max_new_tokens=8, temperature=0.5, do_sample=True)
+    assert sent(config, temperature=0.7) == {"max_new_tokens": 8, "temperature": 0.7, "do_sample": True}
+    assert sent(config, temperature=None) == {"max_new_tokens": 8, "temperature": 0.5, "do_sample": True}
+    assert sent() == {}
+
+
+def test_a_config_of_transformers() -> None:
+    config = transformers.GenerationConfig(max_new_tokens=8, do_sample=True, top_p=0.9, eos_token_id=[2, 3])
+    assert sent(config, top_p=0.8) == {
+        "max_new_tokens": 8,
+        "do_sample": True,
+        "top_p": 0.8,
+        "eos_token_id": {"ids": [2, 3]},
+    }
+
+
+def test_the_defaults_of_transformers_are_no_request() -> None:
+    defaults = transformers.GenerationConfig._get_default_generation_params()
+    refused = {name for name, value in defaults.items() if name not in FIELDS and not is_off(name, value)}
+    assert not refused
+    message = sent(transformers.GenerationConfig(**defaults))
+    assert message["do_sample"] is False  # it may go over the model's own config
+    assert "top_k" not in message  # means nothing without sampling, and older configs always carry it
+    assert sent(do_sample=True, top_k=50)["top_k"] == 50
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"num_beams": 4}, {"penalty_alpha": 0.6}, {"guidance_scale": 1.5}, {"cache_implementation": "static"}]
+    + [{"watermarking_config": {"greenlist_ratio": 0.3}}, {"use_cache": False}, {"output_scores": True}]
+    + [{"force_words_ids": [[1]]}, {"return_dict_in_generate": True}, {"token_healing": True}, {"use_mtp": True}]
+    + [{"exponential_decay_length_penalty": (5, 1.1)}, {"dola_layers": "high"}, {"something_own": 1}],
+    ids=lambda fields: next(iter(fields)),
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_not_supported_is_refused_by_name(fields: dict[str, Any]) -> None:
+    name = next(iter(fields))
+    config = transformers.GenerationConfig()
+    config.update(**fields)
+    if fields.keys() <= config.to_dict().keys() and getattr(config, name) is not None:
+        with pytest.raises(InvalidRequestError, match=name) as raised:
+            sent(config)
+        assert raised.value.field == name
+    with pytest.raises(InvalidRequestError, match=name) as raised:
+        sent(None, **fields)
+    assert raised.value.field == name
+
+
+def test_every_field_of_transformers_has_a_way_out() -> None:
+    for name in set(transformers.GenerationConfig().to_dict()) - set(FIELDS):
+        if name.startswith("_") or name == "transformers_version":
+            continue
+        with pytest.raises(InvalidRequestError, match=f"{name}='x' is not supported: "):
+            sent(**{name: "x"})
+
+
+@pytest.mark.parametrize("name", ["stopping_criteria", "logits_processor", "assistant_model", "input_ids"])
+def test_arguments_of_transformers_generate_have_a_way_out(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="is not supported: "):
+        sent(**{name: object()})
+
+
+def test_an_unknown_keyword() -> None:
+    with pytest.raises(InvalidRequestError, match=r"'max_new_token' .* did you mean 'max_new_tokens'"):
+        sent(max_new_token=3)
+
+
+@pytest.mark.parametrize("config", ["precise", {"max_new_tokens": 3}, 3])
+def test_what_is_no_config(config: Any) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        sent(config)
+    assert raised.value.field == "generation_config"
+    assert ("named configs are not supported yet" in str(raised.value)) == isinstance(config, str)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "on_the_wire"),
+    [
+        ("stop_strings", "a", {"values": ["a"]}),
+        ("stop_strings", ["a", "b"], {"values": ["a", "b"]}),
+        ("stop_strings", [], {}),
+        ("eos_token_id", 2, {"ids": [2]}),
+        ("eos_token_id", [2, 3], {"ids": [2, 3]}),
+        ("eos_token_id", torch.tensor([2, 3]), {"ids": [2, 3]}),
+        ("eos_token_id", [], {}),
+        ("sequence_bias", {(1, 2): 3.0}, [{"ids": [1, 2], "bias": 3.0}]),
+        ("sequence_bias", [[[1, 2], 3.0]], [{"ids": [1, 2], "bias": 3.0}]),
+        ("bad_words_ids", [[1], [2, 3]], [{"ids": [1]}, {"ids": [2, 3]}]),
+        ("temperature", 1, 1.0),
+        ("temperature", np.float64(0.5), 0.5),
+        ("max_new_tokens", np.int64(3), 3),
+        ("max_new_tokens", torch.tensor(3), 3),
+        ("do_sample", np.bool_(True), True),
+        ("num_assistant_tokens", 0, 0),
+        ("num_assistant_tokens_schedule", "constant", "constant"),
+    ],
+)
+def test_values(name: str, value: Any, on_the_wire: Any) -> None:
+    message = config_message(None, {name: value})
+    assert sent(**{name: value}) == {name: on_the_wire}
+    assert getattr(config_from(message), name) is not None
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_what_is_no_value(name: str) -> None:
+    for value in (object(), float("nan"), float("inf"), -(2**70), {"a": {}}, [{"a": None}]):
+        if isinstance(value, int) and name in _FLOATS:
+            continue
+        with pytest.raises(InvalidRequestError, match=name) as raised:
+            sent(**{name: value})
+        assert raised.value.field == name
+
+
+_FLOATS = {name for name in FIELDS if "float | None" in str(GenerationConfig.__annotations__[name])}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_new_tokens", -1), ("max_new_tokens", 2**32), ("max_new_tokens", 1.5), ("max_new_tokens", True)]
+    + [("temperature", np.float32("nan")), ("temperature", "0.7"), ("temperature", True), ("do_sample", 1)]
+    + [("sequence_bias", {(1,): float("-inf")}), ("sequence_bias", {(1,): 1e39}), ("eos_token_id", [-1])]
+    + [("stop_strings", [1]), ("bad_words_ids", [[1.5]]), ("suppress_tokens", "12")],
+)
+def test_values_out_of_range(name: str, value: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=name) as raised:
+        sent(**{name: value})
+    assert raised.value.field == name
+
+
+def test_nothing_is_sent_when_it_is_refused(target: Callable[..., FakeTarget]) -> None:
+    fake = target()
+    with Client(fake.address) as client, pytest.raises(InvalidRequestError, match="num_beams=4"):
+        client.generate("a", transformers.GenerationConfig(num_beams=4))
+    assert not fake.requests
+
+
+def test_what_a_client_cannot_be_made_of() -> None:
+    for fields in ({"address": []}, {"address": ""}, {"max_retries": -1}, {"timeout": 0}):
+        with pytest.raises(InvalidRequestError):
+            Client(**fields)
+    assert issubclass(InvalidRequestError, ValueError)
+    assert issubclass(UnavailableError, ConnectionError)

@@ -1,0 +1,92 @@
+"""What did not begin is tried again, elsewhere where there is an elsewhere; what began is not."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from foredraft import DeadlineExceededError, OverloadedError, UnavailableError
+from tests.sdk.fake_target import FakeTarget, answer, fails, started
+
+Target = Callable[..., FakeTarget]
+Connect = Callable[..., Any]
+DOWN = fails(grpc.StatusCode.UNAVAILABLE, "down")
+
+
+def test_unavailable_is_tried_again(target: Target, connect: Connect) -> None:
+    fake = target(DOWN, DOWN, answer)
+    assert connect(fake.address).generate("a").token_ids == (1, 2, 3, 4, 5)
+    assert len({r.request_id for r in fake.requests}) == 1
+    assert len(fake.requests) == 3
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_but_not_for_ever(target: Target, connect: Connect, retries: int) -> None:
+    fake = target(DOWN)
+    with pytest.raises(UnavailableError, match="down"):
+        connect(fake.address, max_retries=retries).generate("a")
+    assert len(fake.requests) == retries + 1
+
+
+def test_nothing_else_is_tried_again(target: Target, connect: Connect) -> None:
+    fake = target(fails(grpc.StatusCode.RESOURCE_EXHAUSTED), answer)
+    with pytest.raises(OverloadedError):
+        connect(fake.address).generate("a")
+    assert len(fake.requests) == 1
+
+
+def test_nothing_is_tried_again_after_the_first_message(target: Target, connect: Connect) -> None:
+    def only_started(request: Any, context: Any) -> Any:
+        yield started(request)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+
+    fake = target(only_started, answer)
+    with pytest.raises(UnavailableError, match="lost"):
+        connect(fake.address).generate("a")
+    assert len(fake.requests) == 1
+
+
+def test_the_next_address_takes_over(target: Target, connect: Connect) -> None:
+    dead, alive = target(), target()
+    dead.stop()
+    client = connect([dead.address, alive.address])
+    for _ in range(4):
+        assert client.generate("a").token_ids == (1, 2, 3, 4, 5)
+        assert client.info().model == "fake"
+        assert client.tokenize("ab") == [0, 1]
+    assert len(alive.requests) == 4
+
+
+def test_calls_go_round(target: Target, connect: Connect) -> None:
+    fakes = [target(), target()]
+    client = connect([fake.address for fake in fakes])
+    for _ in range(4):
+        client.generate("a")
+    assert [len(fake.requests) for fake in fakes] == [2, 2]
+
+
+def test_a_service_that_comes_back_is_found(target: Target, connect: Connect) -> None:
+    fake = target()
+    client = connect(fake.address)
+    client.generate("a")
+    fake.stop()
+    with pytest.raises(UnavailableError):
+        client.info()
+    fake.start()
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            assert client.info().model == "fake"
+            return
+        except UnavailableError:
+            assert time.monotonic() < deadline
+
+
+def test_all_tries_share_one_deadline(target: Target, connect: Connect) -> None:
+    fake = target(DOWN)
+    began = time.monotonic()
+    with pytest.raises((UnavailableError, DeadlineExceededError)):
+        connect(fake.address, max_retries=1000).generate("a", timeout=0.5)
+    assert time.monotonic() - began < 3
