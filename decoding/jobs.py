@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decoding.noise import Purpose, gumbel, key, uniform
+from decoding.noise import KeptGumbel, Purpose, gumbel, key, uniform
 from decoding.processors import Processors, Scored, process
 from decoding.proposal import Logprobs, Proposal, SparseRows, Verdict
-from decoding.sampling import Rule, Sampling
+from decoding.sampling import Rule
 from decoding.verification import QRow, verify
 
 
@@ -91,8 +91,7 @@ def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
     """Verifies all proposals of a step; logits float32 [sum(k + 1), vocab]."""
     device, vocab = logits.device, logits.shape[1]
     scored = [Scored(j.processors, [*j.tokens, *j.proposal.ids], j.scored) for j in jobs]
-    samplings = [j.processors.sampling for j in jobs]
-    p = _law(process(scored, logits), samplings, [len(j.tokens) for j in jobs], [j.scored for j in jobs])
+    p = _law(process(scored, logits), scored)
     lengths = [len(j.proposal.ids) for j in jobs]
     k = max(lengths)
     p = _padded(p, [n + 1 for n in lengths], k + 1)  # [batch, k + 1, vocab]
@@ -117,11 +116,11 @@ def draft_jobs(jobs: Sequence[DraftJob], logits: Tensor) -> list[bool]:
     """Draws the next token of every proposal; logits float32 [n, vocab]. True where it goes on."""
     device = logits.device
     contexts = [[*j.tokens, *j.drawn] for j in jobs]
-    scores = process([Scored(j.processors, c, 1) for j, c in zip(jobs, contexts, strict=True)], logits)
-    samplings = [j.processors.sampling for j in jobs]
+    scored = [Scored(j.processors, c, 1) for j, c in zip(jobs, contexts, strict=True)]
+    scores = process(scored, logits)
     p = scores.softmax(dim=-1)
-    ids = _certain_ids(scores, samplings, [len(c) for c in contexts])  # [n]
-    sampled = [i for i, s in enumerate(samplings) if s.rule is Rule.REJECTION]
+    ids = _certain_ids(scores, scored)  # [n]
+    sampled = [i for i, j in enumerate(jobs) if j.processors.sampling.rule is Rule.REJECTION]
     rows: dict[int, SparseRows] = {}
     if sampled:
         index = torch.tensor(sampled, device=device)
@@ -145,32 +144,34 @@ def draft_jobs(jobs: Sequence[DraftJob], logits: Tensor) -> list[bool]:
     return [job.advance(token, q_x, rows.get(i)) for i, (job, token, q_x) in enumerate(drawn)]
 
 
-def _law(
-    scores: Tensor, samplings: Sequence[Sampling], bases: Sequence[int], counts: Sequence[int]
-) -> Tensor:
+def _law(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
     """p of every row: one-hot for greedy and coupled sequences, softmax under rejection. [n, vocab]."""
-    rows = [s for s, n in zip(samplings, counts, strict=True) for _ in range(n)]
-    positions = [base + i for base, n in zip(bases, counts, strict=True) for i in range(n)]
-    certain = [s.rule is not Rule.REJECTION for s in rows]
+    certain = [s.processors.sampling.rule is not Rule.REJECTION for s in scored for _ in range(s.count)]
     if not any(certain):
         return scores.softmax(dim=-1)
-    best = _certain_ids(scores, rows, positions)
+    best = _certain_ids(scores, scored)
     p = torch.zeros_like(scores).scatter_(1, best[:, None], 1.0)
     if all(certain):
         return p
     return torch.where(torch.tensor(certain, device=scores.device)[:, None], p, scores.softmax(dim=-1))
 
 
-def _certain_ids(scores: Tensor, rows: Sequence[Sampling], positions: Sequence[int]) -> Tensor:
+def _certain_ids(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
     """argmax(scores), with the shared noise added where the rule is coupled. int64 [n]."""
     best = scores.argmax(dim=-1)
-    coupled = [i for i, s in enumerate(rows) if s.rule is Rule.COUPLED]
+    rows = [(s, len(s.tokens) - s.count + 1 + i) for s in scored for i in range(s.count)]
+    coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
     if coupled:
         index = torch.tensor(coupled, device=scores.device)
-        keys = [key(rows[i].seed, Purpose.COUPLED, rows[i].sequence_index, positions[i]) for i in coupled]
-        noise = gumbel(torch.tensor(keys, device=scores.device), scores.shape[1])
+        wanted = [(rows[i][0].processors.noise, _coupled_key(*rows[i])) for i in coupled]
+        noise = KeptGumbel.rows(wanted, scores.shape[1], scores.device)
         best[index] = (scores[index].double() + noise).argmax(dim=-1)
     return best
+
+
+def _coupled_key(scored: Scored, position: int) -> int:
+    sampling = scored.processors.sampling
+    return key(sampling.seed, Purpose.COUPLED, sampling.sequence_index, position)
 
 
 def _target_noise(

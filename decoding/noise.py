@@ -8,6 +8,7 @@ The generator is SplitMix64 (Steele, Lea, Flood 2014): integer arithmetic modulo
 int64 performs alike on every device. Knows nothing of models or of the rules that use the numbers.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import torch
@@ -59,6 +60,31 @@ def uniform(keys: Tensor, width: int) -> Tensor:
 def gumbel(keys: Tensor, width: int) -> Tensor:
     """Standard Gumbel noise, float64 [n, width]: argmax(log p + gumbel) is a sample of p."""
     return uniform(keys, width).log_().neg_().log_().neg_()
+
+
+class KeptGumbel:
+    """The shared noise of one sequence, a row for each position, computed once.
+
+    A position that is scored again after a rejection finds its row here.
+    """
+
+    def __init__(self, limit: int = 32) -> None:
+        """limit: rows kept; a row is as wide as the vocabulary."""
+        self._rows: dict[int, Tensor] = {}
+        self._limit = limit
+
+    @staticmethod
+    def rows(wanted: Sequence[tuple["KeptGumbel", int]], width: int, device: torch.device) -> Tensor:
+        """The rows of these keys, float64 [n, width], those that are missing computed together."""
+        missing = [(kept, key) for kept, key in wanted if key not in kept._rows]
+        found = {key: kept._rows[key] for kept, key in wanted if key in kept._rows}
+        if missing:
+            made = gumbel(torch.tensor([key for _, key in missing], device=device), width)
+            for (kept, key), row in zip(missing, made, strict=True):
+                found[key] = kept._rows[key] = row
+                if len(kept._rows) > kept._limit:
+                    del kept._rows[next(iter(kept._rows))]
+        return torch.stack([found[key] for _, key in wanted])
 
 
 def _mix(value: int) -> int:

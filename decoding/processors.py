@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers.generation import logits_process as hf
 
+from decoding.noise import KeptGumbel
 from decoding.sampling import Sampling
 from decoding.warpers import has_rare_warpers, warp
 
@@ -24,6 +25,7 @@ class Processors:
 
     def __init__(self, sampling: Sampling, device: torch.device) -> None:
         self.sampling = sampling
+        self.noise = KeptGumbel()
         self._history = _history_processors(sampling, device)
         self._rare_warpers = _rare_warpers(sampling, device) if has_rare_warpers(sampling) else []
 

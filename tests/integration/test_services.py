@@ -66,6 +66,15 @@ def test_assisted_text_is_plain_text(client: Client, prompts: list[str]) -> None
         assert plain.stats.drafter == "none"
 
 
+def test_greedy_text_is_that_of_transformers(client: Client, prompts: list[str]) -> None:
+    model = bundled("target")
+    for prompt in prompts[:4]:
+        inputs = model.tokenizer(prompt, return_tensors="pt")
+        want = model.module.generate(**inputs, max_new_tokens=48, do_sample=False)  # type: ignore[operator]
+        got = client.generate(prompt, max_new_tokens=48, num_assistant_tokens=5)
+        assert list(got.token_ids) == want[0, inputs["input_ids"].shape[1] :].tolist()
+
+
 def test_start_up_says_what_it_does(target: Process, draft: Process) -> None:
     told = target.log.read_text()
     assert "packed rows" in told

@@ -27,7 +27,7 @@ def started(request: target_pb2.GenerateRequest) -> target_pb2.GenerateResponse:
     )
 
 
-def chunk(index: int, ids: tuple[int, ...], reason: int = 0, **fields: Any) -> target_pb2.GenerateResponse:
+def chunk(index: int, ids: tuple[int, ...], reason: Any = None, **fields: Any) -> target_pb2.GenerateResponse:
     """Tokens; the text of id 3 is "t3 "."""
     text = "".join(f"t{i} " for i in ids)
     return target_pb2.GenerateResponse(
@@ -60,7 +60,7 @@ def answer(request: target_pb2.GenerateRequest, context: Any) -> Iterator[target
     logprobs = [target_pb2.TokenLogprobs(logprob=-0.5, top_ids=[1], top_logprobs=[-0.5])]
     yield started(request)
     for i in range(count):
-        more = {"logprobs": logprobs * 3} if request.HasField("logprobs") else {}
+        more: Any = {"logprobs": logprobs * 3} if request.HasField("logprobs") else {}
         yield chunk(i, (10 * i + 1, 10 * i + 2, 10 * i + 3), num_accepted=2, text_offsets=[0, 3, 6], **more)
     for i in range(count):
         more = {"logprobs": logprobs * 2} if request.HasField("logprobs") else {}
@@ -105,7 +105,7 @@ class FakeTarget(target_pb2_grpc.TargetServiceServicer):
         self.scripts = list(scripts) or [answer]
         self.requests: list[target_pb2.GenerateRequest] = []
         self.metadata: list[dict[str, str]] = []
-        self.left = threading.Event()
+        self.reached, self.left = threading.Event(), threading.Event()
         self._server: Any = None
         self.address = "127.0.0.1:0"
 
@@ -113,6 +113,7 @@ class FakeTarget(target_pb2_grpc.TargetServiceServicer):
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         context.add_callback(self.left.set)
+        self.reached.set()
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         yield from script(request, context)
 

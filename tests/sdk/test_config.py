@@ -60,10 +60,22 @@ def test_the_defaults_of_transformers_are_no_request() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"num_beams": 4}, {"penalty_alpha": 0.6}, {"guidance_scale": 1.5}, {"cache_implementation": "static"}]
-    + [{"watermarking_config": {"greenlist_ratio": 0.3}}, {"use_cache": False}, {"output_scores": True}]
-    + [{"force_words_ids": [[1]]}, {"return_dict_in_generate": True}, {"token_healing": True}, {"use_mtp": True}]
-    + [{"exponential_decay_length_penalty": (5, 1.1)}, {"dola_layers": "high"}, {"something_own": 1}],
+    [
+        {"num_beams": 4},
+        {"penalty_alpha": 0.6},
+        {"guidance_scale": 1.5},
+        {"cache_implementation": "static"},
+        {"watermarking_config": {"greenlist_ratio": 0.3}},
+        {"use_cache": False},
+        {"output_scores": True},
+        {"force_words_ids": [[1]]},
+        {"return_dict_in_generate": True},
+        {"token_healing": True},
+        {"use_mtp": True},
+        {"exponential_decay_length_penalty": (5, 1.1)},
+        {"dola_layers": "high"},
+        {"something_own": 1},
+    ],
     ids=lambda fields: next(iter(fields)),
 )
 @pytest.mark.filterwarnings("ignore")
@@ -150,10 +162,22 @@ _FLOATS = {name for name in FIELDS if "float | None" in str(GenerationConfig.__a
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("max_new_tokens", -1), ("max_new_tokens", 2**32), ("max_new_tokens", 1.5), ("max_new_tokens", True)]
-    + [("temperature", np.float32("nan")), ("temperature", "0.7"), ("temperature", True), ("do_sample", 1)]
-    + [("sequence_bias", {(1,): float("-inf")}), ("sequence_bias", {(1,): 1e39}), ("eos_token_id", [-1])]
-    + [("stop_strings", [1]), ("bad_words_ids", [[1.5]]), ("suppress_tokens", "12")],
+    [
+        ("max_new_tokens", -1),
+        ("max_new_tokens", 2**32),
+        ("max_new_tokens", 1.5),
+        ("max_new_tokens", True),
+        ("temperature", np.float32("nan")),
+        ("temperature", "0.7"),
+        ("temperature", True),
+        ("do_sample", 1),
+        ("sequence_bias", {(1,): float("-inf")}),
+        ("sequence_bias", {(1,): 1e39}),
+        ("eos_token_id", [-1]),
+        ("stop_strings", [1]),
+        ("bad_words_ids", [[1.5]]),
+        ("suppress_tokens", "12"),
+    ],
 )
 def test_values_out_of_range(name: str, value: Any) -> None:
     with pytest.raises(InvalidRequestError, match=name) as raised:
@@ -169,7 +193,8 @@ def test_nothing_is_sent_when_it_is_refused(target: Callable[..., FakeTarget]) -
 
 
 def test_what_a_client_cannot_be_made_of() -> None:
-    for fields in ({"address": []}, {"address": ""}, {"max_retries": -1}, {"timeout": 0}):
+    wrong: list[dict[str, Any]] = [{"address": []}, {"address": ""}, {"max_retries": -1}, {"timeout": 0}]
+    for fields in wrong:
         with pytest.raises(InvalidRequestError):
             Client(**fields)
     assert issubclass(InvalidRequestError, ValueError)

@@ -29,7 +29,7 @@ EXPECTED = {
 }
 
 
-class Status(grpc.RpcError):  # type: ignore[misc]
+class Status(grpc.RpcError):
     """What gRPC raises, made by hand: OK is no failure that a server could send."""
 
     def __init__(self, code: grpc.StatusCode) -> None:
@@ -41,7 +41,7 @@ class Status(grpc.RpcError):  # type: ignore[misc]
     def details(self) -> str:
         return ""
 
-    def trailing_metadata(self) -> None:
+    def trailing_metadata(self) -> Any:
         return None
 
 

@@ -124,8 +124,23 @@ def test_generated_ids_of_a_batch(target: Target, connect: Connect) -> None:
 
 @pytest.mark.parametrize(
     "inputs",
-    [[], b"x", 3, None, {"input_ids": [1]}, [1.5], [-1], [2**32], [True], [[]], [1, "a"], ["a", 1]]
-    + [[{"role": "user"}], [{"role": "user", "content": "x", "name": "n"}], [{"role": "user", "content": [1]}]],
+    [
+        [],
+        b"x",
+        3,
+        None,
+        {"input_ids": [1]},
+        [1.5],
+        [-1],
+        [2**32],
+        [True],
+        [[]],
+        [1, "a"],
+        ["a", 1],
+        [{"role": "user"}],
+        [{"role": "user", "content": "x", "name": "n"}],
+        [{"role": "user", "content": [1]}],
+    ],
     ids=repr,
 )
 def test_what_is_no_prompt(target: Target, connect: Connect, inputs: Any) -> None:
@@ -138,9 +153,21 @@ def test_what_is_no_prompt(target: Target, connect: Connect, inputs: Any) -> Non
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("seed", -1), ("seed", 2**64), ("seed", 1.5), ("seed", True), ("logprobs", -1), ("logprobs", True)]
-    + [("sampling_rule", "greedy"), ("sampling_rule", "x"), ("generated_ids", [-1]), ("generated_ids", [[1]])]
-    + [("timeout", 0), ("timeout", -1.0), ("timeout", float("nan"))],
+    [
+        ("seed", -1),
+        ("seed", 2**64),
+        ("seed", 1.5),
+        ("seed", True),
+        ("logprobs", -1),
+        ("logprobs", True),
+        ("sampling_rule", "greedy"),
+        ("sampling_rule", "x"),
+        ("generated_ids", [-1]),
+        ("generated_ids", [[1]]),
+        ("timeout", 0),
+        ("timeout", -1.0),
+        ("timeout", float("nan")),
+    ],
 )
 def test_what_is_no_argument(target: Target, connect: Connect, name: str, value: Any) -> None:
     fake = target()
