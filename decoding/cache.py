@@ -69,9 +69,7 @@ class Layout:
         if span.rows == 1 and span.tokens == 1 and (window is None or span.end <= window):
             return None
         starts = torch.tensor(span.starts, device=self.device)
-        at = (
-            starts[:, None, None] + torch.arange(span.tokens, device=self.device)[:, None]
-        )  # [rows, tokens, 1]
+        at = starts[:, None, None] + torch.arange(span.tokens, device=self.device)[:, None]  # [rows, tokens, 1]
         seen = torch.arange(span.end, device=self.device)  # [end]
         hidden = seen > at
         if window is not None:

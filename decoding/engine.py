@@ -163,9 +163,7 @@ class Engine:
             while batch := self._next_batch():
                 try:
                     unfinished = self._step(batch)
-                except (
-                    Exception
-                ) as error:  # the fault of a step is the fault of its requests, not of the engine
+                except Exception as error:  # the fault of a step is the fault of its requests, not of the engine
                     _resolve(batch, [error] * len(batch))
                     unfinished = []
                 with self._wanted:

@@ -174,9 +174,7 @@ def _coupled_key(scored: Scored, position: int) -> int:
     return key(sampling.seed, Purpose.COUPLED, sampling.sequence_index, position)
 
 
-def _target_noise(
-    jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _target_noise(jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """u [batch, k] and Gumbel noise [batch, vocab]; certain sequences need neither."""
     u = torch.full((len(jobs), k), 0.5, dtype=torch.float64, device=device)
     noise = torch.zeros(len(jobs), 1, dtype=torch.float64, device=device).expand(-1, vocab)
@@ -185,9 +183,7 @@ def _target_noise(
         index = torch.tensor(sampled, device=device)
         u[index] = uniform(torch.tensor([_key(jobs[i], Purpose.ACCEPT) for i in sampled], device=device), k)
         noise = noise.clone()
-        noise[index] = gumbel(
-            torch.tensor([_key(jobs[i], Purpose.RECOVER) for i in sampled], device=device), vocab
-        )
+        noise[index] = gumbel(torch.tensor([_key(jobs[i], Purpose.RECOVER) for i in sampled], device=device), vocab)
     return u, noise
 
 

@@ -56,18 +56,14 @@ def load(
         config = AutoConfig.from_pretrained(name, **origin)
         _refuse(name, config)
         tokenizer = AutoTokenizer.from_pretrained(name, **origin)
-        module = AutoModelForCausalLM.from_pretrained(
-            name, dtype=DTYPES[dtype], use_safetensors=True, **origin
-        )
+        module = AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES[dtype], use_safetensors=True, **origin)
     except ModelError:
         raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"cannot load {name!r}: {reason}") from error
     if getattr(module, "_is_stateful", False):
-        raise ModelError(
-            f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be rolled back"
-        )
+        raise ModelError(f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be rolled back")
     module = module.to(device).eval()
     max_length, note = _max_length(module.config.get_text_config())
     return LoadedModel(name, module, tokenizer, Vocabulary.of(tokenizer), max_length, note)
@@ -75,9 +71,7 @@ def load(
 
 def _refuse(name: str, config: Any) -> None:
     if config.is_encoder_decoder:
-        raise ModelError(
-            f"cannot serve {name!r}: {config.model_type} is an encoder-decoder, not a decoder-only LM"
-        )
+        raise ModelError(f"cannot serve {name!r}: {config.model_type} is an encoder-decoder, not a decoder-only LM")
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
     if stateful := sorted(k for k in kinds if "linear" in k or k in ("mamba", "conv", "recurrent", "hybrid")):
         raise ModelError(
@@ -88,9 +82,7 @@ def _refuse(name: str, config: Any) -> None:
 
 def _max_length(config: Any) -> tuple[int, str]:
     """The longest sequence that is served, and why it is shorter than the model's own if it is."""
-    limit = (
-        getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20
-    )
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") in _LENGTH_DEPENDENT_ROPE:
         original = rope.get("original_max_position_embeddings") or limit

@@ -88,16 +88,12 @@ def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
     """
     if any(item.processors.reads_history for item in batch):
         parts = logits.split([item.count for item in batch])
-        logits = torch.cat(
-            [i.processors.apply_history(i.tokens, part) for i, part in zip(batch, parts, strict=True)]
-        )
+        logits = torch.cat([i.processors.apply_history(i.tokens, part) for i, part in zip(batch, parts, strict=True)])
     rows = [item.processors.sampling for item in batch for _ in range(item.count)]
     logits = warp(rows, logits)
     if any(has_rare_warpers(sampling) for sampling in rows):
         parts = logits.split([item.count for item in batch])
-        logits = torch.cat(
-            [i.processors.apply_rare_warpers(part) for i, part in zip(batch, parts, strict=True)]
-        )
+        logits = torch.cat([i.processors.apply_rare_warpers(part) for i, part in zip(batch, parts, strict=True)])
     if any(sampling.renormalize_logits for sampling in rows):
         wanted = torch.tensor([sampling.renormalize_logits for sampling in rows], device=logits.device)
         logits = torch.where(wanted[:, None], logits.log_softmax(-1), logits)
@@ -119,15 +115,11 @@ def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProc
     if s.min_length > 0 and s.eos_token_id:
         chain.append(hf.MinLengthLogitsProcessor(s.min_length, eos, device=device))
     if s.min_new_tokens > 0 and s.eos_token_id:
-        chain.append(
-            hf.MinNewTokensLengthLogitsProcessor(s.prompt_length, s.min_new_tokens, eos, device=device)
-        )
+        chain.append(hf.MinNewTokensLengthLogitsProcessor(s.prompt_length, s.min_new_tokens, eos, device=device))
     if s.forced_bos_token_id is not None:
         chain.append(hf.ForcedBOSTokenLogitsProcessor(s.forced_bos_token_id))
     if s.forced_eos_token_id:
-        chain.append(
-            hf.ForcedEOSTokenLogitsProcessor(s.max_length, list(s.forced_eos_token_id), device=device)
-        )
+        chain.append(hf.ForcedEOSTokenLogitsProcessor(s.max_length, list(s.forced_eos_token_id), device=device))
     if s.remove_invalid_values:
         chain.append(hf.InfNanRemoveLogitsProcessor())
     if s.suppress_tokens:
@@ -136,9 +128,7 @@ def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProc
         begin = s.prompt_length
         if begin <= 1 and s.forced_bos_token_id is not None:
             begin += 1
-        chain.append(
-            hf.SuppressTokensAtBeginLogitsProcessor(list(s.begin_suppress_tokens), begin, device=device)
-        )
+        chain.append(hf.SuppressTokensAtBeginLogitsProcessor(list(s.begin_suppress_tokens), begin, device=device))
     return chain
 
 

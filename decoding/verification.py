@@ -48,9 +48,7 @@ def verify(
 class QRow:
     """Sparse rows of q, of which verification needs one dense row a sequence: at the rejection."""
 
-    def __init__(
-        self, index: Tensor, ids: Tensor, probabilities: Tensor, shape: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, index: Tensor, ids: Tensor, probabilities: Tensor, shape: tuple[int, int, int]) -> None:
         """index: int64 [entries], sequence * k + position; ids, probabilities: [entries];
         shape: batch, k, vocab."""
         self._index, self._ids, self._probabilities = index, ids, probabilities

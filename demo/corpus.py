@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 HELD_OUT = (
     "bisect.py",
@@ -24,10 +25,28 @@ HELD_OUT = (
     "textwrap.py",
     "timeit.py",
 )
-# Not prose of a programmer: tests, tables made by programs, other people's packages.
-_LEFT_OUT = ("test", "tests", "idlelib", "lib2to3", "site-packages", "encodings", "pydoc_data", "turtledemo", "ensurepip")
+# Tables made by programs, tests and demonstrations that are much alike, packages of other people.
+_LEFT_OUT = {
+    "test",
+    "tests",
+    "idle_test",
+    "idlelib",
+    "lib2to3",
+    "site-packages",
+    "encodings",
+    "pydoc_data",
+    "turtledemo",
+    "ensurepip",
+    "__phello__",
+    "_casefix.py",  # re: a table of characters
+    "entities.py",  # html: a table of names
+}
+# The build's own settings: they differ from machine to machine, and name its folders.
+_BUILD = ("_sysconfigdata", "config-")
 END = "<|endoftext|>"
 PAD = "<|pad|>"
+END_ID, PAD_ID = 0, 1  # the trainer numbers special tokens first, in this order
+CONTEXT = 2048
 
 
 def modules() -> dict[str, str]:
@@ -36,19 +55,19 @@ def modules() -> dict[str, str]:
     found = {}
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root)
-        if not set(name.parts[:-1]) & set(_LEFT_OUT) and path.stat().st_size < 300_000:
-            found[str(name)] = path.read_text(encoding="utf-8", errors="strict" if name.parts[0] != "lib" else "ignore")
+        if not _LEFT_OUT & set(name.parts) and not any(part.startswith(_BUILD) for part in name.parts):
+            found[name.as_posix()] = path.read_text(encoding="utf-8")
     return found
 
 
 def split() -> tuple[dict[str, str], dict[str, str]]:
     """Training modules and held-out modules."""
-    everything = modules()
-    held_out = {name: everything.pop(name) for name in HELD_OUT}
-    return everything, held_out
+    training = modules()
+    held_out = {name: training.pop(name) for name in HELD_OUT}
+    return training, held_out
 
 
-def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
+def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -60,13 +79,14 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=PAD, model_max_length=CONTEXT
+    )
 
 
-def encode(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
+def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Tensor:
     """All texts in one row of ids, each between end tokens. int64 [n]."""
-    end = tokenizer.token_to_id(END)
-    ids = [end]
-    for encoding in tokenizer.encode_batch(texts):
-        ids += [*encoding.ids, end]
+    ids = [END_ID]
+    for text in texts:
+        ids += [*tokenizer.encode(text, add_special_tokens=False, verbose=False), END_ID]
     return torch.tensor(ids)

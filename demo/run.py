@@ -1,7 +1,7 @@
 """The demonstration: both services on loopback, a streamed completion, the same without assistance.
 
-    make demo
-    make demo PROMPT='def fibonacci('
+make demo
+make demo PROMPT='def fibonacci('
 """
 
 import argparse
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from foredraft import Chunk, Client, Result, UnavailableError
 
@@ -51,13 +52,14 @@ def main() -> int:
         client.generate(args.prompt, max_new_tokens=8)  # the first call warms both services up
         print(f"{BOLD}{args.prompt}{PLAIN}", end="")
         assisted, assisted_s = _stream(client, args, show=True)
-        print(f"\n\n{GREEN}green{PLAIN}: proposed by the draft and accepted; plain: made by the target\n" if GREEN else "\n")
+        legend = f"{GREEN}green{PLAIN}: proposed by the draft and accepted; the rest: made by the target"
+        print(f"\n\n{legend}\n" if GREEN else "\n")
         plain, plain_s = _stream(client, args, show=False, num_assistant_tokens=0)
         _table(assisted, assisted_s, plain, plain_s)
     return 0 if assisted.token_ids == plain.token_ids else 1
 
 
-def _stream(client: Client, args: argparse.Namespace, show: bool, **fields: int) -> tuple[Result, float]:
+def _stream(client: Client, args: argparse.Namespace, show: bool, **fields: Any) -> tuple[Result, float]:
     began = time.perf_counter()
     with client.stream(args.prompt, max_new_tokens=args.max_new_tokens, **fields) as stream:
         for chunk in stream:

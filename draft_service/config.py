@@ -20,9 +20,7 @@ class DraftSettings:
     rows: int = setting(16, "sequences followed at the same time")
     max_length: int = setting(0, "longest sequence in tokens; 0 is the model's own limit, at most 8192")
     chunk_tokens: int = setting(256, "new tokens in one forward pass")
-    ngram: str = setting(
-        "auto", "n-gram lookup: 'off', 'only', or 'auto' (with long matches)", ("auto", "off", "only")
-    )
+    ngram: str = setting("auto", "n-gram lookup: 'off', 'only', or 'auto' (with long matches)", ("auto", "off", "only"))
     ngram_min_match: int = setting(8, "with a model, the match length from which n-grams draft instead of it")
     q_width: int = setting(128, "entries of a row of q under the rejection rule; 0 is the whole vocabulary")
     grace: float = setting(10.0, "seconds that running streams have to end on SIGTERM")

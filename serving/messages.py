@@ -134,9 +134,7 @@ def _rows_from(message: draft_pb2.SparseRows, rows: int, vocabulary_size: int) -
     ids, q = np.frombuffer(message.ids, "<u4"), np.frombuffer(message.probabilities, "<f4")
     counts = tuple(message.counts)
     if len(counts) != rows or sum(counts) != len(ids) or 0 in counts:
-        raise MessageError(
-            f"{len(counts)} rows of q with {sum(counts)} entries, for {rows} ids with {len(ids)}"
-        )
+        raise MessageError(f"{len(counts)} rows of q with {sum(counts)} entries, for {rows} ids with {len(ids)}")
     if len(ids) and (ids.max() >= vocabulary_size or not np.isfinite(q).all() or q.min() < 0):
         raise MessageError("rows of q with an id outside the vocabulary, or what is no probability")
     sums = np.add.reduceat(q, np.cumsum([0, *counts[:-1]])) if rows else np.ones(0)

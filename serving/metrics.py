@@ -79,9 +79,7 @@ class TargetMetrics(EngineMetrics):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
-        self.requests_running = Gauge(
-            "foredraft_num_requests_running", "Requests in progress.", registry=registry
-        )
+        self.requests_running = Gauge("foredraft_num_requests_running", "Requests in progress.", registry=registry)
         self.requests = Counter(
             "foredraft_request_success",
             "Sequences that ended, by reason.",
@@ -93,13 +91,9 @@ class TargetMetrics(EngineMetrics):
         )
         self.prompt_tokens = Counter("foredraft_prompt_tokens", "Prompt tokens.", registry=registry)
         self.generated_tokens = Counter("foredraft_generation_tokens", "Generated tokens.", registry=registry)
-        self.rounds = Counter(
-            "foredraft_rounds", "Verifications and plain decoding steps.", registry=registry
-        )
+        self.rounds = Counter("foredraft_rounds", "Verifications and plain decoding steps.", registry=registry)
         self.drafts = Counter("foredraft_spec_decode_num_drafts", "Proposals verified.", registry=registry)
-        self.draft_tokens = Counter(
-            "foredraft_spec_decode_num_draft_tokens", "Tokens proposed.", registry=registry
-        )
+        self.draft_tokens = Counter("foredraft_spec_decode_num_draft_tokens", "Tokens proposed.", registry=registry)
         self.accepted_tokens = Counter(
             "foredraft_spec_decode_num_accepted_tokens",
             "Proposed tokens that were accepted.",
@@ -153,12 +147,8 @@ class DraftMetrics(EngineMetrics):
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
         self.sessions = Gauge("foredraft_draft_sessions", "Sequences followed.", registry=registry)
-        self.blocks = Counter(
-            "foredraft_draft_blocks", "Blocks sent, by drafter.", ["drafter"], registry=registry
-        )
-        self.tokens = Counter(
-            "foredraft_draft_tokens", "Tokens drafted, by drafter.", ["drafter"], registry=registry
-        )
+        self.blocks = Counter("foredraft_draft_blocks", "Blocks sent, by drafter.", ["drafter"], registry=registry)
+        self.tokens = Counter("foredraft_draft_tokens", "Tokens drafted, by drafter.", ["drafter"], registry=registry)
         self.cancelled = Counter(
             "foredraft_draft_cancelled",
             "Proposals given up because a commit overtook them.",

@@ -59,9 +59,7 @@ class Server:
         try:
             port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
-            raise AddressError(
-                f"cannot listen on {listen}: the port is in use or the address is bad"
-            ) from error
+            raise AddressError(f"cannot listen on {listen}: the port is in use or the address is bad") from error
         await self._server.start()
         for name in ("", *self._services):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)

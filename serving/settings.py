@@ -50,9 +50,7 @@ def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, 
     return kind(**values)
 
 
-def _parser(
-    kind: type, prefix: str, fields: Mapping[str, Any], types_: Mapping[str, Any]
-) -> argparse.ArgumentParser:
+def _parser(kind: type, prefix: str, fields: Mapping[str, Any], types_: Mapping[str, Any]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=kind.__doc__,
         epilog=f"Every flag is also an environment variable: --metrics-listen is {prefix}METRICS_LISTEN.",
@@ -65,9 +63,7 @@ def _parser(
         if types_[name] is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
         else:
-            parser.add_argument(
-                flag, type=_type(types_[name]), metavar=name.rsplit("_", 1)[-1].upper(), help=help_text
-            )
+            parser.add_argument(flag, type=_type(types_[name]), metavar=name.rsplit("_", 1)[-1].upper(), help=help_text)
     return parser
 
 

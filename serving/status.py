@@ -34,19 +34,13 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             return None
         if handler.request_streaming and handler.response_streaming:
             wrap = grpc.stream_stream_rpc_method_handler
-            return wrap(
-                self._stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer
-            )
+            return wrap(self._stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer)
         if handler.response_streaming:
             wrap = grpc.unary_stream_rpc_method_handler
-            return wrap(
-                self._stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
-            )
+            return wrap(self._stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer)
         if not handler.request_streaming:
             wrap = grpc.unary_unary_rpc_method_handler
-            return wrap(
-                self._unary(handler.unary_unary), handler.request_deserializer, handler.response_serializer
-            )
+            return wrap(self._unary(handler.unary_unary), handler.request_deserializer, handler.response_serializer)
         return handler
 
     def _unary(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

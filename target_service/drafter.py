@@ -80,9 +80,7 @@ class Drafter:
 class Drafters:
     """Makes a drafter for each sequence, as its parameters ask."""
 
-    def __init__(
-        self, settings: TargetSettings, drafts: Drafts, vocabulary_size: int, metrics: TargetMetrics
-    ) -> None:
+    def __init__(self, settings: TargetSettings, drafts: Drafts, vocabulary_size: int, metrics: TargetMetrics) -> None:
         self._settings, self._drafts, self._metrics = settings, drafts, metrics
         self._vocabulary_size = vocabulary_size
 

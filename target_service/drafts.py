@@ -27,6 +27,8 @@ _OPTIONS = [
 ]
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 4.0
+# A draft of another language may be replaced by one of ours.
+_OTHER_LANGUAGE_S = 15.0
 
 
 class Draft:
@@ -51,12 +53,12 @@ class Draft:
     @property
     def usable(self) -> bool:
         """Whether a session may be opened now."""
-        return not self.mismatch and time.monotonic() >= self._not_before
+        return time.monotonic() >= self._not_before
 
     @property
     def trusted(self) -> bool:
         """Whether it is worth waiting for: nothing went wrong since it last answered."""
-        return not self._down
+        return not self._down and not self.mismatch
 
     def open(self, requests: Any) -> Any:
         """Starts a Draft stream that sends `requests`."""
@@ -84,16 +86,18 @@ class Draft:
 
     def check(self, opened: draft_pb2.Opened) -> bool:
         """Whether it speaks the target's language; says so once if not."""
-        if not opened.HasField("vocabulary"):
-            return True  # n-grams speak every language
-        theirs = vocabulary_from(opened.vocabulary)
-        if theirs.fingerprint != self._language.fingerprint:
+        theirs = vocabulary_from(opened.vocabulary) if opened.HasField("vocabulary") else None
+        if theirs is None or theirs.fingerprint == self._language.fingerprint:
+            self.mismatch = ""  # the same language, or n-grams, which speak every language
+            return True
+        if not self.mismatch:
             self.mismatch = (
                 f"its vocabulary ({theirs.size} tokens) is not the target's ({self._language.size} tokens): "
                 "the id-to-token map or the special ids differ"
             )
             log.warning("draft %s is not used: %s", self.address, self.mismatch)
-        return not self.mismatch
+        self._not_before = time.monotonic() + _OTHER_LANGUAGE_S
+        return False
 
     async def close(self) -> None:
         """Closes the connection."""

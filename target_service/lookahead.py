@@ -10,9 +10,7 @@ class Lookahead:
         config = plan.config
         lookup = config.HasField("prompt_lookup_num_tokens")
         self._k = config.prompt_lookup_num_tokens if lookup else config.num_assistant_tokens
-        self._moves = (
-            config.num_assistant_tokens_schedule == "heuristic_transient" and not lookup and self._k > 0
-        )
+        self._moves = config.num_assistant_tokens_schedule == "heuristic_transient" and not lookup and self._k > 0
 
     def k(self, room: int) -> int:
         """Tokens to propose when `room` more may come: the target adds one of its own."""

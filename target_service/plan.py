@@ -98,9 +98,7 @@ class Planner:
         config = fill(message.config, self._defaults)
         self._check(message.config, config)
         if len(message.prompts) * config.num_return_sequences > _MAX_SEQUENCES:
-            raise InvalidFieldError(
-                "num_return_sequences", f"more than {_MAX_SEQUENCES} sequences in one request"
-            )
+            raise InvalidFieldError("num_return_sequences", f"more than {_MAX_SEQUENCES} sequences in one request")
         rule = _rule(message, config.do_sample)
         seed = message.seed if message.HasField("seed") else secrets.randbits(63)
         owner = hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else ""
@@ -167,19 +165,11 @@ class Planner:
                         name, "has no effect with do_sample=False; set do_sample=True or leave it out"
                     )
             if config.num_return_sequences > 1:
-                raise InvalidFieldError(
-                    "num_return_sequences", "more than 1 with do_sample=False would all be equal"
-                )
-        if (
-            asked.prompt_lookup_num_tokens
-            and asked.HasField("num_assistant_tokens")
-            and not asked.num_assistant_tokens
-        ):
+                raise InvalidFieldError("num_return_sequences", "more than 1 with do_sample=False would all be equal")
+        if asked.prompt_lookup_num_tokens and asked.HasField("num_assistant_tokens") and not asked.num_assistant_tokens:
             raise InvalidFieldError("prompt_lookup_num_tokens", "contradicts num_assistant_tokens=0")
         if len(config.stop_strings.values) > _MAX_STOP_STRINGS or "" in config.stop_strings.values:
-            raise InvalidFieldError(
-                "stop_strings", f"takes up to {_MAX_STOP_STRINGS} strings, none of them empty"
-            )
+            raise InvalidFieldError("stop_strings", f"takes up to {_MAX_STOP_STRINGS} strings, none of them empty")
         for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"):
             self._ids(name, getattr(config, name).ids)
         for name in ("bad_words_ids", "sequence_bias"):
@@ -201,13 +191,9 @@ class Planner:
         else:
             field, total = "prompts", min(prompt + DEFAULT_NEW_TOKENS, limit)
         if total > limit:
-            raise InvalidFieldError(
-                field, f"prompt ({prompt}) and new tokens make {total}, the limit is {limit}"
-            )
+            raise InvalidFieldError(field, f"prompt ({prompt}) and new tokens make {total}, the limit is {limit}")
         if total <= tokens:
-            raise InvalidFieldError(
-                field, f"leaves no room: the sequence has {tokens} tokens, the limit is {total}"
-            )
+            raise InvalidFieldError(field, f"leaves no room: the sequence has {tokens} tokens, the limit is {total}")
         full = Config()
         full.CopyFrom(config)
         full.max_length = total

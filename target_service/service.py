@@ -72,9 +72,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             if outcome:
                 self._metrics.failures.labels(outcome).inc()
 
-    async def Tokenize(
-        self, request: target_pb2.TokenizeRequest, context: Any
-    ) -> target_pb2.TokenizeResponse:
+    async def Tokenize(self, request: target_pb2.TokenizeRequest, context: Any) -> target_pb2.TokenizeResponse:
         ids = self._planner.prompt_ids(request.prompt)
         return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=ids))
 
@@ -102,9 +100,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def _run(self, plan: Plan, outbox: Outbox) -> target_pb2.SequenceSummary:
         stream = SequenceStream(plan.index, outbox, self._metrics)
         stopping = Stopping(plan, self._model.tokenizer)
-        statistics: Statistics = await assisted(
-            plan, self._engine, self._drafters, stopping, stream, self._metrics
-        )
+        statistics: Statistics = await assisted(plan, self._engine, self._drafters, stopping, stream, self._metrics)
         stream.end(stopping.reason, plan.sampling.prompt_length)
         return target_pb2.SequenceSummary(
             sequence_index=plan.index,

@@ -56,9 +56,7 @@ class SequenceStream:
         now = time.perf_counter()
         if taken.ids:
             first = self.generated == 0
-            (self._metrics.time_to_first_token if first else self._metrics.inter_chunk).observe(
-                now - self._last
-            )
+            (self._metrics.time_to_first_token if first else self._metrics.inter_chunk).observe(now - self._last)
             self._last = now
             self.generated += len(taken.ids)
         await self._outbox.put(

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,17 @@ _TOOLS = Path(__file__).resolve().parent.parent / ".tools" / "node_modules" / ".
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_MEASURED] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # In a worker of pytest-xdist: hand the lines to the process that prints.
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["measured"] = session.config.stash[_MEASURED]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_MEASURED].extend(getattr(node, "workeroutput", {}).get("measured", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -57,9 +57,7 @@ class LoopbackDraft:
 
 
 @asynccontextmanager
-async def draft_service(
-    rows: Rows | None, model: LoadedModel | None, **settings: Any
-) -> AsyncIterator[LoopbackDraft]:
+async def draft_service(rows: Rows | None, model: LoadedModel | None, **settings: Any) -> AsyncIterator[LoopbackDraft]:
     draft = LoopbackDraft(rows, model, **settings)
     await draft.start()
     try:
@@ -72,9 +70,7 @@ async def draft_service(
 class LoopbackTarget:
     """A running target service."""
 
-    def __init__(
-        self, address: str, engine: Engine, metrics: TargetMetrics, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, address: str, engine: Engine, metrics: TargetMetrics, registry: CollectorRegistry) -> None:
         self.address, self.engine, self.metrics, self._registry = address, engine, metrics, registry
 
     def value(self, name: str, **labels: str) -> float:

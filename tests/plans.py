@@ -9,9 +9,7 @@ from target_service.defaults import Config, assign, fill
 from target_service.plan import Plan
 
 
-def plan(
-    tokens: Sequence[int], new_tokens: int, *, rule: Rule = Rule.GREEDY, seed: int = 0, **fields: Any
-) -> Plan:
+def plan(tokens: Sequence[int], new_tokens: int, *, rule: Rule = Rule.GREEDY, seed: int = 0, **fields: Any) -> Plan:
     """A plan for one sequence; fields as in GenerationConfig."""
     asked = Config()
     for name, value in fields.items():

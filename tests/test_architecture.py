@@ -58,9 +58,7 @@ def _loaded_by(code: str) -> set[str]:
     code += "; import sys; print(' '.join(m for m in sys.modules if '.' not in m))"
     path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'client')!r}]; "
     return set(
-        subprocess.run(
-            [sys.executable, "-c", path + code], check=True, capture_output=True, text=True
-        ).stdout.split()
+        subprocess.run([sys.executable, "-c", path + code], check=True, capture_output=True, text=True).stdout.split()
     )
 
 

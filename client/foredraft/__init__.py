@@ -1,14 +1,15 @@
 """foredraft: assisted generation across machines. This is the client library.
 
-    from foredraft import Client
+from foredraft import Client
 
-    with Client("127.0.0.1:50052") as client:
-        print(client.generate("def main(", max_new_tokens=64).text)
+with Client("127.0.0.1:50052") as client:
+    print(client.generate("def main(", max_new_tokens=64).text)
 """
 
 from foredraft import metrics
-from foredraft._async_client import AsyncClient, AsyncStream
-from foredraft._client import Client, Stream
+from foredraft._async_client import AsyncClient
+from foredraft._async_stream import AsyncStream
+from foredraft._client import Client
 from foredraft._config import GenerationConfig
 from foredraft._errors import (
     DeadlineExceededError,
@@ -22,6 +23,7 @@ from foredraft._errors import (
     UnavailableError,
     UnsupportedError,
 )
+from foredraft._stream import Stream
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, Stats
 
 __version__ = "0.1.0"

@@ -22,7 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Client(args.address, timeout=args.timeout) as client:
             return int(args.run(client, args))
     except ForedraftError as error:
-        print(f"foredraft: {error}", file=sys.stderr)
+        print(f"foredraft: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read has left (`... | head`); the interpreter must not write to it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
@@ -33,9 +37,14 @@ def _generate(client: Client, args: argparse.Namespace) -> int:
     fields = {name: value for name in FIELDS if (value := getattr(args, name)) is not None}
     fields |= {name: value for name in ("seed", "sampling_rule") if (value := getattr(args, name)) is not None}
     with client.stream(prompt, **fields) as stream:
-        for chunk in stream:
-            if not args.no_stream and chunk.sequence_index == 0:
-                print(chunk.text, end="", flush=True)
+        try:
+            for chunk in stream:
+                if not args.no_stream and chunk.sequence_index == 0:
+                    print(chunk.text, end="", flush=True)
+        except ForedraftError as error:
+            if error.partial and not args.no_stream:
+                print(flush=True)  # the message shall have a line of its own
+            raise
         result = stream.result
     results = result if isinstance(result, list) else [result]
     for r in results if args.no_stream else results[1:]:
@@ -62,7 +71,9 @@ def _stats(stats: Stats) -> str:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     default = os.environ.get("FOREDRAFT_ADDRESS", "127.0.0.1:50052")
-    common.add_argument("--address", default=default, help="target service (default: $FOREDRAFT_ADDRESS or %(default)s)")
+    common.add_argument(
+        "--address", default=default, help="target service (default: $FOREDRAFT_ADDRESS or %(default)s)"
+    )
     common.add_argument("--timeout", type=float, default=600.0, help="seconds (default: %(default)s)")
     parser = argparse.ArgumentParser(prog="foredraft", description="Generate with a foredraft target service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -1,97 +1,42 @@
 """The blocking client. Its asynchronous twin, `_async_client`, differs by `await` alone.
 
-Knows nothing of how requests are built or results folded: `_messages` does both for the two.
+Knows nothing of how requests are built, results folded and attempts counted: `_messages`, `_course`
+and `_channel` do that for the two.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
 from prometheus_client import CollectorRegistry
 
-from foredraft._errors import from_rpc
-from foredraft._messages import Call, Folding, build_call, info_from, prompt_message
-from foredraft._retry import DEFAULT_TIMEOUT_S, OPTIONS, Route, addresses, may_retry
+from foredraft._channel import (
+    DEFAULT_TIMEOUT_S,
+    OPTIONS,
+    Attempts,
+    Route,
+    addresses_of,
+    metadata_of,
+    retries_of,
+    timeout_of,
+)
+from foredraft._course import Course
+from foredraft._errors import ForedraftError, from_rpc
+from foredraft._messages import Call, Extras, build_call, info_from
+from foredraft._prompts import prompt_message
+from foredraft._stream import Stream
 from foredraft._streamers import StreamerFeed
-from foredraft._types import Chunk, ModelInfo
-from foredraft.metrics import CallTimer, for_registry
+from foredraft._types import ModelInfo
+from foredraft.metrics import for_registry
 from foredraft.v1 import target_pb2, target_pb2_grpc
 
 
-class Stream:
-    """Chunks as they come; also a context manager, which ends the call when it is left.
-
-    Raises, while it is read: a ForedraftError with the tokens so far in `partial`.
-    """
-
-    def __init__(self, client: "Client", call: Call, timeout_s: float | None) -> None:
-        self._client, self._call = client, call
-        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self._folding = Folding(call)
-        self._timer = CallTimer(client._metrics)
-        self._rpc: Any = None
-        self._chunks = self._read()
-
-    @property
-    def result(self) -> Any:
-        """The Result once the stream has ended; a list for several sequences.
-
-        Raises:
-            ForedraftError: it has not ended yet.
-        """
-        return self._folding.result()
-
-    def close(self) -> None:
-        """Ends the call, which frees the service's rows at once. After the end it does nothing."""
-        self._chunks.close()
-        if self._rpc is not None:
-            self._rpc.cancel()
-        self._timer.end("cancelled")
-
-    def __iter__(self) -> Iterator[Chunk]:
-        return self
-
-    def __next__(self) -> Chunk:
-        return next(self._chunks)
-
-    def __enter__(self) -> "Stream":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _read(self, feed: StreamerFeed | None = None) -> Iterator[Chunk]:
-        for stub, pause in self._client._route.attempts():
-            timeout = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-            self._rpc = stub.Generate(self._call.request, timeout=timeout, metadata=self._client._metadata)
-            try:
-                for message in self._rpc:
-                    chunk = self._folding.add(message)
-                    if feed:
-                        feed.put(self._folding, chunk)
-                    if chunk is not None:
-                        self._timer.chunk(chunk)
-                        yield chunk
-                self._timer.end("ok")
-                return
-            except grpc.RpcError as error:
-                if pause is None or not may_retry(error, self._folding.began):
-                    self._timer.end(error.code().name.lower())
-                    raise self._folding.error(error) from error
-                time.sleep(pause)
-            finally:
-                self._rpc.cancel()
-
-
 class Client:
-    """A connection to one target service, or to several that serve the same model.
+    """A connection to one target service, or to several that serve the same model. Threads may share it.
 
-        with Client("127.0.0.1:50052") as client:
-            print(client.generate("def main(", max_new_tokens=64).text)
+    with Client("127.0.0.1:50052") as client:
+        print(client.generate("def main(", max_new_tokens=64).text)
     """
 
     def __init__(
@@ -104,16 +49,28 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         registry: CollectorRegistry | None = None,
     ) -> None:
-        """timeout: seconds for a call, None for ever. max_retries: tries after the first, before any token came.
-        metadata: sent with every call, e.g. {"authorization": ...}. registry: for the client's metrics."""
-        self._timeout_s = timeout
-        self._metadata = tuple((metadata or {}).items())
+        """Connects at the first call.
+
+        Args:
+            address: host:port, or a list: each call begins with the next one, each retry goes on to the next.
+            timeout: seconds for a call, retries included; None is for ever.
+            max_retries: tries after the first, as long as nothing came and the service cannot be reached.
+            metadata: sent with every call, e.g. {"authorization": "Bearer ..."}.
+            credentials: gRPC's, for TLS; none is plain text.
+            registry: of prometheus_client, for the client's metrics; by default its global one.
+
+        Raises:
+            InvalidRequestError: an argument that makes no sense.
+        """
+        self._timeout_s, self._metadata = timeout_of(timeout, None), metadata_of(metadata)
         self._metrics = for_registry(registry)
         self._channels = [
             grpc.secure_channel(a, credentials, OPTIONS) if credentials else grpc.insecure_channel(a, OPTIONS)
-            for a in addresses(address)
+            for a in addresses_of(address)
         ]
-        self._route = Route([target_pb2_grpc.TargetServiceStub(c) for c in self._channels], max_retries)
+        stubs = [target_pb2_grpc.TargetServiceStub(channel) for channel in self._channels]
+        self._route = Route(stubs, retries_of(max_retries))
+        self._closed = False
 
     def generate(
         self,
@@ -121,68 +78,109 @@ class Client:
         generation_config: Any = None,
         *,
         streamer: Any = None,
+        seed: int | None = None,
+        sampling_rule: str | None = None,
+        logprobs: int | None = None,
         timeout: float | None = None,
+        generated_ids: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Generates, and returns the Result; a list of them for a batch or for several sequences.
+        """Generates, and returns the Result; for a batch or several sequences a list, prompt by prompt.
 
         Args:
             inputs: text, token ids, or chat messages ({"role", "content"}); a list of those is a batch.
+                Ids may be a tensor or an array, of which two dimensions are a batch, without padding.
             generation_config: a GenerationConfig, foredraft's or transformers'.
             streamer: a transformers streamer, for one sequence.
-            timeout: seconds, instead of the client's.
-            kwargs: fields of GenerationConfig, over those of `generation_config`; also `seed`,
-                `sampling_rule` ("rejection" or "coupled"), `logprobs` (most likely tokens to
-                return for each position, 0 for the chosen one's alone), `generated_ids` (tokens
-                to go on from).
+            seed: makes sampling repeatable; drawn by the service, and told in `stats`, when left out.
+            sampling_rule: "rejection" or "coupled"; by default coupled with a seed, rejection without.
+            logprobs: return log-probabilities, of each token and of this many most likely ones (0: none).
+            timeout: seconds, instead of the client's; past them the call ends with DeadlineExceededError.
+            generated_ids: tokens that an earlier call generated, to go on from; for a batch, a list of lists.
+            kwargs: fields of GenerationConfig, over those of `generation_config`.
 
         Raises:
             InvalidRequestError: a parameter that cannot be honoured; it is named.
             ForedraftError: the call failed; `partial` holds what came before.
         """
-        call = build_call(inputs, generation_config, return_prompt_ids=streamer is not None, **kwargs)
-        feed = StreamerFeed(streamer, call)
+        feed = StreamerFeed(streamer)
         try:
-            stream = Stream(self, call, self._timeout_s if timeout is None else timeout)
-            for _ in stream._read(feed):
-                pass
+            extras = Extras(seed, sampling_rule, logprobs, generated_ids)
+            call = build_call(inputs, generation_config, kwargs, extras, return_prompt_ids=feed.wanted)
+            feed.check(call.is_list)
+            with self._open(call, timeout, feed) as stream:
+                for _ in stream:
+                    pass
+            return stream.result
         finally:
             feed.end()
-        return stream.result
 
-    def stream(self, inputs: Any, generation_config: Any = None, *, timeout: float | None = None, **kwargs: Any) -> Stream:
-        """As `generate`, chunk by chunk. Leaving the stream ends the call."""
-        call = build_call(inputs, generation_config, **kwargs)
-        return Stream(self, call, self._timeout_s if timeout is None else timeout)
+    def stream(
+        self,
+        inputs: Any,
+        generation_config: Any = None,
+        *,
+        seed: int | None = None,
+        sampling_rule: str | None = None,
+        logprobs: int | None = None,
+        timeout: float | None = None,
+        generated_ids: Any = None,
+        **kwargs: Any,
+    ) -> Stream:
+        """As `generate`, chunk by chunk; the call begins with the first. Leaving the stream ends it.
 
-    def tokenize(self, inputs: Any) -> list[int]:
-        """Token ids of a text or a conversation, as generation would use them."""
+        Raises:
+            InvalidRequestError: a parameter that cannot be honoured; it is named.
+        """
+        extras = Extras(seed, sampling_rule, logprobs, generated_ids)
+        call = build_call(inputs, generation_config, kwargs, extras)
+        return self._open(call, timeout)
+
+    def tokenize(self, inputs: Any, *, timeout: float | None = None) -> list[int]:
+        """Token ids of a text or a conversation, as generation would use them. timeout: seconds.
+
+        Raises:
+            ForedraftError: the call failed.
+        """
         request = target_pb2.TokenizeRequest(prompt=prompt_message(inputs))
-        return list(self._unary("Tokenize", request).token_ids.ids)
+        return list(self._unary("Tokenize", request, timeout).token_ids.ids)
 
-    def info(self) -> ModelInfo:
-        """What generates behind the address."""
-        return info_from(self._unary("GetModelInfo", target_pb2.GetModelInfoRequest()))
+    def info(self, *, timeout: float | None = None) -> ModelInfo:
+        """What generates behind the address. timeout: seconds.
+
+        Raises:
+            ForedraftError: the call failed.
+        """
+        return info_from(self._unary("GetModelInfo", target_pb2.GetModelInfoRequest(), timeout))
 
     def close(self) -> None:
-        """Closes the connections; calls in progress end."""
+        """Closes the connections; generations in progress end with RequestCancelledError."""
+        self._closed = True
         for channel in self._channels:
             channel.close()
 
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _unary(self, method: str, request: Any) -> Any:
-        for stub, pause in self._route.attempts():
+    def _attempts(self, timeout: float | None) -> Attempts:
+        if self._closed:
+            raise ForedraftError("the client is closed")
+        return self._route.attempts(timeout_of(timeout, self._timeout_s))
+
+    def _open(self, call: Call, timeout: float | None, feed: StreamerFeed | None = None) -> Stream:
+        return Stream(Course(call, self._attempts(timeout), self._metadata, self._metrics, feed))
+
+    def _unary(self, method: str, request: Any, timeout: float | None) -> Any:
+        attempts = self._attempts(timeout)
+        while True:
             try:
-                return getattr(stub, method)(request, timeout=self._timeout_s, metadata=self._metadata)
+                call = getattr(attempts.stub, method)
+                return call(request, timeout=attempts.left_s(), metadata=self._metadata)
             except grpc.RpcError as error:
-                if pause is None or not may_retry(error, began=False):
+                pause_s = attempts.next_pause_s(error)
+                if pause_s is None:
                     raise from_rpc(error) from error
-                time.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
+            time.sleep(pause_s)

@@ -1,8 +1,8 @@
 """Errors of the SDK.
 
     ForedraftError
-    ├── InvalidRequestError      INVALID_ARGUMENT, OUT_OF_RANGE; also raised before anything is sent
-    ├── UnsupportedError         UNIMPLEMENTED, FAILED_PRECONDITION, NOT_FOUND
+    ├── InvalidRequestError      INVALID_ARGUMENT; also raised before anything is sent
+    ├── UnsupportedError         UNIMPLEMENTED, FAILED_PRECONDITION
     ├── UnauthenticatedError     UNAUTHENTICATED
     ├── PermissionDeniedError    PERMISSION_DENIED
     ├── DeadlineExceededError    DEADLINE_EXCEEDED
@@ -15,6 +15,7 @@ Knows nothing of calls: it turns a status into an exception.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -23,11 +24,11 @@ from foredraft._types import Result
 
 
 class ForedraftError(Exception):
-    """The base of all. `partial` holds what was generated until then, `request_id` names the request in logs."""
+    """The base of all. `partial`: what was generated until then; `request_id`: its name in logs."""
 
-    def __init__(self, message: str, *, partial: tuple[Result, ...] = (), request_id: str = "") -> None:
+    def __init__(self, message: str, *, partial: Sequence[Result] = (), request_id: str = "") -> None:
         super().__init__(message)
-        self.partial = partial
+        self.partial = list(partial)
         self.request_id = request_id
 
 
@@ -35,7 +36,7 @@ class InvalidRequestError(ForedraftError, ValueError):
     """A request that cannot be honoured; `field` names what is wrong with it, where known."""
 
     def __init__(
-        self, message: str, *, field: str | None = None, partial: tuple[Result, ...] = (), request_id: str = ""
+        self, message: str, *, field: str | None = None, partial: Sequence[Result] = (), request_id: str = ""
     ) -> None:
         super().__init__(message, partial=partial, request_id=request_id)
         self.field = field
@@ -75,10 +76,8 @@ class InternalError(ForedraftError):
 
 TABLE: dict[grpc.StatusCode, type[ForedraftError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
-    grpc.StatusCode.OUT_OF_RANGE: InvalidRequestError,
     grpc.StatusCode.UNIMPLEMENTED: UnsupportedError,
     grpc.StatusCode.FAILED_PRECONDITION: UnsupportedError,
-    grpc.StatusCode.NOT_FOUND: UnsupportedError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
@@ -88,13 +87,38 @@ TABLE: dict[grpc.StatusCode, type[ForedraftError]] = {
 }
 
 
-def from_rpc(error: Any, partial: tuple[Result, ...] = (), request_id: str = "") -> ForedraftError:
-    """The exception for a failed call, sync or async."""
+def from_rpc(error: Any, partial: Sequence[Result] = (), request_id: str = "") -> ForedraftError:
+    """The exception for a failed call, blocking or asynchronous."""
     kind = TABLE.get(error.code(), InternalError)
     message = error.details() or error.code().name
     if kind is InvalidRequestError:
-        # The service begins such a message with the field: "top_p: is 2; it must be in (0, 1]".
-        named = re.match(r"([a-z_]+): ", message)
-        field = named.group(1) if named else None
+        field = _field_in_details(error) or _field_in_message(message)
         return InvalidRequestError(message, field=field, partial=partial, request_id=request_id)
+    if kind is InternalError:  # several codes come here, so the message tells which
+        message = f"{error.code().name}: {message}"
     return kind(message, partial=partial, request_id=request_id)
+
+
+def _field_in_message(message: str) -> str | None:
+    """The service begins such a message with the field: "top_p: is 2; it must be in (0, 1]"."""
+    named = re.match(r"([a-z][a-z_0-9]*): ", message)
+    return named.group(1) if named else None
+
+
+def _field_in_details(error: Any) -> str | None:
+    """The field that google.rpc.BadRequest names; read where googleapis-common-protos is installed."""
+    try:
+        from google.protobuf.message import DecodeError
+        from google.rpc import error_details_pb2, status_pb2
+    except ImportError:
+        return None
+    bad = error_details_pb2.BadRequest()
+    try:
+        for name, value in error.trailing_metadata() or ():
+            if name == "grpc-status-details-bin":
+                for detail in status_pb2.Status.FromString(value).details:
+                    if detail.Unpack(bad) and bad.field_violations:
+                        return str(bad.field_violations[0].field)
+    except DecodeError:  # details that cannot be read must not hide the error that they come with
+        return None
+    return None

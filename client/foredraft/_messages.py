@@ -3,25 +3,23 @@
 Knows nothing of channels, threads or event loops.
 """
 
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from foredraft._config import config_message
-from foredraft._errors import InvalidRequestError, ForedraftError, from_rpc
+from foredraft._errors import ForedraftError, InternalError, InvalidRequestError, from_rpc
+from foredraft._parameters import UINT32_MAX, UINT64_MAX, config_from, config_message, whole
+from foredraft._prompts import prompt_messages
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, Stats
 from foredraft.v1 import generation_pb2, target_pb2
 
 _RULES = {
-    None: generation_pb2.SAMPLING_RULE_UNSPECIFIED,
+    "greedy": generation_pb2.SAMPLING_RULE_UNSPECIFIED,
     "rejection": generation_pb2.SAMPLING_RULE_REJECTION,
     "coupled": generation_pb2.SAMPLING_RULE_COUPLED,
 }
-_RULE_NAMES = {
-    generation_pb2.SAMPLING_RULE_UNSPECIFIED: "greedy",
-    generation_pb2.SAMPLING_RULE_REJECTION: "rejection",
-    generation_pb2.SAMPLING_RULE_COUPLED: "coupled",
-}
+_RULE_NAMES = {number: name for name, number in _RULES.items()}
 _REASONS = {
     target_pb2.FINISH_REASON_LENGTH: "length",
     target_pb2.FINISH_REASON_EOS_TOKEN: "eos_token",
@@ -38,79 +36,50 @@ class Call:
     is_list: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Arguments of a call that are not generation parameters."""
+
+    seed: int | None
+    sampling_rule: str | None
+    logprobs: int | None
+    generated_ids: Any
+
+
 def build_call(
     inputs: Any,
-    generation_config: Any = None,
-    *,
-    seed: int | None = None,
-    sampling_rule: str | None = None,
-    logprobs: int | None = None,
-    generated_ids: Sequence[int] | None = None,
+    generation_config: Any,
+    fields: Mapping[str, Any],
+    extras: Extras,
     return_prompt_ids: bool = False,
-    **kwargs: Any,
 ) -> Call:
-    """The request for a call.
+    """The request for a call; `fields` go over those of `generation_config`.
 
     Raises:
         InvalidRequestError: something that cannot be sent; it is named.
     """
-    prompts, is_batch = _prompts(inputs)
-    if generated_ids is not None:
-        if is_batch:
-            raise InvalidRequestError("generated_ids goes with a single prompt", field="generated_ids")
-        prompts[0].generated_ids.extend(generated_ids)
-    config = config_message(generation_config, kwargs)
-    if sampling_rule not in _RULES:
-        raise InvalidRequestError(
-            f"sampling_rule={sampling_rule!r} is neither 'rejection' nor 'coupled'", field="sampling_rule"
-        )
-    try:
-        request = target_pb2.GenerateRequest(
-            prompts=prompts,
-            config=config,
-            seed=seed,
-            sampling_rule=_RULES[sampling_rule],
-            logprobs=logprobs,
-            return_prompt_ids=return_prompt_ids,
-        )
-    except (TypeError, ValueError) as error:
-        raise InvalidRequestError(f"seed={seed!r}, logprobs={logprobs!r}: {error}") from error
+    prompts, is_batch = prompt_messages(inputs, extras.generated_ids)
+    config = config_message(generation_config, fields)
+    if extras.sampling_rule not in (None, "rejection", "coupled"):
+        message = f"sampling_rule={extras.sampling_rule!r} is neither 'rejection' nor 'coupled'"
+        raise InvalidRequestError(message, field="sampling_rule")
+    request = target_pb2.GenerateRequest(
+        request_id=secrets.token_hex(8),  # drawn here, so that a call that never got through has a name too
+        prompts=prompts,
+        config=config,
+        seed=_argument("seed", extras.seed, UINT64_MAX),
+        sampling_rule=_RULES[extras.sampling_rule or "greedy"],
+        logprobs=_argument("logprobs", extras.logprobs, UINT32_MAX),
+        return_prompt_ids=return_prompt_ids,
+    )
     return Call(request, is_batch or config.num_return_sequences > 1)
 
 
-def prompt_message(value: Any) -> generation_pb2.Prompt:
-    """One prompt: text, ids or a conversation."""
-    prompts, is_batch = _prompts(value)
-    if is_batch:
-        raise InvalidRequestError("takes one prompt", field="inputs")
-    return prompts[0]
-
-
-def _prompts(inputs: Any) -> tuple[list[generation_pb2.Prompt], bool]:
-    """Prompts, and whether they are a batch."""
-    if not isinstance(inputs, str) and hasattr(inputs, "tolist"):
-        inputs = inputs.tolist()  # a tensor or an array
-    if isinstance(inputs, str) or not isinstance(inputs, Sequence):
-        return [_prompt(inputs)], False
-    if not inputs:
-        raise InvalidRequestError("the prompt is empty", field="inputs")
-    is_batch = isinstance(inputs[0], str) or (isinstance(inputs[0], Sequence) and not isinstance(inputs[0], Mapping))
-    return ([_prompt(value) for value in inputs], True) if is_batch else ([_prompt(inputs)], False)
-
-
-def _prompt(value: Any) -> generation_pb2.Prompt:
+def _argument(name: str, value: Any, limit: int) -> int | None:
     try:
-        if isinstance(value, str):
-            return generation_pb2.Prompt(text=value)
-        items = list(value)
-        if items and isinstance(items[0], Mapping):
-            messages = [generation_pb2.ChatMessage(role=m["role"], content=m["content"]) for m in items]
-            return generation_pb2.Prompt(chat=generation_pb2.Chat(messages=messages))
-        return generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[int(i) for i in items]))
-    except (TypeError, ValueError, KeyError) as error:
-        raise InvalidRequestError(
-            f"a prompt is text, token ids, or messages with role and content: {error!r}", field="inputs"
-        ) from error
+        return None if value is None else whole(value, limit)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"{name}={value!r}: {error}", field=name) from error
 
 
 @dataclass(slots=True)
@@ -122,33 +91,23 @@ class _Sequence:
 
 
 class Folding:
-    """Folds the messages of one stream into results."""
+    """Folds the messages of one call into results."""
 
     def __init__(self, call: Call) -> None:
         self._is_list = call.is_list
         self._sequences: dict[int, _Sequence] = {}
-        self._summaries: Sequence[target_pb2.SequenceSummary] = ()
-        self._started = target_pb2.Started()
-        self.began = False
-        self.finished = False
+        self._started = target_pb2.Started(request_id=call.request.request_id)
+        self._finished: target_pb2.Finished | None = None
 
-    @property
-    def prompt_ids(self) -> list[list[int]]:
-        """Token ids of the prompts, if they were asked for."""
-        return [list(p.ids) for p in self._started.prompt_ids]
-
-    def add(self, message: target_pb2.GenerateResponse) -> Chunk | None:
-        """Takes the next message; the chunk in it, if it has one."""
-        self.began = True
+    def add(self, message: target_pb2.GenerateResponse) -> list[list[int]] | Chunk | None:
+        """Takes the next message: token ids of the prompts (those asked for), a chunk, or None at the end."""
         kind = message.WhichOneof("message")
         if kind == "started":
             self._started = message.started
-        elif kind == "finished":
-            self._summaries = message.finished.sequences
-            self.finished = True
-        elif kind == "chunk":
-            return self._chunk(message.chunk)
-        return None
+            return [list(p.ids) for p in message.started.prompt_ids]
+        if kind == "finished":
+            self._finished = message.finished
+        return self._chunk(message.chunk) if kind == "chunk" else None
 
     def _chunk(self, message: target_pb2.Chunk) -> Chunk:
         logprobs = tuple(
@@ -175,16 +134,18 @@ class Folding:
         """The result, or the list of results where the call asked for several.
 
         Raises:
-            ForedraftError: the stream has not ended.
+            InternalError: the service's answer stops short of its end.
         """
-        if not self.finished:
-            raise ForedraftError("the stream has not ended: read it to its end before its result")
-        results = [self._result(s.sequence_index, s) for s in self._summaries]
-        return results if self._is_list else results[0]
+        if self._finished is None or not self._finished.sequences:
+            message = "the service ended its answer without a result"
+            raise InternalError(message, partial=self.partial(), request_id=self._started.request_id)
+        results = [self._result(s.sequence_index, s) for s in self._finished.sequences]
+        # The model's own config may ask for several sequences where the call does not.
+        return results if self._is_list or len(results) > 1 else results[0]
 
-    def partial(self) -> tuple[Result, ...]:
+    def partial(self) -> list[Result]:
         """What came so far."""
-        return tuple(self._result(i, target_pb2.SequenceSummary()) for i in sorted(self._sequences))
+        return [self._result(i, target_pb2.SequenceSummary()) for i in sorted(self._sequences)]
 
     def error(self, error: Any) -> ForedraftError:
         """The exception for a failed call, with what came before it."""
@@ -213,7 +174,7 @@ class Folding:
             fallbacks=dict(stats.fallbacks),
             draft_unused_reason=stats.draft_unused_reason,
             seed=self._started.seed,
-            sampling_rule=_RULE_NAMES[self._started.sampling_rule],
+            sampling_rule=_RULE_NAMES.get(self._started.sampling_rule, "unknown"),  # by a newer service
             seed_repeats_with_any_drafter=stats.seed_repeats_with_any_drafter,
         )
 
@@ -221,4 +182,6 @@ class Folding:
 def info_from(message: target_pb2.GetModelInfoResponse) -> ModelInfo:
     """What the service says of itself."""
     names = ("model", "max_length", "vocabulary_size", "rows", "row_layout", "dtype", "device")
-    return ModelInfo(**{name: getattr(message, name) for name in names}, drafts=dict(message.drafts))
+    values: dict[str, Any] = {name: getattr(message, name) for name in names}
+    config = config_from(message.generation_config)
+    return ModelInfo(**values, drafts=dict(message.drafts), generation_config=config)

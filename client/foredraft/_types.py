@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from foredraft._config import GenerationConfig
+
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
@@ -49,7 +51,7 @@ class Stats:
     sampling_rule: str = "greedy"
     """"greedy", "rejection" or "coupled"."""
     seed_repeats_with_any_drafter: bool = True
-    """False under the rejection rule, where a seed repeats itself for one drafter and one draft length only."""
+    """False under the rejection rule, where a seed holds for one drafter and one draft length only."""
 
     @property
     def acceptance_rate(self) -> float:
@@ -83,10 +85,14 @@ class ModelInfo:
 
     model: str
     max_length: int
+    """Longest sequence in tokens, prompt included."""
     vocabulary_size: int
     rows: int
+    """Sequences that can be generated at the same time."""
     row_layout: str
     dtype: str
     device: str
     drafts: Mapping[str, str]
     """Draft services and their state."""
+    generation_config: GenerationConfig = field(default_factory=GenerationConfig)
+    """What the model's own generation config sets; a call's parameters go over it."""

@@ -57,9 +57,7 @@ def _reference(name: str) -> list[list[int]]:
 def _generate(model: nn.Module, prompt: Sequence[int]) -> list[int]:
     ids = torch.tensor([prompt])
     mask = torch.ones_like(ids)
-    out = model.generate(
-        ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None
-    )
+    out = model.generate(ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None)
     return out[0, len(prompt) :].tolist()
 
 
@@ -83,9 +81,7 @@ class FakeDrafter:
             return NOTHING
         if self.kind == "perfect":
             return Proposal(right)
-        if (
-            self.kind == "adversarial"
-        ):  # right as far as it hurts most: all but the first, or all but the last
+        if self.kind == "adversarial":  # right as far as it hurts most: all but the first, or all but the last
             wrong = at % 2 and k - 1
             return Proposal(tuple((t + 1) % 4096 if i == wrong else t for i, t in enumerate(right)))
         self.index.extend(tokens[len(self.index.tokens) :])
@@ -172,9 +168,7 @@ async def test_text_is_that_of_generate(name: str, differences: Differences) -> 
                     seen.compare(_model(name), prompt, got, want)
         cases = [(p, w, kind) for p, w in zip(_prompts(), reference, strict=True) for kind in DRAFTERS]
         for k in LENGTHS:
-            together = [
-                _run(engine, plan(p, NEW_TOKENS, num_assistant_tokens=k), kind, w) for p, w, kind in cases
-            ]
+            together = [_run(engine, plan(p, NEW_TOKENS, num_assistant_tokens=k), kind, w) for p, w, kind in cases]
             for (prompt, want, _), got in zip(cases, await asyncio.gather(*together), strict=True):
                 seen.compare(_model(name), prompt, got, want)
     finally:

@@ -37,9 +37,7 @@ async def test_the_text_depends_on_target_prompt_and_seed_alone() -> None:
                     texts.add((await _generate(client, num_assistant_tokens=k)).token_ids)
                 texts.add((await _generate(client, prompt_lookup_num_tokens=4)).token_ids)
                 beside = [_generate(client, seed=seed, num_assistant_tokens=3) for seed in range(20, 26)]
-                texts.add(
-                    (await asyncio.gather(_generate(client, num_assistant_tokens=3), *beside))[0].token_ids
-                )
+                texts.add((await asyncio.gather(_generate(client, num_assistant_tokens=3), *beside))[0].token_ids)
     assert len(texts) == 1
 
 
@@ -98,9 +96,7 @@ async def test_statistics_say_what_a_seed_repeats() -> None:
         coupled = await client.generate(PROMPT, **FIELDS)
         rejection = await client.generate(PROMPT, **FIELDS, sampling_rule="rejection")
         unseeded = await client.generate(PROMPT, **{**FIELDS, "seed": None})
-        repeated = await client.generate(
-            PROMPT, **{**FIELDS, "seed": unseeded.stats.seed}, sampling_rule="rejection"
-        )
+        repeated = await client.generate(PROMPT, **{**FIELDS, "seed": unseeded.stats.seed}, sampling_rule="rejection")
     assert (coupled.stats.sampling_rule, coupled.stats.seed_repeats_with_any_drafter) == ("coupled", True)
     assert (rejection.stats.sampling_rule, rejection.stats.seed_repeats_with_any_drafter) == (
         "rejection",

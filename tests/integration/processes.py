@@ -43,10 +43,7 @@ class Process:
             while True:
                 assert self.process.poll() is None, self.log.read_text()
                 try:
-                    if (
-                        stub.Check(health_pb2.HealthCheckRequest()).status
-                        == health_pb2.HealthCheckResponse.SERVING
-                    ):
+                    if stub.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING:
                         return
                 except grpc.RpcError:
                     assert time.monotonic() < deadline, self.log.read_text()

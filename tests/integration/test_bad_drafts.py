@@ -8,9 +8,9 @@ from typing import Any
 
 import grpc.aio
 import pytest
+
 from foredraft import AsyncClient
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
-
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 

@@ -83,13 +83,9 @@ def test_start_up_says_what_it_does(target: Process, draft: Process) -> None:
     assert "drafting by model+ngram" in draft.log.read_text()
 
 
-def test_transformers_own_streamers(
-    client: Client, prompts: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_transformers_own_streamers(client: Client, prompts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = bundled("target").tokenizer
-    result = client.generate(
-        prompts[0], max_new_tokens=24, streamer=TextStreamer(tokenizer, skip_prompt=True)
-    )
+    result = client.generate(prompts[0], max_new_tokens=24, streamer=TextStreamer(tokenizer, skip_prompt=True))
     assert capsys.readouterr().out == result.text + "\n"
     iterator = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=30)
     thread = threading.Thread(
@@ -112,9 +108,7 @@ async def test_transformers_asynchronous_streamer(target: Process, prompts: list
         assert text == (await running).text
 
 
-def test_leaving_a_stream_frees_both_rows(
-    client: Client, target: Process, draft: Process, prompts: list[str]
-) -> None:
+def test_leaving_a_stream_frees_both_rows(client: Client, target: Process, draft: Process, prompts: list[str]) -> None:
     with client.stream(prompts[0], max_new_tokens=1500, eos_token_id=[]) as stream:
         next(iter(stream))
         assert metric(target, "foredraft_rows_in_use") == 1
@@ -160,9 +154,7 @@ def test_a_draft_that_dies_or_hangs_changes_speed_only(logs: Path, prompts: list
                 process.process.wait()
 
 
-def _with_signal(
-    client: Client, draft: Process, number: signal.Signals, prompt: str, fields: dict[str, Any]
-) -> Any:
+def _with_signal(client: Client, draft: Process, number: signal.Signals, prompt: str, fields: dict[str, Any]) -> Any:
     with client.stream(prompt, **fields) as stream:
         for i, _ in enumerate(stream):
             if i == 3:
@@ -203,9 +195,7 @@ def test_an_ngram_draft_needs_no_model(logs: Path) -> None:
 def test_the_command_line(target: Process) -> None:
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "foredraft._cli", *args, "--address", target.address]
-        return subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False
-        )
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False)
 
     told = run("generate", "def main(", "--max-new-tokens", "8", "--stats")
     assert told.returncode == 0, told.stderr

@@ -18,9 +18,7 @@ def _planner(**defaults: Any) -> Planner:
     return Planner(table_model(20), model_config("model", defaults), 64)
 
 
-def _request(
-    planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any
-) -> Request:
+def _request(planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any) -> Request:
     top = {n: fields.pop(n) for n in ("seed", "sampling_rule", "logprobs") if n in fields}
     message = target_pb2.GenerateRequest(prompts=[prompt], config=Config(**fields), **top)
     return (planner or _planner()).request(message, "")
@@ -32,9 +30,7 @@ def test_lengths_are_those_of_transformers() -> None:
     assert _request(max_length=9).plans[0].max_length == 9
     assert _request(max_length=50, max_new_tokens=4).plans[0].max_length == 7
     assert _request(_planner(max_length=40)).plans[0].max_length == 40
-    assert _request(_planner(max_length=4000)).plans[0].max_length == 64, (
-        "a model's own limit is cut to the rows'"
-    )
+    assert _request(_planner(max_length=4000)).plans[0].max_length == 64, "a model's own limit is cut to the rows'"
     assert _request(_planner(max_new_tokens=6), max_length=30).plans[0].max_length == 30
 
 

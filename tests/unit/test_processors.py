@@ -81,15 +81,9 @@ def test_scores_equal_those_of_generate(fields: dict[str, Any]) -> None:
     given = {name: value for name, value in values.items() if name != "do_sample"}
     sampling = Sampling(rule=Rule.REJECTION if sampled else Rule.GREEDY, prompt_length=len(prompt), **given)
     model = random_model("llama")
-    plain: dict[str, Any] = {
-        n: [list(i) for i in v] if n == "bad_words_ids" else v for n, v in values.items()
-    }
+    plain: dict[str, Any] = {n: [list(i) for i in v] if n == "bad_words_ids" else v for n, v in values.items()}
     plain = {
-        n: dict(v)
-        if n == "sequence_bias"
-        else list(v)
-        if isinstance(v, tuple) and n != "bad_words_ids"
-        else v
+        n: dict(v) if n == "sequence_bias" else list(v) if isinstance(v, tuple) and n != "bad_words_ids" else v
         for n, v in plain.items()
     }
     config = GenerationConfig(**plain)

@@ -41,9 +41,7 @@ def test_ragged_rows_equal_separate_forwards(name: str) -> None:
         assert rows.layout == ("separate" if name == "bloom" else "packed")
         rows.forward([Feed(i, 0, t[:5]) for i, t in enumerate(texts)], [0] * 4)
         # Neighbours of equal and of unequal width, and a row that rests.
-        rows.forward(
-            [Feed(1, 5, texts[1][5:30]), Feed(2, 5, texts[2][5:9]), Feed(3, 5, texts[3][5:30])], [0] * 3
-        )
+        rows.forward([Feed(1, 5, texts[1][5:30]), Feed(2, 5, texts[2][5:9]), Feed(3, 5, texts[3][5:30])], [0] * 3)
         # A rejected proposal: the same positions again with other tokens.
         rows.forward([Feed(1, 30, [1, 2, 3]), Feed(2, 9, [1, 2, 3])], [1, 1])
         got = rows.forward(

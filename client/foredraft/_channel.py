@@ -1,0 +1,114 @@
+"""Where a call goes, how long it may take, and whether it is tried again.
+
+Knows nothing of what is called, and does no input or output itself.
+"""
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grpc
+
+from foredraft._errors import InvalidRequestError
+
+DEFAULT_TIMEOUT_S = 600.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # Without this a peer that hangs is noticed after a minute, whatever the two above say.
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    # While gRPC waits before it connects again, calls fail at once; its own longest wait is two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_receive_message_length", 64 << 20),
+]
+
+
+class Attempts:
+    """The tries of one call: which stub, until when, and the pause before the next."""
+
+    def __init__(self, stubs: Sequence[Any], retries: int, timeout_s: float | None) -> None:
+        self._stubs, self._retries = stubs, retries
+        self._made = 0
+        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+
+    @property
+    def stub(self) -> Any:
+        """What to call now; after `next_pause_s`, the next one."""
+        return self._stubs[self._made % len(self._stubs)]
+
+    def left_s(self) -> float | None:
+        """Seconds until the deadline, which all tries share; None is for ever."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def next_pause_s(self, error: Any, began: bool = False) -> float | None:
+        """Seconds to wait before the next try, None when the error is final.
+
+        Only what did not begin is repeated: one that was lost in the middle is the caller's to judge.
+        """
+        if began or self._made >= self._retries or error.code() is not grpc.StatusCode.UNAVAILABLE:
+            return None
+        # Jitter, so that callers that failed together do not come back together.
+        pause: float = min(_FIRST_PAUSE_S * 2**self._made, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)
+        self._made += 1
+        left = self.left_s()
+        return pause if left is None else min(pause, left)
+
+
+class Route:
+    """One stub for each address; each call begins with the next one, each retry goes on to the next."""
+
+    def __init__(self, stubs: Sequence[Any], max_retries: int) -> None:
+        self._stubs, self._max_retries = list(stubs), max_retries
+        self._turn = itertools.count()
+
+    def attempts(self, timeout_s: float | None) -> Attempts:
+        """The tries of a new call."""
+        first = next(self._turn) % len(self._stubs)
+        return Attempts(self._stubs[first:] + self._stubs[:first], self._max_retries, timeout_s)
+
+
+def addresses_of(address: str | Sequence[str]) -> list[str]:
+    """One or several addresses as a list.
+
+    Raises:
+        InvalidRequestError: there is none.
+    """
+    addresses = [address] if isinstance(address, str) else list(address)
+    if not addresses or not all(isinstance(a, str) and a for a in addresses):
+        raise InvalidRequestError(f"address={address!r}: takes host:port, or a list of them", field="address")
+    return addresses
+
+
+def metadata_of(metadata: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """gRPC's form of headers, whose names it wants in small letters."""
+    return tuple((name.lower(), value) for name, value in (metadata or {}).items())
+
+
+def timeout_of(timeout_s: float | None, default_s: float | None) -> float | None:
+    """The timeout of a call: its own, else the client's.
+
+    Raises:
+        InvalidRequestError: it is no positive number of seconds.
+    """
+    chosen = default_s if timeout_s is None else timeout_s
+    if chosen is not None and not (chosen > 0 and math.isfinite(chosen)):
+        raise InvalidRequestError(f"timeout={chosen!r}: takes a positive number of seconds", field="timeout")
+    return chosen
+
+
+def retries_of(max_retries: int) -> int:
+    """The number of retries, checked.
+
+    Raises:
+        InvalidRequestError: it is negative.
+    """
+    if max_retries < 0:
+        raise InvalidRequestError(f"max_retries={max_retries!r}: takes 0 or more", field="max_retries")
+    return max_retries

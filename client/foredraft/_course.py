@@ -1,0 +1,116 @@
+"""The course of one generation, from its first attempt to whatever end; the same for both clients.
+
+Knows nothing of how messages come: the clients read them, block or await, and tell what happened.
+"""
+
+from typing import Any, NoReturn
+
+import grpc
+
+from foredraft._channel import Attempts
+from foredraft._errors import ForedraftError, RequestCancelledError
+from foredraft._messages import Call, Folding
+from foredraft._streamers import StreamerFeed
+from foredraft._types import Chunk, Result
+from foredraft.metrics import CallTimer, ClientMetrics
+
+
+class Course:
+    """Attempts, what they brought, and how it ended."""
+
+    def __init__(
+        self,
+        call: Call,
+        attempts: Attempts,
+        metadata: tuple[tuple[str, str], ...],
+        metrics: ClientMetrics,
+        feed: StreamerFeed | None = None,
+    ) -> None:
+        self._call, self._attempts, self._metadata = call, attempts, metadata
+        self._feed = feed or StreamerFeed(None)
+        self._folding = Folding(call)
+        self._timer = CallTimer(metrics)
+        self._began = False
+        self._error: ForedraftError | None = None
+        self._result: Result | list[Result] | None = None
+        self.over = False
+
+    @property
+    def result(self) -> Any:
+        """The result.
+
+        Raises:
+            ForedraftError: there is none yet, or the call failed.
+        """
+        if self._error:
+            raise self._error
+        if self._result is None:
+            reason = "it was left before its end" if self.over else "read it to its end first"
+            partial, request_id = self._folding.partial(), self._call.request.request_id
+            raise ForedraftError(f"the stream has no result: {reason}", partial=partial, request_id=request_id)
+        return self._result
+
+    def start(self) -> Any:
+        """Starts the next attempt; returns gRPC's call object."""
+        self._timer.start()
+        stub, left_s = self._attempts.stub, self._attempts.left_s()
+        return stub.Generate(self._call.request, timeout=left_s, metadata=self._metadata)
+
+    def take(self, message: Any) -> Chunk | None:
+        """A message came; the chunk in it, if it has one."""
+        self._began = True
+        part = self._folding.add(message)
+        if isinstance(part, Chunk):
+            self._timer.chunk(part)
+            self._feed.chunk(part)
+            return part
+        if part is not None:
+            self._feed.prompt(part[0] if part else ())
+        return None
+
+    def complete(self) -> None:
+        """The service ended its answer.
+
+        Raises:
+            InternalError: before it was whole.
+        """
+        try:
+            self._result = self._folding.result()
+        except ForedraftError as error:
+            self._fail(error, "internal")
+        self._end("ok")
+
+    def failed(self, error: Any) -> float:
+        """An attempt failed: seconds to wait before the next one.
+
+        Raises:
+            ForedraftError: there is no next one.
+        """
+        pause_s = None if self.over else self._attempts.next_pause_s(error, self._began)
+        if pause_s is None:
+            self._fail(self._folding.error(error), error.code().name.lower(), error)
+        return pause_s
+
+    def cancelled(self) -> NoReturn:
+        """The call was ended here, but not by the one who reads it.
+
+        Raises:
+            RequestCancelledError: always.
+        """
+        partial, request_id = self._folding.partial(), self._call.request.request_id
+        message = "the stream or its client was closed while it was read"
+        self._fail(RequestCancelledError(message, partial=partial, request_id=request_id), "cancelled")
+
+    def leave(self) -> None:
+        """The caller wants no more; after the end it does nothing."""
+        self._end("cancelled")
+
+    def _fail(self, failure: ForedraftError, outcome: str, cause: grpc.RpcError | None = None) -> NoReturn:
+        self._error = failure
+        self._end(outcome)
+        raise failure from cause
+
+    def _end(self, outcome: str) -> None:
+        if not self.over:
+            self.over = True
+            self._timer.end(outcome)

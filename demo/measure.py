@@ -1,0 +1,127 @@
+"""Measures the bundled pair: losses, and the mean acceptance length by a plain speculative loop of its own.
+
+    python demo/measure.py
+    python demo/measure.py --complete queue.py textwrap.py heapq.py
+
+Five drafted tokens each round, never fewer, nothing from the text itself. The loop recomputes everything
+each round: it is slow and simple, so that the services' figures can be held against it.
+"""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    logging,
+)
+
+from demo import corpus
+from demo.learning import cross_entropy
+
+DRAFTED = 5
+PROMPT, NEW = 96, 64
+
+
+class Pair(NamedTuple):
+    target: PreTrainedModel
+    draft: PreTrainedModel
+
+
+class Drawn(NamedTuple):
+    """A text with its prompt, how many of its tokens were drafts, and the rounds it took."""
+
+    text: Tensor
+    accepted: int
+    rounds: int
+
+
+def main() -> None:
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    logging.disable_progress_bar()
+    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(args.models / "target")
+    pair = Pair(_load(args.models / "target"), _load(args.models / "draft"))
+    training, held_out = corpus.split()
+    seen, unseen = (corpus.encode(tokenizer, list(texts.values())) for texts in (training, held_out))
+    for name, net in pair._asdict().items():
+        print(f"{name}: {sum(p.numel() for p in net.parameters())} parameters, ", end="")
+        print(f"loss {cross_entropy(net, seen, windows=200):.3f} in training text, ", end="")
+        print(f"{cross_entropy(net, unseen):.3f} held out", flush=True)
+    prompts = {name: _prompts(tokenizer, text, args.places) for name, text in held_out.items()}
+    for temperature in (0.0, 0.7):
+        generator = torch.Generator().manual_seed(args.seed)
+        drawn = [
+            speculate(pair, prompt, temperature, generator) for row in prompts.values() for prompt in row
+        ]
+        length = 1 + sum(d.accepted for d in drawn) / sum(d.rounds for d in drawn)
+        print(f"temperature {temperature}: mean acceptance length {length:.2f}, ", end="")
+        print(f"{len(drawn)} prompts", flush=True)
+    for name in args.complete:
+        prompt = prompts[name][0]
+        completed = speculate(pair, prompt, 0.0, torch.Generator()).text
+        print(f"--- {name}\n{tokenizer.decode(prompt[1:])}", end="")
+        print(f"[[here the model goes on]]{tokenizer.decode(completed[len(prompt) :])}")
+
+
+@torch.inference_mode()
+def speculate(pair: Pair, prompt: Tensor, temperature: float, generator: torch.Generator) -> Drawn:
+    """Goes on with the prompt by NEW tokens, or by the few more that the last round brings."""
+    text, accepted, rounds = prompt, 0, 0
+    while len(text) < len(prompt) + NEW:
+        start, drafted = len(text), []
+        for _ in range(DRAFTED):
+            drafted.append(_distributions(pair.draft, text, temperature)[-1])
+            text = torch.cat([text, torch.multinomial(drafted[-1], 1, generator=generator)])
+        wanted = _distributions(pair.target, text, temperature)[start - 1 :]
+        kept = 0
+        while kept < DRAFTED:
+            token = text[start + kept]
+            # Kept with probability min(1, wanted / drafted).
+            if torch.rand((), generator=generator) * drafted[kept][token] >= wanted[kept][token]:
+                break
+            kept += 1
+        rest = (wanted[kept] - drafted[kept]).clamp(min=0) if kept < DRAFTED else wanted[kept]
+        text = torch.cat([text[: start + kept], torch.multinomial(rest, 1, generator=generator)])
+        accepted, rounds = accepted + kept, rounds + 1
+    return Drawn(text, accepted, rounds)
+
+
+def _distributions(net: PreTrainedModel, text: Tensor, temperature: float) -> Tensor:
+    """What follows each place of the text, float32 [n, vocabulary]; one token for sure at temperature 0."""
+    logits: Tensor = net(text[None], use_cache=False).logits[0].float()
+    if temperature == 0:
+        return F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+    return (logits / temperature).softmax(-1)
+
+
+def _prompts(tokenizer: PreTrainedTokenizerFast, text: str, places: int) -> list[Tensor]:
+    """The module's beginning, then stretches from inside it at even distances."""
+    ids = corpus.encode(tokenizer, [text])
+    step = (len(ids) - PROMPT) // places
+    return [ids[place * step : place * step + PROMPT] for place in range(places)]
+
+
+def _load(folder: Path) -> PreTrainedModel:
+    net: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return net.eval()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the bundled pair.")
+    parser.add_argument("--models", type=Path, default=Path(__file__).parent / "models")
+    parser.add_argument("--places", type=int, default=4, help="prompts from each held-out module")
+    parser.add_argument("--complete", nargs="*", default=[], help="held-out modules to complete")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
