@@ -177,6 +177,9 @@ class Engine:
                 if batch or self._closed:
                     break
                 self._wanted.wait()
+            if self._closed:
+                batch += self._queue
+                self._queue.clear()
         self._waited_s = time.perf_counter() - began
         if self._closed:
             _resolve(batch, [asyncio.CancelledError()] * len(batch))

@@ -109,7 +109,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--target-steps", type=int, default=950, help="0 keeps the target that is there")
     parser.add_argument("--target-batch", type=int, default=12)
     parser.add_argument("--target-rate", type=float, default=3e-3)
-    parser.add_argument("--draft-steps", type=int, default=900, help="0 keeps the draft that is there")
+    parser.add_argument("--draft-steps", type=int, default=1100, help="0 keeps the draft that is there")
     parser.add_argument("--draft-batch", type=int, default=8)
     parser.add_argument("--draft-rate", type=float, default=5e-3)
     parser.add_argument("--continuations", type=int, default=16, help="batches of 64 texts of the target's")
