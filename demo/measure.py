@@ -57,9 +57,7 @@ def main() -> None:
     prompts = {name: _prompts(tokenizer, text, args.places) for name, text in held_out.items()}
     for temperature in (0.0, 0.7):
         generator = torch.Generator().manual_seed(args.seed)
-        drawn = [
-            speculate(pair, prompt, temperature, generator) for row in prompts.values() for prompt in row
-        ]
+        drawn = [speculate(pair, prompt, temperature, generator) for row in prompts.values() for prompt in row]
         length = 1 + sum(d.accepted for d in drawn) / sum(d.rounds for d in drawn)
         print(f"temperature {temperature}: mean acceptance length {length:.2f}, ", end="")
         print(f"{len(drawn)} prompts", flush=True)

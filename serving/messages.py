@@ -67,8 +67,8 @@ def sampling_from(
         seed=seed,
         sequence_index=sequence_index,
         prompt_length=prompt_length,
-        bad_words_ids=tuple(tuple(words.ids) for words in config.bad_words_ids),
-        sequence_bias=tuple((tuple(entry.ids), entry.bias) for entry in config.sequence_bias),
+        bad_words_ids=tuple(tuple(words.ids) for words in config.bad_words_ids.values),
+        sequence_bias=tuple((tuple(entry.ids), entry.bias) for entry in config.sequence_bias.values),
         **values,
     )
 

@@ -4,6 +4,7 @@ Stems are vLLM's where vLLM has the signal. Labels are bounded and never carry r
 nothing of when a metric moves.
 """
 
+from functools import partial
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -79,56 +80,25 @@ class TargetMetrics(EngineMetrics):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
+        counter = partial(Counter, registry=registry)
+        seconds = partial(Histogram, buckets=_SECONDS, registry=registry)
         self.requests_running = Gauge("foredraft_num_requests_running", "Requests in progress.", registry=registry)
-        self.requests = Counter(
-            "foredraft_request_success",
-            "Sequences that ended, by reason.",
-            ["finished_reason"],
-            registry=registry,
-        )
-        self.failures = Counter(
-            "foredraft_request_failure", "Requests that ended otherwise.", ["reason"], registry=registry
-        )
-        self.prompt_tokens = Counter("foredraft_prompt_tokens", "Prompt tokens.", registry=registry)
-        self.generated_tokens = Counter("foredraft_generation_tokens", "Generated tokens.", registry=registry)
-        self.rounds = Counter("foredraft_rounds", "Verifications and plain decoding steps.", registry=registry)
-        self.drafts = Counter("foredraft_spec_decode_num_drafts", "Proposals verified.", registry=registry)
-        self.draft_tokens = Counter("foredraft_spec_decode_num_draft_tokens", "Tokens proposed.", registry=registry)
-        self.accepted_tokens = Counter(
-            "foredraft_spec_decode_num_accepted_tokens",
-            "Proposed tokens that were accepted.",
-            registry=registry,
-        )
-        self._accepted_at = Counter(
-            "foredraft_spec_decode_num_accepted_tokens_per_pos",
-            "Accepted tokens by position in the proposal.",
-            ["position"],
-            registry=registry,
-        )
-        self.fallback_rounds = Counter(
-            "foredraft_fallback_rounds",
-            "Rounds without a remote proposal, by reason.",
-            ["reason"],
-            registry=registry,
-        )
-        self.stale_blocks = Counter(
-            "foredraft_stale_blocks", "Blocks that came for a base no longer current.", registry=registry
-        )
-        self.draft_round_trip = Histogram(
-            "foredraft_draft_round_trip_seconds", "From commit to block.", buckets=_SECONDS, registry=registry
-        )
-        self.time_to_first_token = Histogram(
-            "foredraft_time_to_first_token_seconds", "From admission.", buckets=_SECONDS, registry=registry
-        )
-        self.inter_chunk = Histogram(
-            "foredraft_inter_chunk_seconds",
-            "Between chunks of a sequence.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.e2e = Histogram(
-            "foredraft_e2e_request_latency_seconds", "Of a sequence.", buckets=_SECONDS, registry=registry
-        )
+        self.requests = counter("foredraft_request_success", "Sequences that ended, by reason.", ["finished_reason"])
+        self.failures = counter("foredraft_request_failure", "Requests that ended otherwise.", ["reason"])
+        self.prompt_tokens = counter("foredraft_prompt_tokens", "Prompt tokens.")
+        self.generated_tokens = counter("foredraft_generation_tokens", "Generated tokens.")
+        self.rounds = counter("foredraft_rounds", "Verifications and plain decoding steps.")
+        self.drafts = counter("foredraft_spec_decode_num_drafts", "Proposals verified.")
+        self.draft_tokens = counter("foredraft_spec_decode_num_draft_tokens", "Tokens proposed.")
+        self.accepted_tokens = counter("foredraft_spec_decode_num_accepted_tokens", "Proposed tokens accepted.")
+        name = "foredraft_spec_decode_num_accepted_tokens_per_pos"
+        self._accepted_at = counter(name, "Accepted tokens by position in the proposal.", ["position"])
+        self.fallback_rounds = counter("foredraft_fallback_rounds", "Rounds without a remote proposal.", ["reason"])
+        self.stale_blocks = counter("foredraft_stale_blocks", "Blocks for a base that was no longer current.")
+        self.draft_round_trip = seconds("foredraft_draft_round_trip_seconds", "From commit to block.")
+        self.time_to_first_token = seconds("foredraft_time_to_first_token_seconds", "From admission.")
+        self.inter_chunk = seconds("foredraft_inter_chunk_seconds", "Between chunks of a sequence.")
+        self.e2e = seconds("foredraft_e2e_request_latency_seconds", "Of a sequence.")
 
     def observe_round(self, proposed: int, accepted: int) -> None:
         """One verification."""

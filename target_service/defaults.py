@@ -35,7 +35,6 @@ _TRANSFORMERS: dict[str, Any] = {
 }
 DEFAULT_NEW_TOKENS = 20
 _ID_LISTS = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id")
-_REPEATED = ("bad_words_ids", "sequence_bias")
 # Values by which transformers' own configs say "off".
 _NEUTRAL: dict[str, Any] = {
     "num_beams": 1,
@@ -102,10 +101,10 @@ def assign(config: Config, field: str, value: Any) -> None:
     elif field == "stop_strings":
         config.stop_strings.values[:] = [value] if isinstance(value, str) else list(value)
     elif field == "bad_words_ids":
-        config.bad_words_ids.extend(generation_pb2.TokenIds(ids=ids) for ids in value)
+        config.bad_words_ids.values.extend(generation_pb2.TokenIds(ids=ids) for ids in value)
     elif field == "sequence_bias":
         pairs = value.items() if isinstance(value, Mapping) else value
-        config.sequence_bias.extend(generation_pb2.SequenceBias(ids=ids, bias=bias) for ids, bias in pairs)
+        config.sequence_bias.values.extend(generation_pb2.SequenceBias(ids=ids, bias=bias) for ids, bias in pairs)
     else:
         setattr(config, field, value)
 
@@ -118,10 +117,7 @@ def fill(config: Config, model: Config) -> Config:
         name = descriptor.name
         if name in ("max_length", "max_new_tokens", "min_length", "min_new_tokens"):
             continue  # lengths depend on one another: see `target_service.plan`
-        if name in _REPEATED:
-            if not getattr(full, name):
-                getattr(full, name).extend(value)
-        elif not full.HasField(name):
+        if not full.HasField(name):
             if descriptor.message_type:
                 getattr(full, name).CopyFrom(value)
             else:

@@ -173,7 +173,7 @@ class Planner:
         for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"):
             self._ids(name, getattr(config, name).ids)
         for name in ("bad_words_ids", "sequence_bias"):
-            for entry in getattr(config, name):
+            for entry in getattr(config, name).values:
                 if not self._ids(name, entry.ids):
                     raise InvalidFieldError(name, "has an empty sequence")
 

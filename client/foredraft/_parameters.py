@@ -97,16 +97,18 @@ def _assign(message: generation_pb2.GenerationConfig, name: str, value: Any) -> 
         message.stop_strings.values.extend([value] if isinstance(value, str) else value)
         message.stop_strings.SetInParent()
     elif name == "bad_words_ids":
-        message.bad_words_ids.extend(generation_pb2.TokenIds(ids=whole_ids(ids)) for ids in value)
+        message.bad_words_ids.values.extend(generation_pb2.TokenIds(ids=whole_ids(ids)) for ids in value)
+        message.bad_words_ids.SetInParent()  # set and empty differs from not set
     elif name == "sequence_bias":
         pairs = value.items() if isinstance(value, Mapping) else value
-        message.sequence_bias.extend(
+        message.sequence_bias.values.extend(
             generation_pb2.SequenceBias(ids=whole_ids(ids), bias=_single(bias)) for ids, bias in pairs
         )
+        message.sequence_bias.SetInParent()
     elif _WIRE[name].message_type is not None:
         ids = getattr(message, name)
         ids.ids.extend(whole_ids(value))
-        ids.SetInParent()  # set and empty differs from not set
+        ids.SetInParent()
     else:
         setattr(message, name, _scalar(_WIRE[name].cpp_type, value))
 
@@ -150,7 +152,7 @@ def _plain(name: str, value: Any) -> Any:
     if name == "stop_strings":
         return tuple(value.values)
     if name == "bad_words_ids":
-        return tuple(tuple(entry.ids) for entry in value)
+        return tuple(tuple(entry.ids) for entry in value.values)
     if name == "sequence_bias":
-        return tuple((tuple(entry.ids), entry.bias) for entry in value)
+        return tuple((tuple(entry.ids), entry.bias) for entry in value.values)
     return tuple(value.ids) if _WIRE[name].message_type is not None else value

@@ -55,6 +55,10 @@ class Conversation:
         response: draft_pb2.DraftResponse = await self._call.read()
         return response
 
+    async def rest(self) -> None:
+        while await self.hear() is not grpc.aio.EOF:
+            pass
+
     async def block(self) -> draft_pb2.Block:
         return (await self.hear()).block
 
@@ -156,8 +160,7 @@ async def test_what_makes_no_sense_ends_the_stream(
         for request in requests:
             await talk.say(request)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            while await talk.hear() is not grpc.aio.EOF:
-                pass
+            await talk.rest()
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert draft.engine
     assert draft.engine.pool.in_use == 0

@@ -50,7 +50,7 @@ def test_flags_become_fields(target: Target, monkeypatch: pytest.MonkeyPatch) ->
     assert request.prompts[0].text == "from stdin"
     assert (request.seed, config.max_new_tokens, config.do_sample, config.temperature) == (3, 7, True, 0.7)
     assert (list(config.eos_token_id.ids), list(config.stop_strings.values)) == ([2, 3], ["a b", "c"])
-    assert (list(config.sequence_bias[0].ids), config.sequence_bias[0].bias) == ([1, 2], 3.5)
+    assert [(list(entry.ids), entry.bias) for entry in config.sequence_bias.values] == [([1, 2], 3.5)]
     assert config.HasField("remove_invalid_values")
     assert not config.remove_invalid_values
 

@@ -82,7 +82,7 @@ def test_generated_ids_are_no_prompt() -> None:
         ("prompt_lookup_num_tokens", {"prompt_lookup_num_tokens": 3, "num_assistant_tokens": 0}),
         ("stop_strings", {"stop_strings": generation_pb2.Strings(values=[""])}),
         ("eos_token_id", {"eos_token_id": generation_pb2.TokenIds(ids=[20])}),
-        ("bad_words_ids", {"bad_words_ids": [generation_pb2.TokenIds()]}),
+        ("bad_words_ids", {"bad_words_ids": generation_pb2.TokenIdsList(values=[generation_pb2.TokenIds()])}),
         ("min_new_tokens", {"min_new_tokens": 30, "max_new_tokens": 10}),
         ("sampling_rule", {"sampling_rule": 2}),
         ("sampling_rule", {"sampling_rule": 9, "do_sample": True}),

@@ -61,6 +61,18 @@ class SequenceBias(_message.Message):
     bias: float
     def __init__(self, ids: _Optional[_Iterable[int]] = ..., bias: _Optional[float] = ...) -> None: ...
 
+class TokenIdsList(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedCompositeFieldContainer[TokenIds]
+    def __init__(self, values: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ...) -> None: ...
+
+class SequenceBiasList(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedCompositeFieldContainer[SequenceBias]
+    def __init__(self, values: _Optional[_Iterable[_Union[SequenceBias, _Mapping]]] = ...) -> None: ...
+
 class GenerationConfig(_message.Message):
     __slots__ = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time", "stop_strings", "do_sample", "num_return_sequences", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "renormalize_logits", "eos_token_id", "pad_token_id", "bos_token_id", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "prompt_lookup_num_tokens", "max_matching_ngram_size")
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -115,8 +127,8 @@ class GenerationConfig(_message.Message):
     eta_cutoff: float
     repetition_penalty: float
     no_repeat_ngram_size: int
-    bad_words_ids: _containers.RepeatedCompositeFieldContainer[TokenIds]
-    sequence_bias: _containers.RepeatedCompositeFieldContainer[SequenceBias]
+    bad_words_ids: TokenIdsList
+    sequence_bias: SequenceBiasList
     suppress_tokens: TokenIds
     begin_suppress_tokens: TokenIds
     forced_bos_token_id: int
@@ -131,4 +143,4 @@ class GenerationConfig(_message.Message):
     assistant_confidence_threshold: float
     prompt_lookup_num_tokens: int
     max_matching_ngram_size: int
-    def __init__(self, max_length: _Optional[int] = ..., max_new_tokens: _Optional[int] = ..., min_length: _Optional[int] = ..., min_new_tokens: _Optional[int] = ..., max_time: _Optional[float] = ..., stop_strings: _Optional[_Union[Strings, _Mapping]] = ..., do_sample: bool = ..., num_return_sequences: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., top_h: _Optional[float] = ..., typical_p: _Optional[float] = ..., epsilon_cutoff: _Optional[float] = ..., eta_cutoff: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., no_repeat_ngram_size: _Optional[int] = ..., bad_words_ids: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ..., sequence_bias: _Optional[_Iterable[_Union[SequenceBias, _Mapping]]] = ..., suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., begin_suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., forced_bos_token_id: _Optional[int] = ..., forced_eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., remove_invalid_values: bool = ..., renormalize_logits: bool = ..., eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., pad_token_id: _Optional[int] = ..., bos_token_id: _Optional[int] = ..., num_assistant_tokens: _Optional[int] = ..., num_assistant_tokens_schedule: _Optional[str] = ..., assistant_confidence_threshold: _Optional[float] = ..., prompt_lookup_num_tokens: _Optional[int] = ..., max_matching_ngram_size: _Optional[int] = ...) -> None: ...
+    def __init__(self, max_length: _Optional[int] = ..., max_new_tokens: _Optional[int] = ..., min_length: _Optional[int] = ..., min_new_tokens: _Optional[int] = ..., max_time: _Optional[float] = ..., stop_strings: _Optional[_Union[Strings, _Mapping]] = ..., do_sample: bool = ..., num_return_sequences: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., top_h: _Optional[float] = ..., typical_p: _Optional[float] = ..., epsilon_cutoff: _Optional[float] = ..., eta_cutoff: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., no_repeat_ngram_size: _Optional[int] = ..., bad_words_ids: _Optional[_Union[TokenIdsList, _Mapping]] = ..., sequence_bias: _Optional[_Union[SequenceBiasList, _Mapping]] = ..., suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., begin_suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., forced_bos_token_id: _Optional[int] = ..., forced_eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., remove_invalid_values: bool = ..., renormalize_logits: bool = ..., eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., pad_token_id: _Optional[int] = ..., bos_token_id: _Optional[int] = ..., num_assistant_tokens: _Optional[int] = ..., num_assistant_tokens_schedule: _Optional[str] = ..., assistant_confidence_threshold: _Optional[float] = ..., prompt_lookup_num_tokens: _Optional[int] = ..., max_matching_ngram_size: _Optional[int] = ...) -> None: ...
