@@ -52,11 +52,11 @@ def learn(net: nn.Module, ids: Tensor, loss_of: Loss, course: Course, keep: Call
 
 
 @torch.inference_mode()
-def cross_entropy(net: nn.Module, ids: Tensor, windows: int | None = None) -> float:
-    """Mean loss over the text (or its first windows), each window on its own, in nats per token."""
+def cross_entropy(net: nn.Module, ids: Tensor, every: int = 1) -> float:
+    """Mean loss over the text's windows, each on its own, or over one in `every`; in nats per token."""
     net.eval()
     whole = len(ids) // (LENGTH + 1)
-    rows = ids[: whole * (LENGTH + 1)].view(whole, LENGTH + 1)[:windows]
+    rows = ids[: whole * (LENGTH + 1)].view(whole, LENGTH + 1)[::every]
     losses = [F.cross_entropy(net(row[None, :-1]).logits[0], row[1:]) for row in rows]
     return float(torch.stack(losses).mean())
 

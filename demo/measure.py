@@ -52,7 +52,7 @@ def main() -> None:
     seen, unseen = (corpus.encode(tokenizer, list(texts.values())) for texts in (training, held_out))
     for name, net in pair._asdict().items():
         print(f"{name}: {sum(p.numel() for p in net.parameters())} parameters, ", end="")
-        print(f"loss {cross_entropy(net, seen, windows=200):.3f} in training text, ", end="")
+        print(f"loss {cross_entropy(net, seen, every=40):.3f} in training text, ", end="")
         print(f"{cross_entropy(net, unseen):.3f} held out", flush=True)
     prompts = {name: _prompts(tokenizer, text, args.places) for name, text in held_out.items()}
     for temperature in (0.0, 0.7):

@@ -94,9 +94,9 @@ def _next_token(window: Tensor, logits: Tensor) -> Tensor:
 
 
 def _report(name: str, net: LlamaForCausalLM, ids: Tensor, unseen: Tensor, began: float) -> None:
-    """Size and losses; the training text's over as many windows as are held out."""
+    """Size and losses; the training text's over about as many windows as are held out."""
     size = sum(p.numel() for p in net.parameters())
-    seen = cross_entropy(net, ids, windows=200)
+    seen = cross_entropy(net, ids, every=40)
     print(f"{name}: {size} parameters, loss {seen:.3f} in training text, ", end="")
     print(f"{cross_entropy(net, unseen):.3f} held out, {time.monotonic() - began:.0f} s", flush=True)
 

@@ -1,23 +1,19 @@
 """`python -m draft_service`: settings, model, server."""
 
-import asyncio
 import logging
-import os
 import sys
 
 from prometheus_client import CollectorRegistry
 
-from decoding.errors import ModelError
 from decoding.starting import LoadedEngine, load_engine
 from draft_service.config import DraftSettings
 from draft_service.service import Drafting, DraftServicer
 from draft_service.session import CommitError
 from foredraft.v1 import draft_pb2_grpc
-from serving.logs import set_up
+from serving.entry import run
 from serving.messages import MessageError
 from serving.metrics import DraftMetrics
-from serving.server import AddressError, Server, serve_metrics
-from serving.settings import SettingsError, read
+from serving.server import Server, serve_metrics
 from serving.status import INVALID_ARGUMENT
 
 log = logging.getLogger("draft_service")
@@ -48,16 +44,5 @@ async def serve(settings: DraftSettings) -> None:
     await server.run(settings.grace)
 
 
-def main() -> int:
-    """Entry point; the exit code."""
-    set_up("draft")
-    try:
-        asyncio.run(serve(read(DraftSettings, "FOREDRAFT_DRAFT_", sys.argv[1:], os.environ)))
-    except (ModelError, AddressError, SettingsError) as error:
-        print(f"draft service: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("draft", DraftSettings, serve))

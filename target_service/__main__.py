@@ -1,19 +1,17 @@
 """`python -m target_service`: settings, model, server."""
 
-import asyncio
 import logging
-import os
 import sys
 
 from prometheus_client import CollectorRegistry
 
-from decoding.errors import InvalidFieldError, ModelError
+from decoding.errors import InvalidFieldError
 from decoding.starting import load_engine
 from foredraft.v1 import target_pb2_grpc
-from serving.logs import set_up
+from serving.entry import run
 from serving.metrics import TargetMetrics
-from serving.server import AddressError, Server, serve_metrics
-from serving.settings import SettingsError, read
+from serving.server import Server, serve_metrics
+from serving.settings import SettingsError
 from serving.status import INVALID_ARGUMENT
 from target_service.config import TargetSettings
 from target_service.defaults import model_config
@@ -47,16 +45,5 @@ async def serve(settings: TargetSettings) -> None:
     await servicer.close()
 
 
-def main() -> int:
-    """Entry point; the exit code."""
-    set_up("target")
-    try:
-        asyncio.run(serve(read(TargetSettings, "FOREDRAFT_TARGET_", sys.argv[1:], os.environ)))
-    except (ModelError, AddressError, SettingsError) as error:
-        print(f"target service: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("target", TargetSettings, serve))
