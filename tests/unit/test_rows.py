@@ -106,3 +106,12 @@ def test_other_kinds_of_models_are_refused_by_name(kind: str, tmp_path: "object"
         MambaForCausalLM(small).save_pretrained(folder)
     with pytest.raises(ModelError, match=kind):
         load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_half_precision_is_packed_too(name: str, dtype: torch.dtype) -> None:
+    """The proof's tolerance fits the data type: rounding passes, and rows stay packed."""
+    rows = rows_of(random_model(name).to(dtype), 2, 64)
+    assert rows.layout == "packed"
+    assert rows.forward([Feed(0, 0, [1, 2, 3])], [1]).dtype == torch.float32
