@@ -80,6 +80,30 @@ async def _until_used(client: AsyncClient, fields: dict[str, Any]) -> None:
     raise AssertionError("the draft came back and was not used")
 
 
+async def test_a_draft_that_comes_back_in_mid_generation_is_used_again() -> None:
+    vocab = 12
+    model, table = table_model(vocab), random_table(vocab, 3)
+    fields = {**FIELDS, "num_assistant_tokens": 2, "max_new_tokens": 400}
+    async with (
+        draft_service(TableRows(table), model, ngram="off") as service,
+        target_service(TableRows(table), model, service.address, fallback="none") as target,
+        AsyncClient(target.address) as client,
+    ):
+        plain = await client.generate(PROMPT, **{**fields, "num_assistant_tokens": 0})
+        accepted: list[int] = []
+        async with client.stream(PROMPT, **fields) as stream:
+            async for chunk in stream:
+                accepted.append(chunk.num_accepted)
+                if len(accepted) == 5:
+                    await service.stop()
+                if len(accepted) == 15:
+                    await service.start()
+                await asyncio.sleep(0.01)  # a slow reader: the generation lasts
+        assert stream.result.token_ids == plain.token_ids
+        lost = accepted.index(0)
+        assert sum(accepted[:lost]) > 0 < sum(accepted[lost:])
+
+
 async def test_sequences_of_one_request_differ() -> None:
     model = table_model(8)
     rows = TableRows(random_table(8, 0, spread=0.5))
