@@ -47,7 +47,7 @@ stubs-fresh: .venv-protos/.ready
 	rm -rf build/stubs && mkdir -p build/stubs && protos/generate build/stubs
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py build/stubs/foredraft/v1 client/foredraft/v1
 
-# Trains the bundled pair again, about an hour on two cores.
+# Trains the bundled pair again: some 40 minutes on one core.
 train: setup
 	$(RUN) demo/train.py --out demo/models
 

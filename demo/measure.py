@@ -8,6 +8,7 @@ each round: it is slow and simple, so that the services' figures can be held aga
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from demo.learning import cross_entropy
 
 DRAFTED = 5
 PROMPT, NEW = 96, 64
+TEMPERATURES = (0.0, 0.7)
 
 
 class Pair(NamedTuple):
@@ -55,17 +57,17 @@ def main() -> None:
         print(f"loss {cross_entropy(net, seen, every=40):.3f} in training text, ", end="")
         print(f"{cross_entropy(net, unseen):.3f} held out", flush=True)
     prompts = {name: _prompts(tokenizer, text, args.places) for name, text in held_out.items()}
-    for temperature in (0.0, 0.7):
+    for temperature in TEMPERATURES:
         generator = torch.Generator().manual_seed(args.seed)
         drawn = [speculate(pair, prompt, temperature, generator) for row in prompts.values() for prompt in row]
-        length = 1 + sum(d.accepted for d in drawn) / sum(d.rounds for d in drawn)
-        print(f"temperature {temperature}: mean acceptance length {length:.2f}, ", end="")
-        print(f"{len(drawn)} prompts", flush=True)
-    for name in args.complete:
-        prompt = prompts[name][0]
-        completed = speculate(pair, prompt, 0.0, torch.Generator()).text
-        print(f"--- {name}\n{tokenizer.decode(prompt[1:])}", end="")
-        print(f"[[here the model goes on]]{tokenizer.decode(completed[len(prompt) :])}")
+        varied = [d for d in drawn if not _loops(d.text)]
+        print(f"temperature {temperature}: mean acceptance length {_length(drawn)} over {len(drawn)} prompts, ", end="")
+        print(f"{_length(varied)} over the {len(varied)} whose texts do not end in a loop", flush=True)
+    for name, temperature in product(args.complete, TEMPERATURES):
+        prompt, generator = prompts[name][0], torch.Generator().manual_seed(args.seed)
+        completed = speculate(pair, prompt, temperature, generator).text
+        print(f"--- {name}, temperature {temperature}\n{tokenizer.decode(prompt[1:])}", end="")
+        print(f"»{tokenizer.decode(completed[len(prompt) :])}")
 
 
 @torch.inference_mode()
@@ -89,6 +91,17 @@ def speculate(pair: Pair, prompt: Tensor, temperature: float, generator: torch.G
         text = torch.cat([text[: start + kept], torch.multinomial(rest, 1, generator=generator)])
         accepted, rounds = accepted + kept, rounds + 1
     return Drawn(text, accepted, rounds)
+
+
+def _length(drawn: list[Drawn]) -> str:
+    """Mean acceptance length: tokens for each pass of the target."""
+    return f"{1 + sum(d.accepted for d in drawn) / sum(d.rounds for d in drawn):.2f}" if drawn else "-"
+
+
+def _loops(text: Tensor) -> bool:
+    """Whether the text ends by saying the same few tokens over and over, which any draft foresees."""
+    tail = text[-32:]
+    return any(torch.equal(tail[period:], tail[:-period]) for period in range(1, 13))
 
 
 def _distributions(net: PreTrainedModel, text: Tensor, temperature: float) -> Tensor:
