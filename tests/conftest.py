@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+# Drafts are killed by the dozen here; gRPC would tell of each.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 # One thread: the tests' models are small, and two services share the machine.
 torch.set_num_threads(1)
 
