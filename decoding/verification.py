@@ -67,20 +67,3 @@ class QRow:
 def sample(weights: Tensor, noise: Tensor) -> Tensor:
     """Draws from unnormalised weights [n, vocab] with Gumbel noise [n, vocab]; int64 [n]."""
     return (weights.double().log() + noise).argmax(dim=-1)
-
-
-def one_hot_or_softmax(scores: Tensor, noise: Tensor, certain: Tensor) -> Tensor:
-    """The target's law for each row.
-
-    Args:
-        scores: float32 [n, vocab] after all processors.
-        noise: float64 [n, vocab]; zeros for greedy rows, the shared noise for coupled ones.
-        certain: bool [n]; rows whose token is argmax(scores + noise), greedy or coupled.
-
-    Returns:
-        p, float32 [n, vocab]: one-hot where certain, softmax elsewhere.
-    """
-    best = (scores.double() + noise).argmax(dim=-1)
-    p = scores.softmax(dim=-1)
-    one_hot = torch.zeros_like(p).scatter_(1, best[:, None], 1.0)
-    return torch.where(certain[:, None], one_hot, p)

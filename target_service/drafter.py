@@ -26,6 +26,7 @@ class Drafter:
     def __init__(self, plan: Plan, remote: RemoteSession | None, ngrams: bool, only_ngrams: bool) -> None:
         self._plan, self._remote, self._ngrams, self._only_ngrams = plan, remote, ngrams, only_ngrams
         self._index: NgramDrafter | None = None
+        self._prepared: Proposal | None = None  # told to the draft as what this round verifies
         self._eos = frozenset(plan.sampling.eos_token_id)
         self.fallback = ""  # why the last proposal was not the drafter's own
         self.name = "ngram" if only_ngrams else "none" if remote is None else "model"
@@ -38,6 +39,7 @@ class Drafter:
     async def propose(self, tokens: Sequence[int], k: int) -> Proposal:
         """At most k tokens to verify on the committed ones."""
         self.fallback = ""
+        prepared, self._prepared = self._prepared, None
         if k <= 0:
             return NOTHING
         if self._remote:
@@ -45,20 +47,20 @@ class Drafter:
             if proposal.ids:
                 return proposal
             self.fallback = self._remote.last_problem
-        return await self._look_up(tokens, k) if self._ngrams else NOTHING
+        return prepared or await self._look_up(tokens, k)
 
-    def commit(self, base_len: int, verdict: Verdict, k: int) -> None:
-        """Tells whoever drafts what became of the last proposal."""
-        if self._remote:
-            waited = self._remote.waited_for
-            # Of a draft that is behind, one token is wanted: as a sign of life.
-            self._remote.commit(
-                base_len,
-                verdict.ids[:-1],
-                verdict.next_id,
-                k if waited else min(k, 1),
-                None if waited else (),
-            )
+    async def commit(self, tokens: Sequence[int], verdict: Verdict, k: int) -> None:
+        """Tells whoever drafts what became of the last proposal; `tokens` hold the verdict's already."""
+        remote = self._remote
+        if not remote or not remote.is_open:
+            return
+        base_len, accepted = len(tokens) - len(verdict.ids), verdict.ids[:-1]
+        if remote.is_waited_for:
+            remote.commit(base_len, accepted, verdict.next_id, k)
+        else:
+            # The round goes on without it: it is told with what. One token is wanted of it, as a sign of life.
+            self._prepared = await self._look_up(tokens, k)
+            remote.commit(base_len, accepted, verdict.next_id, min(k, 1), self._prepared.ids)
 
     async def close(self) -> None:
         """Frees what the draft service holds."""
@@ -66,6 +68,8 @@ class Drafter:
             await self._remote.close()
 
     async def _look_up(self, tokens: Sequence[int], k: int) -> Proposal:
+        if not self._ngrams:
+            return NOTHING
         if self._index is None:
             # Off the event loop: a long prompt takes a while, once.
             self._index = await asyncio.to_thread(

@@ -100,7 +100,7 @@ class RemoteSession:
         return self._proposal(block, k)
 
     def commit(
-        self, base_len: int, accepted: Sequence[int], next_id: int, k: int, explicit: Sequence[int] | None
+        self, base_len: int, accepted: Sequence[int], next_id: int, k: int, explicit: Sequence[int] | None = None
     ) -> None:
         """Tells the draft what was committed and asks for k tokens on it.
 
@@ -118,9 +118,14 @@ class RemoteSession:
         self._up.put_nowait(draft_pb2.DraftRequest(commit=message))
 
     @property
-    def waited_for(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether a draft service follows the sequence."""
+        return self._call is not None
+
+    @property
+    def is_waited_for(self) -> bool:
         """Whether the next round will wait for the draft."""
-        return self._call is not None and not self._behind
+        return self.is_open and not self._behind
 
     async def _reopen(self, tokens: Sequence[int], k: int) -> None:
         if self._draft is None:

@@ -5,7 +5,7 @@ Knows nothing of decoding: it hands over to a strategy.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -53,14 +53,15 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         try:
             yield self._started(call, request.return_prompt_ids)
             outbox = Outbox()
-            running = asyncio.gather(*(self._run(plan, outbox) for plan in call.plans))
+            sequences = [asyncio.create_task(self._run(plan, outbox)) for plan in call.plans]
+            running = asyncio.gather(*sequences)
             try:
                 async with aclosing(_chunks(outbox, running)) as chunks:
                     async for chunk in chunks:
                         yield target_pb2.GenerateResponse(chunk=chunk)
                 summaries = await running
             finally:
-                await _end(running)
+                await _end(sequences, running)
             outcome = ""
             yield target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=summaries))
         except Exception:
@@ -132,10 +133,10 @@ async def _chunks(outbox: Outbox, running: "asyncio.Future[Any]") -> AsyncGenera
             getting.cancel()
 
 
-async def _end(running: "asyncio.Future[Any]") -> None:
-    """Waits until every sequence has given back what it holds."""
-    if not running.done():
-        running.cancel()
-    await asyncio.wait([running])
+async def _end(sequences: Sequence["asyncio.Task[Any]"], running: "asyncio.Future[Any]") -> None:
+    """Ends what still runs, also where one sequence failed and the others did not, and waits for all."""
+    for sequence in sequences:
+        sequence.cancel()
+    await asyncio.wait([*sequences, running])
     if not running.cancelled():
         running.exception()  # looked at: whoever awaits `running` has raised it already

@@ -36,10 +36,10 @@ async def assisted(
             verdict = await engine.verify(row, tokens, proposal, processors, plan.logprobs)
             taken = stopping.take(verdict.ids)
             lookahead.observe(len(proposal.ids), verdict.accepted)
+            tokens += taken.ids
             if not taken.reason:
                 # Before anything is streamed: the draft works while the reader is served.
-                drafter.commit(len(tokens), verdict, lookahead.k(stopping.room))
-            tokens += taken.ids
+                await drafter.commit(tokens, verdict, lookahead.k(stopping.room))
             statistics.observe(proposal, verdict, drafter.fallback)
             metrics.observe_round(len(proposal.ids), verdict.accepted)
             if drafter.fallback:

@@ -1,7 +1,7 @@
 """Exact laws of short texts, and how often one may miss them by luck."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -53,6 +53,3 @@ def p_value(counts: Counter[tuple[int, ...]], law: dict[tuple[int, ...], float])
         statistic += (rare_seen - rare_expected) ** 2 / rare_expected
         cells += 1
     return float(chi2.sf(statistic, cells - 1))
-
-
-Sampler = Callable[[int], list[tuple[int, ...]]]

@@ -90,7 +90,7 @@ class FakeDrafter:
         # A draft model that is sometimes right: the target's own tokens, every third one changed.
         return Proposal(tuple((t + 7) % 4096 if (at + i) % 3 == 2 else t for i, t in enumerate(right)))
 
-    def commit(self, base_len: int, verdict: Verdict, k: int) -> None: ...
+    async def commit(self, tokens: Sequence[int], verdict: Verdict, k: int) -> None: ...
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from foredraft import AsyncClient
+from foredraft import AsyncClient, InternalError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
@@ -169,3 +169,60 @@ async def test_several_drafts_share_the_sequences() -> None:
         result = await client.generate(PROMPT, max_new_tokens=30, num_assistant_tokens=2)
         again = await client.generate(PROMPT, max_new_tokens=30, num_assistant_tokens=0)
         assert result.token_ids == again.token_ids
+
+
+async def test_a_sequence_that_fails_ends_its_neighbours() -> None:
+    """One of several sequences of a call meets an error of the model: the call ends, and no row stays."""
+    model, rows = table_model(VOCAB), TableRows(TABLE)
+    broken = rows._logits
+
+    def fails_at_length(tokens: Any) -> Any:
+        if len(tokens) > 40 and tokens[0] == 4:
+            raise RuntimeError("the device is on fire")
+        return broken(tokens)
+
+    rows._logits = fails_at_length  # type: ignore[method-assign]
+    async with target_service(rows, model) as target, AsyncClient(target.address) as client:
+        with pytest.raises(InternalError) as caught:
+            await client.generate([[4, 1], [5, 1]], max_new_tokens=400)
+        assert "fire" not in str(caught.value), "what goes wrong inside is for the log"
+        for _ in range(100):
+            if target.engine.pool.in_use == 0:
+                break
+            await asyncio.sleep(0.02)
+        assert target.engine.pool.in_use == 0
+        assert len((await client.generate([5, 1], max_new_tokens=30)).token_ids) == 30
+
+
+class Mute(draft_pb2_grpc.DraftServiceServicer):
+    """Listens, and never answers."""
+
+    def __init__(self) -> None:
+        self.heard: list[draft_pb2.Commit] = []
+
+    async def Draft(self, requests: Any, context: Any) -> AsyncIterator[draft_pb2.DraftResponse]:
+        async for request in requests:
+            if request.HasField("open"):
+                yield draft_pb2.DraftResponse(opened=draft_pb2.Opened(epoch=request.open.epoch))
+            else:
+                self.heard.append(request.commit)
+
+
+async def test_a_draft_that_is_behind_is_told_what_is_verified_instead() -> None:
+    mute = Mute()
+    async with (
+        _served(mute) as draft,
+        target_service(TableRows(TABLE), table_model(VOCAB), draft, draft_timeout=0.05) as target,
+        AsyncClient(target.address) as client,
+    ):
+        result = await client.generate(PROMPT, max_new_tokens=60, num_assistant_tokens=4)
+    assert set(result.stats.fallbacks) == {"late"}
+    assert result.stats.drafter == "ngram", "the greedy text of a table repeats itself"
+    told = [commit.explicit_ids.ids for commit in mute.heard if commit.WhichOneof("verifying") == "explicit_ids"]
+    # The first round waited in vain; after every later verdict the draft hears what comes next.
+    assert len(told) == len(mute.heard) == result.stats.rounds - 1
+    proposed = sum(len(ids) for ids in told)
+    assert proposed == result.stats.proposed > 0
+    for commit, following in zip(mute.heard, mute.heard[1:], strict=False):
+        accepted = list(following.accepted_ids)
+        assert list(commit.explicit_ids.ids)[: len(accepted)] == accepted
