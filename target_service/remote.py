@@ -19,6 +19,11 @@ from serving.metrics import TargetMetrics
 from target_service.drafts import Draft, Drafts
 from target_service.plan import Plan
 
+# Of the time that a block is waited for, the part in which tokens may be drawn. With an early stop the time of a
+# proposal depends on its tokens; a block dropped for having many would bias what is accepted under the rejection
+# rule. So the draft is told to end in time, and what comes too late was held up by something else.
+_BUDGET_SHARE = 0.7
+
 
 class RemoteSession:
     """Blocks of one sequence, whichever draft service makes them."""
@@ -110,7 +115,7 @@ class RemoteSession:
         if self._call is None:
             return
         message = draft_pb2.Commit(base_len=base_len, accepted_ids=accepted, next_id=next_id, k=k)
-        message.budget_s = self._timeout_s
+        message.budget_s = _BUDGET_SHARE * self._timeout_s
         if explicit is not None:
             message.explicit_ids.ids.extend(explicit)
             message.explicit_ids.SetInParent()
@@ -147,7 +152,7 @@ class RemoteSession:
             sequence_index=sampling.sequence_index,
             max_length=plan.max_length,
             k=k,
-            budget_s=0.0,
+            budget_s=_BUDGET_SHARE * self._timeout_s,
             cache_scope=bytes.fromhex(plan.owner),
         )
 
