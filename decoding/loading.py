@@ -84,8 +84,9 @@ def _max_length(config: Any) -> tuple[int, str]:
     """The longest sequence that is served, and why it is shorter than the model's own if it is."""
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20
     rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") in _LENGTH_DEPENDENT_ROPE:
-        original = rope.get("original_max_position_embeddings") or limit
-        kind = rope["rope_type"]
-        return original, f"{kind} RoPE depends on the longest position in a batch past {original} tokens"
+    # One set of parameters, or one for each type of layer.
+    for parameters in [rope] if "rope_type" in rope else rope.values():
+        if (kind := parameters.get("rope_type")) in _LENGTH_DEPENDENT_ROPE:
+            original = parameters.get("original_max_position_embeddings") or limit
+            return original, f"{kind} RoPE depends on the longest position in a batch past {original} tokens"
     return limit, ""

@@ -1,14 +1,24 @@
 """Rows of every kind give what the model gives; the proof tells the kinds apart."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
-from transformers import BloomConfig, BloomForCausalLM, Gemma2Config, Gemma2ForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from decoding.cache import Feed
 from decoding.errors import ModelError
 from decoding.loading import load
-from tests.models import random_model, rows_of
+from decoding.proof import prove_rows
+from tests.models import bundled, random_model, rows_of
 
 
 def _bloom() -> nn.Module:
@@ -86,16 +96,14 @@ def test_a_model_whose_window_is_ignored_is_found_out(monkeypatch: pytest.Monkey
         AttentionInterface.register(decoding.cache.ATTENTION, attend)
 
 
-def test_what_cannot_be_served_is_refused_by_name(tmp_path: object) -> None:
+def test_what_cannot_be_served_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no/such/model"):
         load("/no/such/model")
 
 
 @pytest.mark.parametrize("kind", ["t5", "mamba"])
-def test_other_kinds_of_models_are_refused_by_name(kind: str, tmp_path: "object") -> None:
+def test_other_kinds_of_models_are_refused_by_name(kind: str, tmp_path: Path) -> None:
     from transformers import MambaConfig, MambaForCausalLM, T5Config
-
-    from tests.models import bundled
 
     folder = str(tmp_path)
     bundled("target").tokenizer.save_pretrained(folder)
@@ -115,3 +123,39 @@ def test_half_precision_is_packed_too(name: str, dtype: torch.dtype) -> None:
     rows = rows_of(random_model(name).to(dtype), 2, 64)
     assert rows.layout == "packed"
     assert rows.forward([Feed(0, 0, [1, 2, 3])], [1]).dtype == torch.float32
+
+
+ROPES: dict[str, dict[str, object]] = {
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0},
+    "longrope": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 6,
+        "long_factor": [4.0] * 6,
+        "original_max_position_embeddings": 64,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ROPES)
+def test_rope_that_looks_at_the_batch_is_served_up_to_its_switch(kind: str, tmp_path: Path) -> None:
+    """Past the switch a sequence's frequencies would depend on its neighbours; start-up says where it is."""
+    positions = 64 if kind == "dynamic" else 256
+    config = LlamaConfig(
+        vocab_size=4096, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=positions, rope_parameters=ROPES[kind], initializer_range=0.25,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    bundled("target").tokenizer.save_pretrained(tmp_path)
+    model = load(str(tmp_path))
+    assert model.max_length == 64
+    assert kind in model.length_note
+    with torch.inference_mode():
+        text = list(range(5, 69))
+        want = model.module(torch.tensor([text])).logits[0]
+        rows = prove_rows(model.module, model.text_config, 2, model.max_length)
+        assert rows.layout == "packed"
+        rows.forward([Feed(0, 0, [1, 2, 3]), Feed(1, 0, text[:60])], [0, 0])
+        got = rows.forward([Feed(0, 3, [4]), Feed(1, 60, text[60:])], [0, 4])
+    assert torch.allclose(got, want[60:], atol=1e-3, rtol=1e-4)
