@@ -9,14 +9,14 @@ Knows nothing of proposals or of how a token is drawn from the scores.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers.generation import logits_process as hf
 
 from decoding.noise import KeptGumbel
-from decoding.sampling import Sampling
+from decoding.sampling import Rule, Sampling
 from decoding.warpers import has_rare_warpers, warp
 
 
@@ -27,34 +27,15 @@ class Processors:
         self.sampling = sampling
         self.noise = KeptGumbel()
         self._history = _history_processors(sampling, device)
+        # Equal for sequences whose histories are read alike, whatever their seeds.
+        self.history = replace(sampling, rule=Rule.GREEDY, seed=0, sequence_index=0) if self._history else None
         self._rare_warpers = _rare_warpers(sampling, device) if has_rare_warpers(sampling) else []
 
-    @property
-    def reads_history(self) -> bool:
-        """Whether the scores depend on the tokens so far, and not on the logits alone."""
-        return bool(self._history)
-
-    def apply_history(self, tokens: Sequence[int], logits: Tensor) -> Tensor:
-        """Penalties, bans and forced tokens, position by position.
-
-        Args:
-            tokens: prompt and everything after it, as far as the last scored position.
-            logits: float32 [n, vocab]; row i follows tokens[: len(tokens) - n + 1 + i].
-
-        Returns:
-            Scores, float32 [n, vocab].
-        """
-        if not self._history:
-            return logits
-        context = torch.tensor([tokens], dtype=torch.long, device=logits.device)  # [1, length]
-        first = len(tokens) - logits.shape[0] + 1
-        rows = []
-        for i in range(logits.shape[0]):
-            scores = logits[i : i + 1]
-            for processor in self._history:
-                scores = processor(context[:, : first + i], scores)
-            rows.append(scores)
-        return torch.cat(rows)
+    def apply_history(self, context: Tensor, scores: Tensor) -> Tensor:
+        """Penalties, bans and forced tokens: context int64 [n, length], scores float32 [n, vocab]."""
+        for processor in self._history:
+            scores = processor(context, scores)
+        return scores
 
     def apply_rare_warpers(self, scores: Tensor) -> Tensor:
         """Every warper by transformers' own class, for requests that use a rare one. [n, vocab]."""
@@ -86,9 +67,8 @@ def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
     Returns:
         Scores, float32 [n, vocab].
     """
-    if any(item.processors.reads_history for item in batch):
-        parts = logits.split([item.count for item in batch])
-        logits = torch.cat([i.processors.apply_history(i.tokens, part) for i, part in zip(batch, parts, strict=True)])
+    if any(item.processors.history for item in batch):
+        logits = _apply_histories(batch, logits)
     rows = [item.processors.sampling for item in batch for _ in range(item.count)]
     logits = warp(rows, logits)
     if any(has_rare_warpers(sampling) for sampling in rows):
@@ -98,6 +78,24 @@ def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
         wanted = torch.tensor([sampling.renormalize_logits for sampling in rows], device=logits.device)
         logits = torch.where(wanted[:, None], logits.log_softmax(-1), logits)
     return logits
+
+
+def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:
+    """Positions of equal length under equal parameters go through the processors together. [n, vocab]."""
+    groups: dict[tuple[Sampling, int], list[tuple[int, Scored]]] = {}
+    row = 0
+    for item in batch:
+        for i in range(item.count):
+            if item.processors.history:
+                length = len(item.tokens) - item.count + 1 + i
+                groups.setdefault((item.processors.history, length), []).append((row, item))
+            row += 1
+    scores = logits.clone()
+    for (_, length), members in groups.items():
+        rows = torch.tensor([row for row, _ in members], device=logits.device)
+        context = torch.tensor([list(item.tokens[:length]) for _, item in members], device=logits.device)
+        scores[rows] = members[0][1].processors.apply_history(context, logits[rows])
+    return scores
 
 
 def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:

@@ -99,6 +99,23 @@ def test_scores_equal_those_of_generate(fields: dict[str, Any]) -> None:
     assert torch.equal(got, want)
 
 
+def test_equal_histories_are_read_together() -> None:
+    """Sequences that differ in seed share a call of the processors; the scores are those of each alone."""
+    samplings = [
+        Sampling(rule=Rule.COUPLED, seed=seed, repetition_penalty=1.5, no_repeat_ngram_size=2, temperature=0.9)
+        for seed in range(3)
+    ] + [Sampling(repetition_penalty=1.5), Sampling(rule=Rule.REJECTION)]
+    tokens = [[1, 2, 1, 3], [2, 2, 1, 5], [1, 2, 1], [7, 7, 7, 7], [1, 2, 3, 4]]
+    counts = [3, 2, 1, 2, 1]
+    logits = torch.randn(sum(counts), 32, generator=torch.Generator().manual_seed(0))
+    before = logits.clone()
+    batch = [Scored(Processors(s, CPU), t, n) for s, t, n in zip(samplings, tokens, counts, strict=True)]
+    parts = logits.split(counts)
+    alone = torch.cat([process([item], part) for item, part in zip(batch, parts, strict=True)])
+    assert torch.equal(process(batch, logits), alone)
+    assert torch.equal(logits, before), "the model's own logits stay: log-probabilities are read from them"
+
+
 def test_sequences_of_a_batch_do_not_touch_each_other() -> None:
     samplings = [
         Sampling(rule=Rule.REJECTION, temperature=0.5, top_k=3),
