@@ -39,9 +39,14 @@ class Drafting:
     @property
     def kind(self) -> str:
         """ "model", "ngram" or "model+ngram"."""
-        if not self.engine:
+        if self._alone:
             return "ngram"
         return "model" if self.settings.ngram == "off" else "model+ngram"
+
+    @property
+    def _alone(self) -> bool:
+        """Whether n-grams draft without a model's help."""
+        return self.engine is None or self.settings.ngram == "only"
 
     def session(self, message: draft_pb2.Open) -> DraftSession:
         """A session for a sequence that the target opens."""
@@ -53,12 +58,12 @@ class Drafting:
             prompt_length=len(message.prompt_ids),
         )
         config = message.sampling
-        alone = self.engine is None or self.settings.ngram == "only"
+        alone = self._alone
         # With a model, n-grams draft where the match is long; a longer one must then be visible.
         longest = config.max_matching_ngram_size or 2
         min_match = {"off": None, "only": 1, "auto": 1 if alone else self.settings.ngram_min_match}
         return DraftSession(
-            None if self.settings.ngram == "only" else self.engine,
+            None if alone else self.engine,
             sampling,
             [*message.prompt_ids, *message.generated_ids],
             epoch=message.epoch,

@@ -29,7 +29,6 @@ class Drafter:
         self._prepared: Proposal | None = None  # told to the draft as what this round verifies
         self._eos = frozenset(plan.sampling.eos_token_id)
         self.fallback = ""  # why the last proposal was not the drafter's own
-        self.name = "ngram" if only_ngrams else "none" if remote is None else "model"
 
     async def begin(self, tokens: Sequence[int], k: int) -> None:
         """Called once, as soon as the sequence has its row."""
