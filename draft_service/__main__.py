@@ -1,5 +1,6 @@
 """`python -m draft_service`: settings, model, server."""
 
+import asyncio
 import logging
 import sys
 
@@ -29,19 +30,21 @@ async def serve(settings: DraftSettings) -> None:
     """
     registry = CollectorRegistry()
     metrics = DraftMetrics(registry)
-    loaded: LoadedEngine | None = None
-    if settings.model is not None:
-        loaded = load_engine(settings.model, settings, metrics.observe_step)
-        metrics.watch(loaded.engine.pool)
-    engine, model = (loaded.engine, loaded.model) if loaded else (None, None)
-    drafting = Drafting(settings, metrics, engine, model)
-    server = Server(_TABLE, ["foredraft.v1.DraftService"])
-    server.add(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
-    metrics_address = serve_metrics(settings.metrics_listen, registry)
-    address = await server.start(settings.listen)
-    log.info("drafting by %s", drafting.kind)
-    log.info("listening on %s, metrics on %s", address, metrics_address)
-    await server.run(settings.grace)
+    # First of all, so that an address in use is told before a model was loaded for minutes.
+    async with Server(_TABLE, ["foredraft.v1.DraftService"]) as server:
+        address = await server.start(settings.listen)
+        metrics_address = serve_metrics(settings.metrics_listen, registry)
+        loaded: LoadedEngine | None = None
+        if settings.model is not None:
+            loaded = await asyncio.to_thread(load_engine, settings.model, settings, metrics.observe_step)
+            metrics.watch(loaded.engine.pool)
+        drafting = Drafting(settings, metrics, *(loaded.engine, loaded.model) if loaded else (None, None))
+        await server.ready(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
+        log.info("drafting by %s", drafting.kind)
+        log.info("ready on %s, metrics on %s", address, metrics_address)
+        await server.run(settings.grace)
+    if loaded:
+        loaded.engine.close()
 
 
 if __name__ == "__main__":

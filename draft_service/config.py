@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from serving.logs import FORMATS, LEVELS
 from serving.settings import setting
 
 
@@ -24,3 +25,5 @@ class DraftSettings:
     ngram_min_match: int = setting(8, "with a model, the match length from which n-grams draft instead of it")
     q_width: int = setting(128, "entries of a row of q under the rejection rule; 0 is the whole vocabulary")
     grace: float = setting(10.0, "seconds that running streams have to end on SIGTERM")
+    log_level: str = setting("info", "least level that is logged", LEVELS)
+    log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)

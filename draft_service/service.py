@@ -8,12 +8,15 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from decoding.engine import Engine
 from decoding.loading import LoadedModel
+from draft_service.account import Account
 from draft_service.config import DraftSettings
 from draft_service.session import DraftSession
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
+from serving.logs import REQUEST_ID, serve_request
 from serving.messages import (
     MessageError,
     kind_message,
@@ -94,25 +97,30 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         )
 
     async def Draft(
-        self, requests: AsyncIterator[draft_pb2.DraftRequest], context: object
+        self, requests: AsyncIterator[draft_pb2.DraftRequest], context: Any
     ) -> AsyncIterator[draft_pb2.DraftResponse]:
+        serve_request(dict(context.invocation_metadata() or ()).get(REQUEST_ID, ""))
+        with Account(self._drafting.metrics) as account:
+            async with aclosing(self._follow(requests, account)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def _follow(
+        self, requests: AsyncIterator[draft_pb2.DraftRequest], account: Account
+    ) -> AsyncGenerator[draft_pb2.DraftResponse, None]:
         first = await anext(aiter(requests), None)
         if first is None:
             return
         if first.WhichOneof("message") != "open" or not first.open.prompt_ids:
             raise MessageError("a draft stream begins with `open` and a prompt")
         opened = first.open
-        sessions = self._drafting.metrics.sessions
-        sessions.inc()
-        try:
-            async with self._drafting.session(opened) as session:
-                yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
-                blocks = _Blocks(session, opened, requests, self._drafting.metrics)
-                async with aclosing(blocks.run()) as answers:
-                    async for block in answers:
-                        yield block
-        finally:
-            sessions.dec()
+        account.opened(opened.sequence_index, len(opened.prompt_ids))
+        async with self._drafting.session(opened) as session:
+            yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
+            blocks = _Blocks(session, opened, requests, account)
+            async with aclosing(blocks.run()) as answers:
+                async for block in answers:
+                    yield block
 
     def _opened(self, epoch: int) -> draft_pb2.Opened:
         model = self._drafting.model
@@ -128,9 +136,9 @@ class _Blocks:
         session: DraftSession,
         opened: draft_pb2.Open,
         requests: AsyncIterator[draft_pb2.DraftRequest],
-        metrics: DraftMetrics,
+        account: Account,
     ) -> None:
-        self._session, self._epoch, self._requests, self._metrics = session, opened.epoch, requests, metrics
+        self._session, self._epoch, self._requests, self._account = session, opened.epoch, requests, account
         self._first = (opened.k, opened.budget_s)
         # Blocks, then None when the target has closed its side, or what went wrong.
         self._answers: asyncio.Queue[draft_pb2.DraftResponse | Exception | None] = asyncio.Queue()
@@ -158,6 +166,7 @@ class _Blocks:
                     raise MessageError("`open` comes once, commits after it")
                 commit = request.commit
                 await self._give_up()
+                self._account.committed(commit.base_len, commit.accepted_ids)
                 self._session.commit(commit.base_len, commit.accepted_ids, commit.next_id)
                 self._draft(commit.k, commit.budget_s)
             self._answers.put_nowait(None)
@@ -186,14 +195,12 @@ class _Blocks:
             draft_s=spent_s,
         )
         self._answers.put_nowait(draft_pb2.DraftResponse(block=block))
-        self._metrics.propose.observe(spent_s)
-        self._metrics.blocks.labels(proposal.made_by).inc()
-        self._metrics.tokens.labels(proposal.made_by).inc(len(proposal.ids))
+        self._account.sent(base_len, proposal, spent_s)
 
     async def _give_up(self) -> None:
         """Ends a proposal that a commit overtook."""
         task, self._drafting = self._drafting, None
         if task is not None and not task.done():
-            self._metrics.cancelled.inc()
+            self._account.gave_up()
             task.cancel()
             await asyncio.wait([task])

@@ -5,27 +5,41 @@ Knows nothing of what is served.
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from decoding.errors import ModelError
 from serving.logs import set_up
 from serving.server import AddressError
 from serving.settings import SettingsError, read
 
-S = TypeVar("S")
+
+class LogSettings(Protocol):
+    """The settings of a service that concern its logs."""
+
+    @property
+    def log_level(self) -> str: ...
+    @property
+    def log_format(self) -> str: ...
+
+
+S = TypeVar("S", bound=LogSettings)
 
 
 def run(service: str, settings: type[S], serve: Callable[[S], Awaitable[None]]) -> int:
     """Reads the settings and serves; the exit code. service: "draft" or "target"."""
-    set_up(service)
+    # While a model loads there is nothing to drain: an interrupt ends the process at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     async def main(chosen: S) -> None:
         await serve(chosen)
 
     try:
-        asyncio.run(main(read(settings, f"FOREDRAFT_{service.upper()}_", sys.argv[1:], os.environ)))
+        chosen = read(settings, f"FOREDRAFT_{service.upper()}_", sys.argv[1:], os.environ)
+        set_up(service, chosen.log_level, chosen.log_format)
+        asyncio.run(main(chosen))
     except (ModelError, AddressError, SettingsError) as error:
         print(f"{service} service: {error}", file=sys.stderr)
         return 1

@@ -30,28 +30,55 @@ _OPTIONS = [
 ]
 
 
+LIVENESS, READINESS = "liveness", "readiness"  # health's names for probes
+
+
 class AddressError(Exception):
     """An address that cannot be listened on."""
 
 
+class _Gate(grpc.aio.ServerInterceptor):
+    """Until the service is ready, its calls are UNAVAILABLE, which clients retry; health answers."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._services = services
+        self.open = False
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        if self.open or details.method.split("/")[1] not in self._services:
+            return await continuation(details)
+        return grpc.stream_stream_rpc_method_handler(_not_yet)
+
+
+async def _not_yet(requests: Any, context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is not ready: it loads its model")
+
+
 class Server:
-    """One gRPC server and, beside it, the metrics endpoint."""
+    """One gRPC server and, beside it, the metrics endpoint.
+
+    Health knows LIVENESS, which is SERVING for as long as the process answers, and READINESS, which is SERVING from
+    `ready` until the drain begins; the services' own names and "" say the same as readiness.
+    """
 
     def __init__(self, table: Table, services: Sequence[str]) -> None:
         """table: what exceptions mean; services: full names, for health and reflection."""
-        self._server = grpc.aio.server(interceptors=[StatusInterceptor(table)], options=_OPTIONS)
+        self._gate = _Gate(services)
+        self._server = grpc.aio.server(interceptors=[self._gate, StatusInterceptor(table)], options=_OPTIONS)
         self._health = health.aio.HealthServicer()
         self._services = services
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self._server)
 
-    def add(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
-        """Adds a servicer by its generated `add_..._to_server`."""
-        register(servicer, self._server)
+    async def __aenter__(self) -> "Server":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop(0)
 
     async def start(self, listen: str) -> str:
-        """Listens on HOST:PORT (port 0 draws one); returns the address in use.
+        """Listens on HOST:PORT (port 0 draws one), alive but not ready; returns the address in use.
 
         Raises:
             AddressError: the port is taken or the address is no good.
@@ -61,9 +88,15 @@ class Server:
         except RuntimeError as error:
             raise AddressError(f"cannot listen on {listen}: the port is in use or the address is bad") from error
         await self._server.start()
-        for name in ("", *self._services):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        await self._set_ready(False)
         return f"{listen.rpartition(':')[0]}:{port}"
+
+    async def ready(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
+        """Takes calls from now on. register: the generated `add_..._to_server` of the servicer."""
+        register(servicer, self._server)
+        self._gate.open = True
+        await self._set_ready(True)
 
     async def run(self, grace_s: float) -> None:
         """Serves until SIGTERM or SIGINT; running streams then have `grace_s` to end, or until a second signal."""
@@ -71,20 +104,27 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await stop.wait()
-        log.info("draining: running streams have %g s to end", grace_s)
+        log.info("draining: running streams have %g s to end; a second signal ends them at once", grace_s)
         stop.clear()
         draining = asyncio.create_task(self.stop(grace_s))
         again = asyncio.create_task(stop.wait())
         await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
         if not draining.done():
+            log.warning("ended by a second signal: what still ran is cut off")
             await self._server.stop(0)
         again.cancel()
         await draining
+        log.info("stopped")
 
     async def stop(self, grace_s: float = 0.0) -> None:
         """Refuses new calls, lets running ones end within the grace, then cancels them."""
-        await self._health.enter_graceful_shutdown()
+        await self._set_ready(False)
         await self._server.stop(grace_s)
+
+    async def _set_ready(self, is_ready: bool) -> None:
+        status = health_pb2.HealthCheckResponse
+        for name in (READINESS, "", *self._services):
+            await self._health.set(name, status.SERVING if is_ready else status.NOT_SERVING)
 
 
 def serve_metrics(listen: str, registry: CollectorRegistry) -> str:

@@ -1,5 +1,6 @@
 """`python -m target_service`: settings, model, server."""
 
+import asyncio
 import logging
 import sys
 
@@ -30,18 +31,22 @@ async def serve(settings: TargetSettings) -> None:
         raise SettingsError("--model is required: a model directory or hub id")
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
-    loaded = load_engine(settings.model, settings, metrics.observe_step)
-    metrics.watch(loaded.engine.pool)
-    defaults = model_config(settings.model, loaded.model.generation_config.to_dict())
-    servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
-    server = Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.TargetService"])
-    server.add(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
-    metrics_address = serve_metrics(settings.metrics_listen, registry)
-    address = await server.start(settings.listen)
-    without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
-    log.info("drafts: %s; without them: %s", ", ".join(settings.draft_addresses) or "none", without)
-    log.info("listening on %s, metrics on %s", address, metrics_address)
-    await server.run(settings.grace)
+    # First of all, so that an address in use is told before a model was loaded for minutes.
+    async with Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.TargetService"]) as server:
+        address = await server.start(settings.listen)
+        metrics_address = serve_metrics(settings.metrics_listen, registry)
+        loaded = await asyncio.to_thread(load_engine, settings.model, settings, metrics.observe_step)
+        metrics.watch(loaded.engine.pool)
+        defaults = model_config(settings.model, loaded.model.generation_config.to_dict())
+        servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
+        await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
+        if settings.draft_addresses:
+            without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
+            log.info("drafts: %s; without them: %s", ", ".join(settings.draft_addresses), without)
+        else:
+            log.info("drafts: none; n-gram lookup for requests that ask for it, plain decoding for the others")
+        log.info("ready on %s, metrics on %s", address, metrics_address)
+        await server.run(settings.grace)
     await servicer.close()
 
 

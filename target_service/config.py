@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from serving.logs import FORMATS, LEVELS
 from serving.settings import setting
 
 
@@ -24,6 +25,9 @@ class TargetSettings:
     draft_timeout: float = setting(1.0, "seconds that a round waits for a draft before it goes on without")
     fallback: str = setting("ngram", "what proposes while no draft service does", ("ngram", "none"))
     grace: float = setting(30.0, "seconds that running streams have to end on SIGTERM")
+    log_level: str = setting("info", "least level that is logged", LEVELS)
+    log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)
+    log_texts: bool = setting(False, "log prompts and outputs too")
 
     @property
     def draft_addresses(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import grpc.aio
 
 from decoding.vocabulary import Vocabulary
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
+from serving.logs import REQUEST_ID
 from serving.messages import vocabulary_from
 
 log = logging.getLogger(__name__)
@@ -60,9 +61,9 @@ class Draft:
         """Whether it is worth waiting for: nothing went wrong since it last answered."""
         return not self._down and not self.mismatch
 
-    def open(self, requests: Any) -> Any:
-        """Starts a Draft stream that sends `requests`."""
-        return self._stub.Draft(requests)
+    def open(self, requests: Any, request_id: str) -> Any:
+        """Starts a Draft stream that sends `requests`; the id joins the logs of both services."""
+        return self._stub.Draft(requests, metadata=((REQUEST_ID, request_id),) if request_id else None)
 
     def answered(self) -> None:
         """It sent something useful."""

@@ -72,7 +72,6 @@ class Plan:
 class Request:
     """A whole call."""
 
-    request_id: str
     seed: int
     rule: Rule
     prompts: tuple[tuple[int, ...], ...]
@@ -113,7 +112,7 @@ class Planner:
                 )
                 logprobs = message.logprobs if message.HasField("logprobs") else None
                 plans.append(Plan(len(plans), tokens, sampling, full, owner, logprobs))
-        return Request(message.request_id or secrets.token_hex(8), seed, rule, prompts, tuple(plans))
+        return Request(seed, rule, prompts, tuple(plans))
 
     def prompt_ids(self, prompt: generation_pb2.Prompt) -> tuple[int, ...]:
         """Token ids of a prompt.

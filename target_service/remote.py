@@ -14,6 +14,7 @@ import grpc.aio
 
 from decoding.proposal import NOTHING, Proposal
 from foredraft.v1 import draft_pb2
+from serving.logs import request_id
 from serving.messages import RULES, MessageError, proposal_from
 from serving.metrics import TargetMetrics
 from target_service.drafts import Draft, Drafts
@@ -69,7 +70,7 @@ class RemoteSession:
         self._up = asyncio.Queue()
         self._up.put_nowait(draft_pb2.DraftRequest(open=self._opening(tokens, k)))
         self._asked_at = time.perf_counter()
-        self._call = draft.open(_drain(self._up))
+        self._call = draft.open(_drain(self._up), request_id())
         self._reading = asyncio.create_task(self._read(draft, self._call, self._epoch))
 
     async def propose(self, tokens: Sequence[int], k: int) -> Proposal:

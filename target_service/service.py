@@ -4,7 +4,7 @@ Knows nothing of decoding: it hands over to a strategy.
 """
 
 import asyncio
-import logging
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 from decoding.engine import Engine
 from decoding.loading import LoadedModel
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
+from serving.logs import serve_request
 from serving.messages import RULES
 from serving.metrics import TargetMetrics
+from target_service.account import Account
 from target_service.config import TargetSettings
 from target_service.defaults import Config
 from target_service.drafter import Drafters
@@ -23,8 +25,6 @@ from target_service.statistics import Statistics
 from target_service.stopping import Stopping
 from target_service.strategies.assisted import assisted
 from target_service.stream import REASONS, Outbox, SequenceStream
-
-log = logging.getLogger(__name__)
 
 
 class TargetServicer(target_pb2_grpc.TargetServiceServicer):
@@ -47,31 +47,26 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def Generate(
         self, request: target_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[target_pb2.GenerateResponse]:
-        call = self._planner.request(request, credential(context.invocation_metadata()))
-        self._metrics.requests_running.inc()
-        outcome = "cancelled"
-        try:
-            yield self._started(call, request.return_prompt_ids)
+        decode = self._model.tokenizer.decode if self._settings.log_texts else None
+        request_id = request.request_id or secrets.token_hex(8)
+        serve_request(request_id)
+        with Account(self._metrics, context.time_remaining, decode) as account:
+            call = self._planner.request(request, credential(context.invocation_metadata()))
+            account.admitted(call.prompts)
+            yield self._started(call, request_id, request.return_prompt_ids)
             outbox = Outbox()
             sequences = [asyncio.create_task(self._run(plan, outbox)) for plan in call.plans]
             running = asyncio.gather(*sequences)
             try:
                 async with aclosing(_chunks(outbox, running)) as chunks:
                     async for chunk in chunks:
+                        account.chunk(chunk)
                         yield target_pb2.GenerateResponse(chunk=chunk)
                 summaries = await running
             finally:
                 await _end(sequences, running)
-            outcome = ""
+            account.finished(summaries)
             yield target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=summaries))
-        except Exception:
-            outcome = "error"
-            log.warning("request %s failed", call.request_id)
-            raise
-        finally:
-            self._metrics.requests_running.dec()
-            if outcome:
-                self._metrics.failures.labels(outcome).inc()
 
     async def Tokenize(self, request: target_pb2.TokenizeRequest, context: Any) -> target_pb2.TokenizeResponse:
         ids = self._planner.prompt_ids(request.prompt)
@@ -102,7 +97,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         stream = SequenceStream(plan.index, outbox, self._metrics)
         stopping = Stopping(plan, self._model.tokenizer)
         statistics: Statistics = await assisted(plan, self._engine, self._drafters, stopping, stream, self._metrics)
-        stream.end(stopping.reason, plan.sampling.prompt_length)
+        stream.end(stopping.reason)
         return target_pb2.SequenceSummary(
             sequence_index=plan.index,
             finish_reason=REASONS[stopping.reason],
@@ -111,10 +106,10 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             stats=statistics.message(plan.sampling.rule, self._drafters.unused_reason),
         )
 
-    def _started(self, call: Request, with_prompts: bool) -> target_pb2.GenerateResponse:
+    def _started(self, call: Request, request_id: str, with_prompts: bool) -> target_pb2.GenerateResponse:
         prompts = [generation_pb2.TokenIds(ids=ids) for ids in call.prompts] if with_prompts else []
         started = target_pb2.Started(
-            request_id=call.request_id, seed=call.seed, sampling_rule=RULES[call.rule], prompt_ids=prompts
+            request_id=request_id, seed=call.seed, sampling_rule=RULES[call.rule], prompt_ids=prompts
         )
         return target_pb2.GenerateResponse(started=started)
 

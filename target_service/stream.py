@@ -51,14 +51,15 @@ class SequenceStream:
         self._began = self._last = time.perf_counter()
         self.generated = 0
 
+    def admitted(self, prompt_tokens: int) -> None:
+        """The sequence has its row."""
+        self._metrics.prompt_tokens.inc(prompt_tokens)
+        self._metrics.queue_time.observe(time.perf_counter() - self._began)
+
     async def send(self, taken: Taken, accepted: int, logprobs: Sequence[Logprobs] = ()) -> None:
         """Streams the tokens of a round; `accepted` of them were proposed."""
-        now = time.perf_counter()
         if taken.ids:
-            first = self.generated == 0
-            (self._metrics.time_to_first_token if first else self._metrics.inter_chunk).observe(now - self._last)
-            self._last = now
-            self.generated += len(taken.ids)
+            self._time(len(taken.ids))
         await self._outbox.put(
             target_pb2.Chunk(
                 sequence_index=self._index,
@@ -71,12 +72,23 @@ class SequenceStream:
             )
         )
 
-    def end(self, reason: str, prompt_tokens: int) -> None:
+    def end(self, reason: str) -> None:
         """Counts the sequence."""
-        self._metrics.requests.labels(reason).inc()
-        self._metrics.prompt_tokens.inc(prompt_tokens)
-        self._metrics.generated_tokens.inc(self.generated)
+        self._metrics.successes.labels(reason).inc()
         self._metrics.e2e.observe(time.perf_counter() - self._began)
+
+    def _time(self, count: int) -> None:
+        now = time.perf_counter()
+        waited_s = now - self._last
+        if self.generated:
+            self._metrics.inter_chunk.observe(waited_s)
+            for _ in range(count):
+                self._metrics.inter_token.observe(waited_s / count)
+        else:
+            self._metrics.time_to_first_token.observe(waited_s)
+        self._last = now
+        self.generated += count
+        self._metrics.generated_tokens.inc(count)
 
 
 def _message(entry: Logprobs) -> target_pb2.TokenLogprobs:

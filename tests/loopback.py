@@ -42,8 +42,8 @@ class LoopbackDraft:
             {MessageError: INVALID_ARGUMENT, CommitError: INVALID_ARGUMENT}, ["foredraft.v1.DraftService"]
         )
         drafting = Drafting(self.settings, self.metrics, self.engine, self._model)
-        self._server.add(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
         self.address = await self._server.start(self.address)
+        await self._server.ready(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
         return self.address
 
     async def stop(self) -> None:
@@ -89,8 +89,8 @@ async def target_service(
     chosen = replace(TargetSettings(), model=model.name, draft=drafts, **settings)
     servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)
     server = Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.TargetService"])
-    server.add(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
     address = await server.start(ANY_PORT)
+    await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
     try:
         yield LoopbackTarget(address, engine, metrics, registry)
     finally:

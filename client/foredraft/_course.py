@@ -3,6 +3,7 @@
 Knows nothing of how messages come: the clients read them, block or await, and tell what happened.
 """
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -11,7 +12,7 @@ from foredraft._channel import Attempts
 from foredraft._errors import ForedraftError, RequestCancelledError
 from foredraft._messages import Call, Folding
 from foredraft._streamers import StreamerFeed
-from foredraft._types import Chunk, Result
+from foredraft._types import Chunk, Result, Stats
 from foredraft.metrics import CallTimer, ClientMetrics
 
 
@@ -75,10 +76,12 @@ class Course:
             InternalError: before it was whole.
         """
         try:
-            self._result = self._folding.result()
+            result = self._folding.result()
         except ForedraftError as error:
             self._fail(error, "internal")
-        self._end("ok")
+        self._result = result
+        results = result if isinstance(result, list) else [result]
+        self._end("ok", [r.stats for r in results])
 
     def failed(self, error: Any) -> float:
         """An attempt failed: seconds to wait before the next one.
@@ -110,7 +113,7 @@ class Course:
         self._end(outcome)
         raise failure from cause
 
-    def _end(self, outcome: str) -> None:
+    def _end(self, outcome: str, stats: Sequence[Stats] = ()) -> None:
         if not self.over:
             self.over = True
-            self._timer.end(outcome)
+            self._timer.end(outcome, stats)

@@ -1,14 +1,18 @@
-"""The client's Prometheus metrics. Knows nothing of requests' contents: labels never carry them."""
+"""When the client's metrics move. What they are called and mean is in `foredraft.catalog`.
+
+Knows nothing of requests' contents: labels never carry them.
+"""
 
 import threading
 import time
+from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
-from foredraft._types import Chunk
+from foredraft._types import Chunk, Stats
+from foredraft.catalog import Acceptance, Registrar
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _lock = threading.Lock()
 _known: "WeakKeyDictionary[CollectorRegistry, ClientMetrics]" = WeakKeyDictionary()
 
@@ -17,23 +21,23 @@ class ClientMetrics:
     """All of them, in one registry, on generations alone; times are what callers waited, retries included."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter("foredraft_client_requests", "Calls, by outcome.", ["outcome"], registry=registry)
-        self.seconds = Histogram(
-            "foredraft_client_request_seconds", "Length of a call.", buckets=_SECONDS, registry=registry
-        )
-        self.first_token = Histogram(
-            "foredraft_client_time_to_first_token_seconds",
-            "Until tokens came.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.inter_chunk = Histogram(
-            "foredraft_client_inter_chunk_seconds",
-            "Between chunks of a call.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.tokens = Counter("foredraft_client_tokens", "Tokens received.", registry=registry)
+        registrar = Registrar("client", registry)
+        self.requests = registrar.counter("client_requests")
+        self.seconds = registrar.histogram("client_request_seconds")
+        self.first_token = registrar.histogram("client_time_to_first_token_seconds")
+        self.inter_chunk = registrar.histogram("client_inter_chunk_seconds")
+        self.inter_token = registrar.histogram("client_inter_token_latency_seconds")
+        self.tokens = registrar.counter("client_tokens")
+        self._rounds = registrar.counter("client_rounds")
+        self._draft_tokens = registrar.counter("client_draft_tokens")
+        self._acceptance = Acceptance(registrar, "client_accepted_tokens")
+
+    def observe_stats(self, stats: Stats) -> None:
+        """What assistance did for a sequence that ended."""
+        self._rounds.inc(stats.rounds)
+        self._draft_tokens.inc(stats.proposed)
+        for accepted, rounds in enumerate(stats.acceptance_histogram):
+            self._acceptance.observe(accepted, rounds)
 
 
 def for_registry(registry: CollectorRegistry | None = None) -> ClientMetrics:
@@ -74,12 +78,20 @@ class CallTimer:
         if not chunk.token_ids:
             return
         now = time.perf_counter()
-        (self._metrics.inter_chunk if self._tokens else self._metrics.first_token).observe(now - self._last)
+        waited_s, count = now - self._last, len(chunk.token_ids)
+        if self._tokens:
+            self._metrics.inter_chunk.observe(waited_s)
+            for _ in range(count):
+                self._metrics.inter_token.observe(waited_s / count)
+        else:
+            self._metrics.first_token.observe(waited_s)
         self._last = now
-        self._tokens += len(chunk.token_ids)
+        self._tokens += count
 
-    def end(self, outcome: str) -> None:
+    def end(self, outcome: str, stats: Iterable[Stats] = ()) -> None:
         """The call ended; one that never began is none."""
+        for one in stats:
+            self._metrics.observe_stats(one)
         if self._began:
             self._metrics.requests.labels(outcome).inc()
             self._metrics.seconds.observe(time.perf_counter() - self._began)

@@ -27,6 +27,7 @@ async def assisted(
     processors = Processors(plan.sampling, engine.device)
     lookahead, statistics = Lookahead(plan), Statistics()
     async with engine.pool.lend(tokens, plan.owner) as row, drafters.follow(plan) as drafter:
+        stream.admitted(plan.sampling.prompt_length)
         await drafter.begin(tokens, lookahead.k(stopping.room))
         async for _ in engine.prefill(row, tokens):
             if stopping.out_of_time():
@@ -41,9 +42,7 @@ async def assisted(
                 # Before anything is streamed: the draft works while the reader is served.
                 await drafter.commit(tokens, verdict, lookahead.k(stopping.room))
             statistics.observe(proposal, verdict, drafter.fallback)
-            metrics.observe_round(len(proposal.ids), verdict.accepted)
-            if drafter.fallback:
-                metrics.fallback_rounds.labels(drafter.fallback).inc()
+            metrics.observe_round(len(proposal.ids), verdict.accepted, drafter.fallback)
             await stream.send(taken, verdict.accepted, verdict.logprobs)
         if stopping.reason == "max_time":
             await stream.send(Taken((), stopping.flush(), "max_time"), 0)

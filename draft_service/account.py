@@ -1,0 +1,73 @@
+"""What is counted and logged of one sequence, from its `Open` to whatever end. Knows nothing of how it is drafted."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from decoding.proposal import NOTHING, Proposal
+from serving.logs import fields
+from serving.metrics import DraftMetrics
+
+log = logging.getLogger(__name__)
+
+
+class Account:
+    """One sequence. Leaving it as a context says how it ended."""
+
+    def __init__(self, metrics: DraftMetrics) -> None:
+        self._metrics = metrics
+        self._began = time.perf_counter()
+        self._opened: dict[str, int] | None = None
+        self._base_len, self._sent = 0, NOTHING  # the newest block
+        self._rounds = self._proposed = self._accepted = 0
+
+    def opened(self, sequence_index: int, prompt_tokens: int) -> None:
+        """It is valid, and followed."""
+        self._opened = {"sequence": sequence_index, "prompt_tokens": prompt_tokens}
+        self._metrics.sessions.inc()
+
+    def sent(self, base_len: int, proposal: Proposal, spent_s: float) -> None:
+        """A block went out."""
+        self._base_len, self._sent = base_len, proposal
+        self._proposed += len(proposal.ids)
+        self._metrics.observe_block(proposal.made_by, len(proposal.ids), spent_s)
+
+    def committed(self, base_len: int, accepted_ids: Sequence[int]) -> None:
+        """A round of the target's ended; what it accepted may have been proposed by somebody else."""
+        proposed = self._sent.ids if self._base_len == base_len else ()
+        accepted = tuple(accepted_ids) if proposed[: len(accepted_ids)] == tuple(accepted_ids) else ()
+        self._rounds += 1
+        self._accepted += len(accepted)
+        self._metrics.rounds.inc()
+        self._metrics.acceptance.observe(len(accepted))
+
+    def gave_up(self) -> None:
+        """A commit overtook a proposal."""
+        self._metrics.cancelled.inc()
+
+    def __enter__(self) -> "Account":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The target ends a sequence by leaving it.
+        left = error is None or isinstance(error, asyncio.CancelledError | GeneratorExit)
+        outcome = "done" if left else "invalid" if isinstance(error, ValueError) else "error"
+        self._metrics.requests.labels(outcome).inc()
+        if self._opened is not None:
+            self._metrics.sessions.dec()
+        log.log(
+            logging.INFO if left else logging.WARNING,
+            "sequence ended",
+            extra=fields(
+                outcome=outcome,
+                **self._opened or {},
+                rounds=self._rounds,
+                proposed=self._proposed,
+                accepted=self._accepted,
+                duration_s=time.perf_counter() - self._began,
+            ),
+        )

@@ -1,0 +1,85 @@
+"""What is counted and logged of a call, from its arrival to whatever end. Knows nothing of how it is served."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from decoding.errors import InvalidFieldError
+from foredraft.v1 import target_pb2
+from serving.logs import fields
+from serving.metrics import TargetMetrics
+from target_service.stream import REASONS
+
+log = logging.getLogger(__name__)
+
+_NAMES = {number: name for name, number in REASONS.items()}
+
+
+class Account:
+    """One call. Leaving it as a context says how the call ended."""
+
+    def __init__(
+        self, metrics: TargetMetrics, time_left_s: Callable[[], float | None], decode: Callable[..., str] | None
+    ) -> None:
+        """decode: token ids to text, given where prompts and outputs are to be logged."""
+        self._metrics, self._time_left_s, self._decode = metrics, time_left_s, decode
+        self._began = time.perf_counter()
+        self._admitted = False
+        self._said: dict[str, Any] = {}
+        self._outputs: dict[int, list[int]] = {}
+
+    def admitted(self, prompts: Sequence[Sequence[int]]) -> None:
+        """It is valid, and runs."""
+        self._admitted = True
+        self._metrics.requests_running.inc()
+        if self._decode:
+            self._said["prompts"] = [self._decode(ids) for ids in prompts]
+
+    def chunk(self, chunk: target_pb2.Chunk) -> None:
+        """Tokens are sent."""
+        if self._decode:
+            self._outputs.setdefault(chunk.sequence_index, []).extend(chunk.token_ids)
+
+    def finished(self, summaries: Sequence[target_pb2.SequenceSummary]) -> None:
+        """All its sequences ended by themselves."""
+        self._said |= {
+            "sequences": len(summaries),
+            "reasons": ",".join(sorted({_NAMES[s.finish_reason] for s in summaries})),
+            "prompt_tokens": sum(s.prompt_tokens for s in summaries),
+            "generated_tokens": sum(s.generated_tokens for s in summaries),
+            "rounds": sum(s.stats.rounds for s in summaries),
+            "proposed": sum(s.stats.proposed for s in summaries),
+            "accepted": sum(s.stats.accepted for s in summaries),
+            "drafter": ",".join(sorted({s.stats.drafter for s in summaries})),
+        }
+
+    def __enter__(self) -> "Account":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        outcome = self._outcome(error)
+        if self._admitted:
+            self._metrics.requests_running.dec()
+        if outcome != "ok":
+            self._metrics.failures.labels(outcome).inc()
+        if self._decode:
+            self._said["outputs"] = [self._decode(ids) for _, ids in sorted(self._outputs.items())]
+        level = logging.WARNING if outcome == "error" else logging.INFO
+        spent_s = time.perf_counter() - self._began
+        log.log(level, "request ended", extra=fields(outcome=outcome, **self._said, duration_s=spent_s))
+
+    def _outcome(self, error: BaseException | None) -> str:
+        if error is None:
+            return "ok"
+        if isinstance(error, InvalidFieldError):
+            self._said["field"] = error.field
+            return "invalid"
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            left_s = self._time_left_s()
+            return "deadline" if left_s is not None and left_s <= 0 else "cancelled"
+        return "error"
