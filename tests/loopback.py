@@ -31,11 +31,16 @@ class LoopbackDraft:
 
     def __init__(self, rows: Rows | None, model: LoadedModel | None, **settings: Any) -> None:
         self.settings = replace(DraftSettings(), **settings)
-        self.metrics = DraftMetrics(CollectorRegistry())
+        self._registry = CollectorRegistry()
+        self.metrics = DraftMetrics(self._registry)
         self.engine = Engine(rows, model.vocabulary.size) if rows and model else None
         self._model = model
         self.address = ANY_PORT
         self._server: Server | None = None
+
+    def value(self, name: str, **labels: str) -> float:
+        """A metric's value now."""
+        return self._registry.get_sample_value(name, labels) or 0.0
 
     async def start(self) -> str:
         self._server = Server(
