@@ -6,7 +6,7 @@ Knows nothing of what is served.
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc.aio
@@ -30,6 +30,8 @@ _OPTIONS = [
 ]
 
 
+# For the last status to leave, and for those who watch health, who never leave by themselves.
+_LAST_WORDS_S = 0.5
 LIVENESS, READINESS = "liveness", "readiness"  # health's names for probes
 
 
@@ -38,20 +40,44 @@ class AddressError(Exception):
 
 
 class _Gate(grpc.aio.ServerInterceptor):
-    """Until the service is ready, its calls are UNAVAILABLE, which clients retry; health answers."""
+    """Lets calls of the services in while it is open, and knows when the last of them has left.
+
+    The others are UNAVAILABLE, which clients retry elsewhere; health and reflection always pass.
+    """
 
     def __init__(self, services: Sequence[str]) -> None:
         self._services = services
-        self.open = False
+        self._inside = 0
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self.closed = "it loads its model"  # why; empty when it is open
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        if self.open or details.method.split("/")[1] not in self._services:
+        if details.method.split("/")[1] not in self._services:
             return await continuation(details)
-        return grpc.stream_stream_rpc_method_handler(_not_yet)
+        if self.closed:
+            return grpc.stream_stream_rpc_method_handler(self._refuse)
+        handler = await continuation(details)
+        for kind in ("unary_unary", "unary_stream", "stream_stream"):
+            if method := getattr(handler, kind, None):
+                return handler._replace(**{kind: self._counted(method)})
+        return handler
 
+    async def _refuse(self, requests: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, f"the service takes no calls: {self.closed}")
 
-async def _not_yet(requests: Any, context: Any) -> None:
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is not ready: it loads its model")
+    def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def run(request: Any, context: Any) -> Any:
+            self._inside += 1
+            self.empty.clear()
+            try:
+                return await method(request, context)
+            finally:
+                self._inside -= 1
+                if not self._inside:
+                    self.empty.set()
+
+        return run
 
 
 class Server:
@@ -95,7 +121,7 @@ class Server:
     async def ready(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
         """Takes calls from now on. register: the generated `add_..._to_server` of the servicer."""
         register(servicer, self._server)
-        self._gate.open = True
+        self._gate.closed = ""
         await self._set_ready(True)
 
     async def run(self, grace_s: float) -> None:
@@ -109,17 +135,29 @@ class Server:
         draining = asyncio.create_task(self.stop(grace_s))
         again = asyncio.create_task(stop.wait())
         await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
-        if not draining.done():
-            log.warning("ended by a second signal: what still ran is cut off")
-            await self._server.stop(0)
         again.cancel()
-        await draining
+        if draining.done():
+            await draining
+        else:
+            log.warning("a second signal: what still runs is cut off")
+            draining.cancel()
+            await self._server.stop(0)
         log.info("stopped")
 
     async def stop(self, grace_s: float = 0.0) -> None:
-        """Refuses new calls, lets running ones end within the grace, then cancels them."""
+        """Refuses new calls, lets running ones end within the grace, then cancels them.
+
+        Until the last has ended the port stays open: probes and new callers are answered, not left in the dark.
+        """
+        self._gate.closed = "it is about to end"
         await self._set_ready(False)
-        await self._server.stop(grace_s)
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._gate.empty.wait()
+        except TimeoutError:
+            log.warning("the grace of %g s is over: what still runs is cut off", grace_s)
+            await self._server.stop(0)
+        await self._server.stop(_LAST_WORDS_S)
 
     async def _set_ready(self, is_ready: bool) -> None:
         status = health_pb2.HealthCheckResponse

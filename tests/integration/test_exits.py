@@ -98,7 +98,8 @@ async def broken_off_by_a_thread(pair: Pair) -> None:
 
 
 async def disconnected(pair: Pair) -> None:
-    code = f"import foredraft\nfor c in foredraft.Client('{pair.target.address}').stream({PROMPT}, **{LONG}): print(1, flush=True)"
+    stream = f"foredraft.Client('{pair.target.address}').stream({PROMPT}, **{LONG})"
+    code = f"import foredraft\nfor c in {stream}: print(1, flush=True)"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, cwd=ROOT, env=environment(), stdout=asyncio.subprocess.PIPE
     )
@@ -124,10 +125,16 @@ async def failed(pair: Pair) -> None:
             await running
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(20_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not come to that")
+
+
 async def both_in_use(pair: Pair) -> None:
-    async with asyncio.timeout(20):
-        while pair.in_use != (1, 1):
-            await asyncio.sleep(0.001)
+    await until(lambda: pair.in_use == (1, 1))
 
 
 EXITS: list[tuple[Callable[[Pair], Awaitable[None]], str]] = [
@@ -145,9 +152,7 @@ EXITS: list[tuple[Callable[[Pair], Awaitable[None]], str]] = [
 async def test_rows_are_free_within_a_round(pair: Pair, leave: Callable[[Pair], Awaitable[None]], reason: str) -> None:
     await leave(pair)
     began = pair.steps
-    async with asyncio.timeout(10):
-        while pair.in_use != (0, 0):
-            await asyncio.sleep(0.001)
+    await until(lambda: pair.in_use == (0, 0))
     target_steps, draft_steps = (now - then for now, then in zip(pair.steps, began, strict=True))
     assert target_steps <= 1  # the one under way
     assert draft_steps <= K  # those of one proposal
@@ -172,12 +177,8 @@ async def both_idle(pair: Pair) -> None:
 async def test_leaving_the_queue_takes_no_row(pair: Pair) -> None:
     async with AsyncClient(pair.target.address) as client:
         running = [asyncio.create_task(client.generate(PROMPT, **LONG)) for _ in range(6)]
-        async with asyncio.timeout(20):
-            while pair.target.engine.pool.waiting != 2:
-                await asyncio.sleep(0.001)
+        await until(lambda: pair.target.engine.pool.waiting == 2)
         for task in running:
             task.cancel()
         await asyncio.wait(running)
-    async with asyncio.timeout(10):
-        while pair.in_use != (0, 0) or pair.target.engine.pool.waiting:
-            await asyncio.sleep(0.001)
+    await until(lambda: pair.in_use == (0, 0) and not pair.target.engine.pool.waiting)

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from transformers import AsyncTextIteratorStreamer, TextIteratorStreamer, TextStreamer
 
 from foredraft import Client
-from tests.integration.processes import MODELS, ROOT, Process, environment, free_port, service
+from tests.integration.processes import MODELS, ROOT, Process, environment, free_port, service, until
 from tests.models import bundled
 
 DRAFT, TARGET = ["--model", str(MODELS / "draft")], ["--model", str(MODELS / "target")]
@@ -47,13 +46,6 @@ def client(target: Process) -> Iterator[Client]:
 def metric(process: Process, name: str) -> float:
     text = urllib.request.urlopen(f"http://{process.metrics_address}/metrics").read().decode()
     return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
-
-
-def until(condition: Any, patience_s: float = 10.0) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_assisted_text_is_plain_text(client: Client, prompts: list[str]) -> None:

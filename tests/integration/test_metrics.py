@@ -1,0 +1,168 @@
+"""What all three parts expose, and a real Prometheus that scrapes it."""
+
+import json
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.parser import text_string_to_metric_families
+
+from foredraft import Client, InvalidRequestError, metrics
+from foredraft.catalog import METRICS, Part, Registrar
+from serving.metrics import DraftMetrics, TargetMetrics
+from tests.integration.processes import MODELS, Process, free_port, service
+
+K = 5
+
+
+@pytest.mark.parametrize(
+    ("part", "make"), [("target", TargetMetrics), ("draft", DraftMetrics), ("client", metrics.ClientMetrics)]
+)
+def test_a_part_exposes_what_the_table_says(part: Part, make: type) -> None:
+    registry = CollectorRegistry()
+    make(registry)
+    exposed = {f.name + ("_total" if f.type == "counter" else "") for f in registry.collect()}
+    assert exposed == {m.name for m in METRICS if part in m.parts}
+
+
+def test_the_table_is_well_formed() -> None:
+    for metric in METRICS:
+        assert metric.name.startswith("foredraft_")
+        assert metric.unit
+        assert metric.meaning.endswith(".")
+        assert len(metric.labels) <= 1
+        assert metric.name.endswith("_total") == (metric.type is Counter)
+    with pytest.raises(KeyError):
+        Registrar("draft", CollectorRegistry()).counter("rounds")
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Part, str]]:
+    """Addresses of the metrics of all three, after some traffic."""
+    logs = tmp_path_factory.mktemp("logs")
+    registry = CollectorRegistry()
+    port = metrics.start_server(0, registry=registry)
+    with service("draft", logs / "draft.log", "--model", str(MODELS / "draft"), "--ngram", "off") as draft:
+        flags = ["--model", str(MODELS / "target"), "--draft", draft.address]
+        with (
+            service("target", logs / "target.log", *flags) as target,
+            Client(target.address, registry=registry) as client,
+        ):
+            _traffic(client)
+            yield _told({"target": target, "draft": draft}) | {"client": f"127.0.0.1:{port}"}
+
+
+def _told(processes: dict[Part, Process]) -> dict[Part, str]:
+    return {part: process.metrics_address for part, process in processes.items()}
+
+
+def _traffic(client: Client) -> None:
+    fields: dict[str, Any] = {"num_assistant_tokens": K, "assistant_confidence_threshold": 0.0, "eos_token_id": []}
+    client.generate("def main(", max_new_tokens=64, **fields)
+    client.generate(["import os", "class Parser:"], max_new_tokens=32, do_sample=True, temperature=0.7, **fields)
+    client.generate("x = 1", max_new_tokens=8, num_assistant_tokens=0)
+    with pytest.raises(InvalidRequestError):
+        client.generate("x", max_new_tokens=10**6)
+    with client.stream("def main(", max_new_tokens=1500, **fields) as stream:
+        next(iter(stream))
+
+
+@pytest.mark.tool("promtool")
+def test_names_and_help_are_as_prometheus_wants_them(scraped: dict[Part, str], tool: str) -> None:
+    for part, address in scraped.items():
+        text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
+        # `_created` is prometheus_client's own, and of no kind that the tool knows.
+        ours = "".join(line for line in text.splitlines(True) if "foredraft" in line and "_created" not in line)
+        told = subprocess.run([tool, "check", "metrics"], input=ours, capture_output=True, text=True, check=False)
+        assert told.returncode == 0, (part, told.stdout + told.stderr)
+
+
+def test_helps_are_the_tables(scraped: dict[Part, str]) -> None:
+    for part, address in scraped.items():
+        text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
+        helps = {f.name: f.documentation for f in text_string_to_metric_families(text)}
+        for metric in METRICS:
+            if part in metric.parts:
+                assert helps[metric.name.removesuffix("_total")] == metric.meaning
+
+
+@contextmanager
+def prometheus(tool: str, folder: Path, addresses: dict[Part, str]) -> Iterator[str]:
+    """A server that scrapes every half second; its address."""
+    jobs = [{"job_name": part, "static_configs": [{"targets": [address]}]} for part, address in addresses.items()]
+    config = folder / "prometheus.yml"
+    config.write_text(json.dumps({"global": {"scrape_interval": "500ms"}, "scrape_configs": jobs}))
+    listen = f"127.0.0.1:{free_port()}"
+    command = [tool, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address={listen}"], stdout=log, stderr=log)
+    try:
+        yield listen
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _query(server: str, expression: str) -> list[dict[str, Any]]:
+    url = f"http://{server}/api/v1/query?query={urllib.parse.quote(expression)}"
+    with urllib.request.urlopen(url) as answer:
+        result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    return result
+
+
+def _value(server: str, expression: str) -> float:
+    found = _query(server, f"sum({expression})")
+    return float(found[0]["value"][1]) if found else float("nan")
+
+
+@pytest.mark.tool("prometheus")
+def test_a_real_prometheus_scrapes_all_three(scraped: dict[Part, str], tool: str, tmp_path: Path) -> None:
+    with prometheus(tool, tmp_path, scraped) as server:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if len([s for s in _query(server, "up") if s["value"][1] == "1"]) == 3:
+                    break
+            except OSError:
+                pass
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        for metric in METRICS:
+            for part in metric.parts:
+                name = metric.name + ("_count" if metric.type is Histogram else "")
+                assert _query(server, f'{name}{{job="{part}"}}'), f"{metric.name} of {part} is not there"
+        _check_values(server)
+
+
+def _check_values(server: str) -> None:
+    """What the traffic must have left, and figures that must agree between the parts."""
+
+    def value(expression: str) -> float:
+        return _value(server, expression)
+
+    assert value('foredraft_request_success_total{finished_reason="length"}') == 4
+    assert value('foredraft_request_failure_total{reason="invalid"}') == 1
+    assert value('foredraft_request_failure_total{reason="cancelled"}') == 1
+    assert value('foredraft_client_requests_total{outcome="ok"}') == 3
+    assert value('foredraft_client_requests_total{outcome="invalid_argument"}') == 1
+    assert value("foredraft_client_tokens_total") >= 64 + 2 * 32 + 8
+    assert value("foredraft_generation_tokens_total") >= value("foredraft_client_tokens_total")
+    proposed, accepted = (value(f"foredraft_spec_decode_num_{x}_tokens_total") for x in ("draft", "accepted"))
+    assert 0 < accepted < proposed
+    assert value("foredraft_spec_decode_num_accepted_tokens_per_pos_total") == accepted
+    assert value("foredraft_client_accepted_tokens_total") <= accepted
+    assert value("foredraft_client_accepted_tokens_per_pos_total") == value("foredraft_client_accepted_tokens_total")
+    assert 0 < value("foredraft_draft_accepted_tokens_total") <= accepted
+    assert value("foredraft_draft_tokens_total") >= proposed
+    assert value("foredraft_rows_in_use") == value("foredraft_num_requests_running") == 0
+    for part in ("waiting", "forward", "verification", "drawing"):
+        assert value(f'foredraft_step_seconds_sum{{part="{part}"}}') > 0
+    for name in ("inter_token_latency", "client_inter_token_latency", "draft_round_trip", "propose"):
+        assert value(f"foredraft_{name}_seconds_sum") > 0

@@ -1,0 +1,49 @@
+"""Records: one line each, whatever callers send."""
+
+import json
+import logging
+
+import pytest
+
+from serving import logs
+
+
+@pytest.fixture(autouse=True)
+def restored() -> object:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def test_text(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("target")
+    logging.getLogger("x").info("request ended", extra=logs.fields(outcome="ok", duration_s=0.123456789))
+    assert capsys.readouterr().err.endswith("INFO target x: request ended outcome=ok duration_s=0.123457\n")
+
+
+def test_nothing_begins_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("target")
+    logging.getLogger("x").info("ended", extra=logs.fields(outcome="ok\n2026 INFO all is well"))
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+async def test_json_with_the_request(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("draft", form="json")
+    logs.serve_request("ab12")
+    try:
+        raise ValueError("no")
+    except ValueError:
+        logging.getLogger("x").warning("went %s", "wrong", exc_info=True, extra=logs.fields(rounds=3))
+    record = json.loads(capsys.readouterr().err)
+    assert record | {"time": "", "exception": ""} == {
+        "time": "", "level": "warning", "service": "draft", "logger": "x", "message": "went wrong",
+        "request_id": "ab12", "rounds": 3, "exception": "",
+    }  # fmt: skip
+    assert "ValueError: no" in record["exception"]
+
+
+def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("draft", level="warning")
+    logging.getLogger("x").info("quiet")
+    assert capsys.readouterr().err == ""
