@@ -8,6 +8,7 @@ each round: it is slow and simple, so that the services' figures can be held aga
 """
 
 import argparse
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,8 @@ from transformers import (
 
 from demo import corpus
 from demo.learning import cross_entropy
+
+Prompts = dict[str, list[Tensor]]
 
 DRAFTED = 5
 PROMPT, NEW = 96, 64
@@ -49,25 +52,30 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     logging.disable_progress_bar()
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(args.models / "target")
-    pair = Pair(_load(args.models / "target"), _load(args.models / "draft"))
+    pair = load_pair(args.models)
     training, held_out = corpus.split()
     seen, unseen = (corpus.encode(tokenizer, list(texts.values())) for texts in (training, held_out))
     for name, net in pair._asdict().items():
         print(f"{name}: {sum(p.numel() for p in net.parameters())} parameters, ", end="")
         print(f"loss {cross_entropy(net, seen, every=40):.3f} in training text, ", end="")
         print(f"{cross_entropy(net, unseen):.3f} held out", flush=True)
-    prompts = {name: _prompts(tokenizer, text, args.places) for name, text in held_out.items()}
-    for temperature in TEMPERATURES:
-        generator = torch.Generator().manual_seed(args.seed)
-        drawn = [speculate(pair, prompt, temperature, generator) for row in prompts.values() for prompt in row]
-        varied = [d for d in drawn if not _loops(d.text)]
-        print(f"temperature {temperature}: mean acceptance length {_length(drawn)} over {len(drawn)} prompts, ", end="")
-        print(f"{_length(varied)} over the {len(varied)} whose texts do not end in a loop", flush=True)
+    prompts = prompts_of(tokenizer, held_out, args.places)
+    report_acceptance(pair, prompts, args.seed)
     for name, temperature in product(args.complete, TEMPERATURES):
         prompt, generator = prompts[name][0], torch.Generator().manual_seed(args.seed)
         completed = speculate(pair, prompt, temperature, generator).text
         print(f"--- {name}, temperature {temperature}\n{tokenizer.decode(prompt[1:])}", end="")
         print(f"»{tokenizer.decode(completed[len(prompt) :])}")
+
+
+def report_acceptance(pair: Pair, prompts: Prompts, seed: int) -> None:
+    """Prints the mean acceptance length at every temperature."""
+    for temperature in TEMPERATURES:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [speculate(pair, prompt, temperature, generator) for row in prompts.values() for prompt in row]
+        varied = [d for d in drawn if not _loops(d.text)]
+        print(f"temperature {temperature}: mean acceptance length {_length(drawn)} over {len(drawn)} prompts, ", end="")
+        print(f"{_length(varied)} over the {len(varied)} whose texts do not end in a loop", flush=True)
 
 
 @torch.inference_mode()
@@ -112,16 +120,20 @@ def _distributions(net: PreTrainedModel, text: Tensor, temperature: float) -> Te
     return (logits / temperature).softmax(-1)
 
 
-def _prompts(tokenizer: PreTrainedTokenizerFast, text: str, places: int) -> list[Tensor]:
-    """The module's beginning, then stretches from inside it at even distances."""
-    ids = corpus.encode(tokenizer, [text])
-    step = (len(ids) - PROMPT) // places
-    return [ids[place * step : place * step + PROMPT] for place in range(places)]
+def prompts_of(tokenizer: PreTrainedTokenizerFast, texts: Mapping[str, str], places: int) -> Prompts:
+    """Of each text the beginning, then stretches from inside it at even distances."""
+    prompts: Prompts = {}
+    for name, text in texts.items():
+        ids = corpus.encode(tokenizer, [text])
+        step = (len(ids) - PROMPT) // places
+        prompts[name] = [ids[place * step : place * step + PROMPT] for place in range(places)]
+    return prompts
 
 
-def _load(folder: Path) -> PreTrainedModel:
-    net: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return net.eval()
+def load_pair(models: Path) -> Pair:
+    """Both models of a folder, in fp32."""
+    nets = (AutoModelForCausalLM.from_pretrained(models / name, dtype=torch.float32) for name in Pair._fields)
+    return Pair(*(net.eval() for net in nets))
 
 
 def _arguments() -> argparse.Namespace:

@@ -2,12 +2,14 @@
 
     python demo/train.py
 
-Everything follows from the seed, the interpreter's standard library and the numbers of steps.
+Everything follows from the seed, the interpreter's standard library and the numbers of steps. It prints the
+losses and the mean acceptance length that it reached.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +24,12 @@ from transformers import (
     logging,
 )
 
-from demo import corpus, distill
+from demo import corpus, distill, measure
 from demo.learning import Course, cross_entropy, learn
 
 
-def main() -> None:
-    args = _arguments()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = _arguments(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     logging.disable_progress_bar()
@@ -54,6 +56,9 @@ def main() -> None:
         keep = partial(save, draft, args.out / "draft", tokenizer)
         learn(draft, mixed, distill.divergence(teacher), course, keep)
         _report("draft", draft, ids, unseen, began)
+    measure.report_acceptance(
+        measure.load_pair(args.out), measure.prompts_of(tokenizer, held_out, args.places), args.seed
+    )
 
 
 def model(hidden: int, layers: int, heads: int, kv_heads: int, vocab: int) -> LlamaForCausalLM:
@@ -101,7 +106,7 @@ def _report(name: str, net: LlamaForCausalLM, ids: Tensor, unseen: Tensor, began
     print(f"{cross_entropy(net, unseen):.3f} held out, {time.monotonic() - began:.0f} s", flush=True)
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the bundled pair.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models")
     parser.add_argument("--seed", type=int, default=0)
@@ -113,9 +118,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--draft-batch", type=int, default=8)
     parser.add_argument("--draft-rate", type=float, default=5e-3)
     parser.add_argument("--continuations", type=int, default=16, help="batches of 64 texts of the target's")
+    parser.add_argument("--places", type=int, default=4, help="prompts from each held-out module, to measure with")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
