@@ -6,9 +6,10 @@ class ModelError(Exception):
 
 
 class InvalidFieldError(ValueError):
-    """A request whose field cannot be honoured."""
+    """A request whose field cannot be honoured, or that contradicts others: all of them are named."""
 
-    def __init__(self, field: str, reason: str) -> None:
+    def __init__(self, field: str, reason: str, *others: str) -> None:
         super().__init__(f"{field}: {reason}")
         self.field = field
+        self.fields = (field, *others)
         self.reason = reason

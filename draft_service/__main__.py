@@ -6,20 +6,19 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
+from decoding.errors import InvalidFieldError
 from decoding.starting import LoadedEngine, load_engine
 from draft_service.config import DraftSettings
 from draft_service.service import Drafting, DraftServicer
-from draft_service.session import CommitError
 from foredraft.v1 import draft_pb2_grpc
 from serving.entry import run
-from serving.messages import MessageError
 from serving.metrics import DraftMetrics
 from serving.server import Server, serve_metrics
 from serving.status import INVALID_ARGUMENT
 
 log = logging.getLogger("draft_service")
 
-_TABLE = {MessageError: INVALID_ARGUMENT, CommitError: INVALID_ARGUMENT}
+_TABLE = {InvalidFieldError: INVALID_ARGUMENT}
 
 
 async def serve(settings: DraftSettings) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
+from decoding.errors import InvalidFieldError
 from decoding.proposal import NOTHING, Proposal
 from serving.logs import fields
 from serving.metrics import DraftMetrics
@@ -55,7 +56,7 @@ class Account:
     ) -> None:
         # The target ends a sequence by leaving it.
         left = error is None or isinstance(error, asyncio.CancelledError | GeneratorExit)
-        outcome = "done" if left else "invalid" if isinstance(error, ValueError) else "error"
+        outcome = "done" if left else "invalid" if isinstance(error, InvalidFieldError) else "error"
         self._metrics.requests.labels(outcome).inc()
         if self._opened is not None:
             self._metrics.sessions.dec()

@@ -5,12 +5,13 @@ Knows nothing of models: it hands over to the session.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from decoding.engine import Engine
+from decoding.errors import InvalidFieldError
 from decoding.loading import LoadedModel
 from draft_service.account import Account
 from draft_service.config import DraftSettings
@@ -18,7 +19,6 @@ from draft_service.session import DraftSession
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from serving.logs import REQUEST_ID, serve_request
 from serving.messages import (
-    MessageError,
     kind_message,
     proposal_message,
     rule_from,
@@ -26,7 +26,9 @@ from serving.messages import (
     vocabulary_message,
 )
 from serving.metrics import DraftMetrics
+from serving.ranges import check_draft_length, check_ids, check_ranges
 
+_ANY_ID = 1 << 32  # n-grams speak every language
 Answers = asyncio.Queue[draft_pb2.DraftResponse]
 
 
@@ -46,13 +48,29 @@ class Drafting:
             return "ngram"
         return "model" if self.settings.ngram == "off" else "model+ngram"
 
+    def check_ids(self, field: str, ids: Sequence[int]) -> None:
+        """Refuses ids that the draft model does not know: they would fail the step of everybody."""
+        check_ids(field, ids, self._vocabulary_size)
+
+    @property
+    def _vocabulary_size(self) -> int:
+        return self.model.vocabulary.size if self.model else _ANY_ID
+
     @property
     def _alone(self) -> bool:
         """Whether n-grams draft without a model's help."""
         return self.engine is None or self.settings.ngram == "only"
 
     def session(self, message: draft_pb2.Open) -> DraftSession:
-        """A session for a sequence that the target opens."""
+        """A session for a sequence that the target opens.
+
+        Raises:
+            InvalidFieldError: it cannot be followed.
+        """
+        self.check_ids("prompt_ids", message.prompt_ids)
+        self.check_ids("generated_ids", message.generated_ids)
+        check_ranges(message.sampling, self._vocabulary_size)
+        check_draft_length(message.k)
         sampling = sampling_from(
             message.sampling,
             rule=rule_from(message.rule),
@@ -111,13 +129,15 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         first = await anext(aiter(requests), None)
         if first is None:
             return
-        if first.WhichOneof("message") != "open" or not first.open.prompt_ids:
-            raise MessageError("a draft stream begins with `open` and a prompt")
+        if first.WhichOneof("message") != "open":
+            raise InvalidFieldError("open", "a draft stream begins with it")
+        if not first.open.prompt_ids:
+            raise InvalidFieldError("prompt_ids", "is empty")
         opened = first.open
         account.opened(opened.sequence_index, len(opened.prompt_ids))
         async with self._drafting.session(opened) as session:
             yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
-            blocks = _Blocks(session, opened, requests, account)
+            blocks = _Blocks(session, opened, requests, account, self._drafting.check_ids)
             async with aclosing(blocks.run()) as answers:
                 async for block in answers:
                     yield block
@@ -137,8 +157,10 @@ class _Blocks:
         opened: draft_pb2.Open,
         requests: AsyncIterator[draft_pb2.DraftRequest],
         account: Account,
+        check_ids: Callable[[str, Sequence[int]], None],
     ) -> None:
         self._session, self._epoch, self._requests, self._account = session, opened.epoch, requests, account
+        self._check_ids = check_ids
         self._first = (opened.k, opened.budget_s)
         # Blocks, then None when the target has closed its side, or what went wrong.
         self._answers: asyncio.Queue[draft_pb2.DraftResponse | Exception | None] = asyncio.Queue()
@@ -163,8 +185,9 @@ class _Blocks:
             self._draft(*self._first)
             async for request in self._requests:
                 if request.WhichOneof("message") != "commit":
-                    raise MessageError("`open` comes once, commits after it")
+                    raise InvalidFieldError("open", "comes once, commits after it")
                 commit = request.commit
+                self._check(commit)
                 await self._give_up()
                 self._account.committed(commit.base_len, commit.accepted_ids)
                 self._session.commit(commit.base_len, commit.accepted_ids, commit.next_id)
@@ -172,6 +195,11 @@ class _Blocks:
             self._answers.put_nowait(None)
         except Exception as error:  # told to the stream, which ends with it
             self._answers.put_nowait(error)
+
+    def _check(self, commit: draft_pb2.Commit) -> None:
+        self._check_ids("accepted_ids", commit.accepted_ids)
+        self._check_ids("next_id", [commit.next_id])
+        check_draft_length(commit.k)
 
     def _draft(self, k: int, budget_s: float) -> None:
         if k > 0:

@@ -9,15 +9,12 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from decoding.engine import Engine
+from decoding.errors import InvalidFieldError
 from decoding.ngram import NgramDrafter
 from decoding.pool import Row
 from decoding.processors import Processors
 from decoding.proposal import NOTHING, Proposal
 from decoding.sampling import Sampling
-
-
-class CommitError(ValueError):
-    """A commit that does not continue what was committed before."""
 
 
 class DraftSession:
@@ -62,10 +59,10 @@ class DraftSession:
         """Takes over what the target committed.
 
         Raises:
-            CommitError: base_len is not the length committed so far.
+            InvalidFieldError: base_len is not the length committed so far.
         """
         if base_len != len(self.tokens):
-            raise CommitError(f"a commit on length {base_len}, but {len(self.tokens)} tokens are committed")
+            raise InvalidFieldError("base_len", f"is {base_len}, but {len(self.tokens)} tokens are committed")
         added = [*accepted, next_id]
         self.tokens += added
         if self._ngram:

@@ -5,6 +5,7 @@ Uses the value types of `decoding` and nothing else of it: no torch comes in. Kn
 
 import numpy as np
 
+from decoding.errors import InvalidFieldError
 from decoding.proposal import Proposal, SparseRows
 from decoding.sampling import Rule, Sampling
 from decoding.vocabulary import Vocabulary
@@ -45,7 +46,7 @@ _ID_LISTS = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced
 
 
 class MessageError(ValueError):
-    """A message that does not make sense."""
+    """A draft's proposal that does not make sense."""
 
 
 def sampling_from(
@@ -77,11 +78,11 @@ def rule_from(number: int) -> Rule:
     """The rule of a number on the wire; UNSPECIFIED is greedy.
 
     Raises:
-        MessageError: there is no such rule.
+        InvalidFieldError: there is no such rule.
     """
     rule = {int(wire): rule for rule, wire in RULES.items()}.get(number)
     if rule is None:
-        raise MessageError(f"there is no sampling rule {number}")
+        raise InvalidFieldError("sampling_rule", f"there is no rule {number}")
     return rule
 
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
+from serving.parsing import MAX_MESSAGE_BYTES
 from serving.status import StatusInterceptor, Table
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ _OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.max_receive_message_length", 16 << 20),
+    # Beyond what a request may have, so that it can be told which of its fields is too long; above this gRPC refuses.
+    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
 ]
 
 

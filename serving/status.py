@@ -5,7 +5,7 @@ Knows nothing of the services: they register what their exceptions mean.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -14,11 +14,14 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from serving.parsing import parser
+
 log = logging.getLogger(__name__)
 
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 
 Table = Mapping[type[Any], grpc.StatusCode]
+Parse = Callable[[bytes], Any]
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
@@ -32,21 +35,20 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None:
             return None
+        parse, serialize = _parser_of(handler), handler.response_serializer
+        # The handlers are given bytes, so that what they cannot be parsed into is told as any other mistake.
         if handler.request_streaming and handler.response_streaming:
-            wrap = grpc.stream_stream_rpc_method_handler
-            return wrap(self._stream(handler.stream_stream), handler.request_deserializer, handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, parse), None, serialize)
         if handler.response_streaming:
-            wrap = grpc.unary_stream_rpc_method_handler
-            return wrap(self._stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer)
+            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, parse), None, serialize)
         if not handler.request_streaming:
-            wrap = grpc.unary_unary_rpc_method_handler
-            return wrap(self._unary(handler.unary_unary), handler.request_deserializer, handler.response_serializer)
+            return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, parse), None, serialize)
         return handler
 
-    def _unary(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def run(request: Any, context: Any) -> Any:
+    def _unary(self, method: Callable[..., Awaitable[Any]], parse: Parse) -> Callable[..., Awaitable[Any]]:
+        async def run(request: bytes, context: Any) -> Any:
             try:
-                return await method(request, context)
+                return await method(parse(request), context)
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise
             except Exception as error:
@@ -54,13 +56,14 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
         return run
 
-    def _stream(self, method: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+    def _stream(self, method: Callable[..., Any], parse: Parse) -> Callable[..., Awaitable[None]]:
         # A coroutine that writes, not a generator that yields: when a call is cancelled while a
         # generator waits in `yield`, grpc drops it, and what it holds is free at the next garbage
         # collection only. Here the cancellation arrives in this frame, which closes the generator.
         async def run(request: Any, context: Any) -> None:
-            answers = method(request, context)
             try:
+                given = parse(request) if isinstance(request, bytes) else (parse(one) async for one in request)
+                answers = method(given, context)
                 if not hasattr(answers, "__aiter__"):
                     await answers  # reflection and health may write by themselves
                     return
@@ -79,17 +82,22 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
     async def _abort(self, context: Any, error: Exception) -> None:
         for kind, code in self._table.items():
             if isinstance(error, kind):
-                if field := getattr(error, "field", None):
-                    await context.abort_with_status(_bad_request(code, field, error))
+                if fields := getattr(error, "fields", ()):
+                    await context.abort_with_status(_bad_request(code, fields, error))
                 await context.abort(code, str(error))
         log.error("internal error", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}")
 
 
-def _bad_request(code: grpc.StatusCode, field: str, error: Exception) -> Any:
-    """A status whose details name the field, as google.rpc.BadRequest."""
-    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=str(error))
+def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception) -> Any:
+    """A status whose details name the fields, as google.rpc.BadRequest."""
+    violations = [error_details_pb2.BadRequest.FieldViolation(field=f, description=str(error)) for f in fields]
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    detail.Pack(error_details_pb2.BadRequest(field_violations=violations))
     number = code_pb2.Code.Value(code.name)
     return rpc_status.to_status(status_pb2.Status(code=number, message=str(error), details=[detail]))
+
+
+def _parser_of(handler: Any) -> Parse:
+    """The handler's own parsing with better errors; generated handlers parse by their message's FromString."""
+    return parser(handler.request_deserializer.__self__)

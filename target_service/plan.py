@@ -4,9 +4,8 @@ Knows nothing of engines or streams.
 """
 
 import hashlib
-import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,40 +14,16 @@ from decoding.loading import LoadedModel
 from decoding.sampling import Rule, Sampling
 from foredraft.v1 import generation_pb2, target_pb2
 from serving.messages import rule_from, sampling_from
+from serving.ranges import MAX_SEQUENCES, check_ids, check_ranges
 from target_service.defaults import DEFAULT_NEW_TOKENS, Config, fill
 
-_MAX_SEQUENCES = 256
-_MAX_STOP_STRINGS = 64
 _MAX_LOGPROBS = 100
+_MAX_REQUEST_ID = 128
 # Fields that mean something under sampling only, and the values by which they are off.
 _SAMPLING_ONLY = {
     "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "top_h": None,
     "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
 }  # fmt: skip
-
-_Check = Callable[[float], bool]
-_RANGES: dict[str, tuple[_Check, str]] = {
-    "max_length": (lambda x: x > 0, "must be at least 1"),
-    "max_new_tokens": (lambda x: x > 0, "must be at least 1"),
-    "max_time": (lambda x: x > 0, "must be a positive number of seconds"),
-    "num_return_sequences": (lambda x: 1 <= x <= _MAX_SEQUENCES, f"must be between 1 and {_MAX_SEQUENCES}"),
-    "temperature": (lambda x: x > 0, "must be positive; for the most likely token set do_sample=False"),
-    "top_p": (lambda x: 0 < x <= 1, "must be in (0, 1]"),
-    "min_p": (lambda x: 0 <= x <= 1, "must be in [0, 1]"),
-    "top_h": (lambda x: 0 < x <= 1, "must be in (0, 1]"),
-    "typical_p": (lambda x: 0 < x <= 1, "must be in (0, 1]"),
-    "epsilon_cutoff": (lambda x: 0 <= x < 1, "must be in [0, 1)"),
-    "eta_cutoff": (lambda x: 0 <= x < 1, "must be in [0, 1)"),
-    "repetition_penalty": (lambda x: x > 0, "must be positive"),
-    "assistant_confidence_threshold": (lambda x: 0 <= x <= 1, "must be in [0, 1]"),
-    "num_assistant_tokens": (lambda x: x <= 256, "must be at most 256"),
-    "prompt_lookup_num_tokens": (
-        lambda x: 1 <= x <= 256,
-        "must be between 1 and 256; leave it out for no lookup",
-    ),
-    "max_matching_ngram_size": (lambda x: 1 <= x <= 1024, "must be between 1 and 1024"),
-}
-_SCHEDULES = ("constant", "heuristic_transient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +58,7 @@ class Planner:
 
     def __init__(self, model: LoadedModel, defaults: Config, capacity: int) -> None:
         self._model, self._defaults, self._capacity = model, defaults, capacity
+        self._longest_token = max(map(len, model.tokenizer.get_vocab()), default=1)
 
     def request(self, message: target_pb2.GenerateRequest, credential: str) -> Request:
         """Checks and resolves a call.
@@ -90,14 +66,16 @@ class Planner:
         Raises:
             InvalidFieldError: a field cannot be honoured; it is named.
         """
+        if len(message.request_id) > _MAX_REQUEST_ID:
+            raise InvalidFieldError("request_id", f"is longer than {_MAX_REQUEST_ID} characters")
         if not message.prompts:
             raise InvalidFieldError("prompts", "there is none")
         if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
             raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
         config = fill(message.config, self._defaults)
         self._check(message.config, config)
-        if len(message.prompts) * config.num_return_sequences > _MAX_SEQUENCES:
-            raise InvalidFieldError("num_return_sequences", f"more than {_MAX_SEQUENCES} sequences in one request")
+        if len(message.prompts) * config.num_return_sequences > MAX_SEQUENCES:
+            raise InvalidFieldError("num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts")
         rule = _rule(message, config.do_sample)
         seed = message.seed if message.HasField("seed") else secrets.randbits(63)
         owner = hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else ""
@@ -124,12 +102,14 @@ class Planner:
         form = prompt.WhichOneof("content")
         ids: Sequence[int]
         if form == "text":
+            self._refuse_endless(len(prompt.text))
             ids = tokenizer(prompt.text)["input_ids"]
         elif form == "token_ids":
             ids = prompt.token_ids.ids
         elif form == "chat":
             if not tokenizer.chat_template:
                 raise InvalidFieldError("chat", "the model has no chat template; send text or token ids")
+            self._refuse_endless(sum(len(m.content) for m in prompt.chat.messages))
             messages = [{"role": m.role, "content": m.content} for m in prompt.chat.messages]
             try:
                 ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
@@ -141,40 +121,49 @@ class Planner:
             raise InvalidFieldError("prompts", "a prompt is empty; it takes at least one token")
         return self._ids("prompts", ids)
 
+    def _refuse_endless(self, characters: int) -> None:
+        """A text that cannot fit is not worth the time to take it apart."""
+        if characters > self._capacity * self._longest_token:
+            raise InvalidFieldError("prompts", f"has {characters} characters; the limit is {self._capacity} tokens")
+
     def _ids(self, field: str, ids: Sequence[int]) -> tuple[int, ...]:
-        if ids and max(ids) >= self._model.vocabulary.size:
-            raise InvalidFieldError(
-                field, f"id {max(ids)} is outside the vocabulary of {self._model.vocabulary.size} tokens"
-            )
+        check_ids(field, ids, self._model.vocabulary.size)
+        if len(ids) >= self._capacity:
+            raise InvalidFieldError(field, f"has {len(ids)} tokens; with one more they must fit in {self._capacity}")
         return tuple(ids)
 
     def _check(self, asked: Config, config: Config) -> None:
-        for descriptor, value in config.ListFields():
-            name = descriptor.name
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InvalidFieldError(name, f"is {value}")
-            if name in _RANGES and not _RANGES[name][0](value):
-                raise InvalidFieldError(name, f"is {value:g}; it {_RANGES[name][1]}")
-        if config.num_assistant_tokens_schedule not in _SCHEDULES:
-            raise InvalidFieldError("num_assistant_tokens_schedule", f"is not one of {', '.join(_SCHEDULES)}")
+        check_ranges(config, self._model.vocabulary.size)
         if not config.do_sample:
             for name, off in _SAMPLING_ONLY.items():
                 if asked.HasField(name) and getattr(asked, name) != off:
-                    raise InvalidFieldError(
-                        name, "has no effect with do_sample=False; set do_sample=True or leave it out"
-                    )
+                    reason = "has no effect with do_sample=False; set do_sample=True or leave it out"
+                    raise InvalidFieldError(name, reason, "do_sample")
             if config.num_return_sequences > 1:
-                raise InvalidFieldError("num_return_sequences", "more than 1 with do_sample=False would all be equal")
-        if asked.prompt_lookup_num_tokens and asked.HasField("num_assistant_tokens") and not asked.num_assistant_tokens:
-            raise InvalidFieldError("prompt_lookup_num_tokens", "contradicts num_assistant_tokens=0")
-        if len(config.stop_strings.values) > _MAX_STOP_STRINGS or "" in config.stop_strings.values:
-            raise InvalidFieldError("stop_strings", f"takes up to {_MAX_STOP_STRINGS} strings, none of them empty")
-        for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"):
-            self._ids(name, getattr(config, name).ids)
-        for name in ("bad_words_ids", "sequence_bias"):
-            for entry in getattr(config, name).values:
-                if not self._ids(name, entry.ids):
-                    raise InvalidFieldError(name, "has an empty sequence")
+                reason = "more than 1 with do_sample=False would all be equal"
+                raise InvalidFieldError("num_return_sequences", reason, "do_sample")
+        if asked.HasField("prompt_lookup_num_tokens") and asked.HasField("num_assistant_tokens"):
+            reason = "asks for n-grams alone and says how many; leave num_assistant_tokens out"
+            raise InvalidFieldError("prompt_lookup_num_tokens", reason, "num_assistant_tokens")
+        self._check_bans(config)
+
+    def _check_bans(self, config: Config) -> None:
+        """A token that is forced and banned would leave none to choose."""
+        forced = {
+            "forced_bos_token_id": {config.forced_bos_token_id} if config.HasField("forced_bos_token_id") else set(),
+            "forced_eos_token_id": set(config.forced_eos_token_id.ids),
+        }
+        banned = {
+            "suppress_tokens": set(config.suppress_tokens.ids),
+            "bad_words_ids": {entry.ids[0] for entry in config.bad_words_ids.values if len(entry.ids) == 1},
+        }
+        for force, ids in forced.items():
+            for ban, others in banned.items():
+                if ids and ids <= others:
+                    raise InvalidFieldError(force, f"forces {sorted(ids)}, which {ban} bans", ban)
+        for ban, others in banned.items():
+            if len(others) >= self._model.vocabulary.size:
+                raise InvalidFieldError(ban, "bans the whole vocabulary")
 
     def _with_lengths(self, config: Config, asked: Config, prompt: int, tokens: int) -> Config:
         """Lengths as transformers counts them: total, prompt included; 20 new tokens by default."""
@@ -190,7 +179,8 @@ class Planner:
         else:
             field, total = "prompts", min(prompt + DEFAULT_NEW_TOKENS, limit)
         if total > limit:
-            raise InvalidFieldError(field, f"prompt ({prompt}) and new tokens make {total}, the limit is {limit}")
+            reason = f"prompt ({prompt}) and new tokens make {total}, the limit is {limit}"
+            raise InvalidFieldError(field, reason, *(["prompts"] if field != "prompts" else []))
         if total <= tokens:
             raise InvalidFieldError(field, f"leaves no room: the sequence has {tokens} tokens, the limit is {total}")
         full = Config()
@@ -200,20 +190,17 @@ class Planner:
         if not asked.HasField("min_new_tokens") and not asked.HasField("min_length"):
             full.min_new_tokens, full.min_length = model.min_new_tokens, model.min_length
         if max(full.min_length, prompt + full.min_new_tokens if full.min_new_tokens else 0) > total:
-            raise InvalidFieldError(
-                "min_new_tokens" if full.min_new_tokens else "min_length", "is more than the maximum"
-            )
+            least = "min_new_tokens" if full.min_new_tokens else "min_length"
+            most = field if field != "prompts" else "max_new_tokens"
+            raise InvalidFieldError(least, "is more than the maximum", most)
         return full
 
 
 def _rule(message: target_pb2.GenerateRequest, do_sample: bool) -> Rule:
-    try:
-        asked = rule_from(message.sampling_rule)
-    except ValueError as error:
-        raise InvalidFieldError("sampling_rule", str(error)) from error
+    asked = rule_from(message.sampling_rule)
     if not do_sample:
         if asked is not Rule.GREEDY:
-            raise InvalidFieldError("sampling_rule", "has no effect with do_sample=False")
+            raise InvalidFieldError("sampling_rule", "has no effect with do_sample=False", "do_sample")
         return Rule.GREEDY
     if asked is not Rule.GREEDY:
         return asked

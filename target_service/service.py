@@ -51,7 +51,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         request_id = request.request_id or secrets.token_hex(8)
         serve_request(request_id)
         with Account(self._metrics, context.time_remaining, decode) as account:
-            call = self._planner.request(request, credential(context.invocation_metadata()))
+            # In a thread: to take a long prompt apart takes a while, and others are being streamed to.
+            call = await asyncio.to_thread(self._planner.request, request, credential(context.invocation_metadata()))
             account.admitted(call.prompts)
             yield self._started(call, request_id, request.return_prompt_ids)
             outbox = Outbox()
@@ -69,7 +70,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             yield target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=summaries))
 
     async def Tokenize(self, request: target_pb2.TokenizeRequest, context: Any) -> target_pb2.TokenizeResponse:
-        ids = self._planner.prompt_ids(request.prompt)
+        ids = await asyncio.to_thread(self._planner.prompt_ids, request.prompt)
         return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=ids))
 
     async def GetModelInfo(

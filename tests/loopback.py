@@ -13,9 +13,7 @@ from decoding.loading import LoadedModel
 from decoding.rows import Rows
 from draft_service.config import DraftSettings
 from draft_service.service import Drafting, DraftServicer
-from draft_service.session import CommitError
 from foredraft.v1 import draft_pb2_grpc, target_pb2_grpc
-from serving.messages import MessageError
 from serving.metrics import DraftMetrics, TargetMetrics
 from serving.server import Server
 from serving.status import INVALID_ARGUMENT
@@ -43,9 +41,7 @@ class LoopbackDraft:
         return self._registry.get_sample_value(name, labels) or 0.0
 
     async def start(self) -> str:
-        self._server = Server(
-            {MessageError: INVALID_ARGUMENT, CommitError: INVALID_ARGUMENT}, ["foredraft.v1.DraftService"]
-        )
+        self._server = Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.DraftService"])
         drafting = Drafting(self.settings, self.metrics, self.engine, self._model)
         self.address = await self._server.start(self.address)
         await self._server.ready(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))

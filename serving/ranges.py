@@ -1,0 +1,100 @@
+"""What values the fields of a generation config may have, each by itself; both services refuse the others.
+
+Knows nothing of models, nor of fields that contradict one another.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+from decoding.errors import InvalidFieldError
+from foredraft.v1 import generation_pb2
+
+MAX_SEQUENCES = 256
+MAX_DRAFT_LENGTH = 256
+# More would hold up the step of everybody else.
+_MAX_ENTRIES = 1024
+_MAX_STOP_STRINGS, _MAX_STOP_STRING_LENGTH = 64, 1024
+_SCHEDULES = ("constant", "heuristic_transient")
+
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "max_length": (lambda x: x > 0, "must be at least 1"),
+    "max_new_tokens": (lambda x: x > 0, "must be at least 1"),
+    "max_time": (lambda x: x > 0, "must be a positive number of seconds"),
+    "num_return_sequences": (lambda x: 1 <= x <= MAX_SEQUENCES, f"must be between 1 and {MAX_SEQUENCES}"),
+    "temperature": (lambda x: x > 0, "must be positive; for the most likely token set do_sample=False"),
+    "top_p": (lambda x: 0 < x <= 1, "must be in (0, 1]"),
+    "min_p": (lambda x: 0 <= x <= 1, "must be in [0, 1]"),
+    "top_h": (lambda x: 0 < x <= 1, "must be in (0, 1]"),
+    "typical_p": (lambda x: 0 < x <= 1, "must be in (0, 1]"),
+    "epsilon_cutoff": (lambda x: 0 <= x < 1, "must be in [0, 1)"),
+    "eta_cutoff": (lambda x: 0 <= x < 1, "must be in [0, 1)"),
+    "repetition_penalty": (lambda x: x > 0, "must be positive"),
+    "assistant_confidence_threshold": (lambda x: 0 <= x <= 1, "must be in [0, 1]"),
+    "num_assistant_tokens": (lambda x: x <= MAX_DRAFT_LENGTH, f"must be at most {MAX_DRAFT_LENGTH}"),
+    "prompt_lookup_num_tokens": (
+        lambda x: 1 <= x <= MAX_DRAFT_LENGTH,
+        f"must be between 1 and {MAX_DRAFT_LENGTH}; leave it out for no lookup",
+    ),
+    "max_matching_ngram_size": (lambda x: 1 <= x <= 1024, "must be between 1 and 1024"),
+}
+
+
+def check_ranges(config: generation_pb2.GenerationConfig, vocabulary_size: int) -> None:
+    """Checks every field that is set.
+
+    Raises:
+        InvalidFieldError: a number out of range, NaN or infinite, an id outside the vocabulary, too many entries.
+    """
+    for descriptor, value in config.ListFields():
+        name = descriptor.name
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidFieldError(name, f"is {value}")
+        if name in _RANGES and not _RANGES[name][0](value):
+            raise InvalidFieldError(name, f"is {value:g}; it {_RANGES[name][1]}")
+    for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"):
+        check_ids(name, getattr(config, name).ids, vocabulary_size)
+    if config.HasField("forced_bos_token_id"):
+        check_ids("forced_bos_token_id", [config.forced_bos_token_id], vocabulary_size)
+    for name in ("bad_words_ids", "sequence_bias"):
+        entries = getattr(config, name).values
+        if len(entries) > _MAX_ENTRIES:
+            raise InvalidFieldError(name, f"has {len(entries)} entries; it takes up to {_MAX_ENTRIES}")
+        for entry in entries:
+            if not entry.ids:
+                raise InvalidFieldError(name, "has an empty sequence")
+            check_ids(name, entry.ids, vocabulary_size)
+    if any(not math.isfinite(entry.bias) for entry in config.sequence_bias.values):
+        raise InvalidFieldError(
+            "sequence_bias", "has a bias that is no finite number; to ban a token use bad_words_ids"
+        )
+    _check_stop_strings(config.stop_strings.values)
+    schedule = config.num_assistant_tokens_schedule
+    if config.HasField("num_assistant_tokens_schedule") and schedule not in _SCHEDULES:
+        raise InvalidFieldError("num_assistant_tokens_schedule", f"is not one of {', '.join(_SCHEDULES)}")
+
+
+def check_ids(field: str, ids: Sequence[int], vocabulary_size: int) -> None:
+    """Checks token ids.
+
+    Raises:
+        InvalidFieldError: one is outside the vocabulary.
+    """
+    if ids and max(ids) >= vocabulary_size:
+        raise InvalidFieldError(field, f"id {max(ids)} is outside the vocabulary of {vocabulary_size} tokens")
+
+
+def check_draft_length(k: int) -> None:
+    """Checks the number of tokens asked of a draft.
+
+    Raises:
+        InvalidFieldError: nobody would verify so many.
+    """
+    if k > MAX_DRAFT_LENGTH:
+        raise InvalidFieldError("k", f"is {k}; it must be at most {MAX_DRAFT_LENGTH}")
+
+
+def _check_stop_strings(strings: Sequence[str]) -> None:
+    if len(strings) > _MAX_STOP_STRINGS:
+        raise InvalidFieldError("stop_strings", f"has {len(strings)} strings; it takes up to {_MAX_STOP_STRINGS}")
+    if any(not 0 < len(s) <= _MAX_STOP_STRING_LENGTH for s in strings):
+        raise InvalidFieldError("stop_strings", f"has a string that is empty, or longer than {_MAX_STOP_STRING_LENGTH}")
