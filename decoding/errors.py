@@ -9,7 +9,7 @@ class InvalidFieldError(ValueError):
     """A request whose field cannot be honoured, or that contradicts others: all of them are named."""
 
     def __init__(self, field: str, reason: str, *others: str) -> None:
-        super().__init__(f"{field}: {reason}")
+        super().__init__(f"{' and '.join((field, *others))}: {reason}")
         self.field = field
         self.fields = (field, *others)
         self.reason = reason

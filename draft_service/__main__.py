@@ -14,6 +14,7 @@ from foredraft.v1 import draft_pb2_grpc
 from serving.entry import run
 from serving.metrics import DraftMetrics
 from serving.server import Server, serve_metrics
+from serving.settings import SettingsError
 from serving.status import INVALID_ARGUMENT
 
 log = logging.getLogger("draft_service")
@@ -25,8 +26,12 @@ async def serve(settings: DraftSettings) -> None:
     """Loads, listens, serves until a signal.
 
     Raises:
-        ModelError, AddressError: with one line that says what to do.
+        ModelError, AddressError, SettingsError: with one line that says what to do.
     """
+    if settings.model is None and settings.ngram == "off":
+        raise SettingsError("--ngram off without --model leaves nothing to draft with: give one of the two")
+    if settings.model is not None and settings.ngram == "only":
+        raise SettingsError("--ngram only would load --model and never use it: leave one of the two out")
     registry = CollectorRegistry()
     metrics = DraftMetrics(registry)
     # First of all, so that an address in use is told before a model was loaded for minutes.

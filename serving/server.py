@@ -111,10 +111,12 @@ class Server:
         Raises:
             AddressError: the port is taken or the address is no good.
         """
+        _check_address(listen)
         try:
             port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
-            raise AddressError(f"cannot listen on {listen}: the port is in use or the address is bad") from error
+            reason = "the port is in use, or the host is not this machine's; give another with --listen"
+            raise AddressError(f"cannot listen on {listen}: {reason}") from error
         await self._server.start()
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_ready(False)
@@ -173,9 +175,17 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
     Raises:
         AddressError: as for the server.
     """
+    _check_address(listen)
     host, _, port = listen.rpartition(":")
     try:
-        http, _ = start_http_server(int(port), host or "0.0.0.0", registry)
-    except (OSError, ValueError) as error:
-        raise AddressError(f"cannot listen for metrics on {listen}: {error}") from error
+        http, _ = start_http_server(int(port), host.strip("[]"), registry)
+    except OSError as error:
+        reason = f"{error.strerror or error}; give another with --metrics-listen"
+        raise AddressError(f"cannot listen for metrics on {listen}: {reason}") from error
     return f"{host}:{http.server_port}"
+
+
+def _check_address(listen: str) -> None:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise AddressError(f"cannot listen on {listen!r}: it is not HOST:PORT, as in 127.0.0.1:50051")

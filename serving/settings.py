@@ -7,6 +7,7 @@ refused, so that a typo does not run a service with a default. Knows nothing of 
 
 import argparse
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,9 @@ class SettingsError(Exception):
     """A setting that is unknown or does not parse."""
 
 
-def setting(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
+def setting(default: Any, help: str, choices: Sequence[str] = (), at_least: float | None = None) -> Any:
     """A field of a settings dataclass with its help text."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices)})
+    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices), "at_least": at_least})
 
 
 def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, str]) -> S:
@@ -47,6 +48,10 @@ def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, 
     for key, value in values.items():
         if (choices := fields[key].metadata.get("choices")) and value not in choices:
             raise SettingsError(f"{key}: {value!r} is not one of {', '.join(choices)}")
+        least = fields[key].metadata.get("at_least")
+        # Written so that NaN, which is at least nothing, is refused too.
+        if least is not None and not least <= value < math.inf:
+            raise SettingsError(f"{key}: {value!r} is not a number from {least:g} on")
     return kind(**values)
 
 

@@ -25,7 +25,7 @@ async def serve(settings: TargetSettings) -> None:
     """Loads, listens, serves until a signal.
 
     Raises:
-        ModelError, AddressError: with one line that says what to do.
+        ModelError, AddressError, SettingsError: with one line that says what to do.
     """
     if not settings.model:
         raise SettingsError("--model is required: a model directory or hub id")

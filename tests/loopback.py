@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import grpc.aio
+from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry
 
 from decoding.engine import Engine
@@ -97,3 +99,14 @@ async def target_service(
     finally:
         await server.stop()
         await servicer.close()
+
+
+def named_fields(error: grpc.aio.AioRpcError) -> set[str]:
+    """Fields in the error's google.rpc.BadRequest."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                bad = error_details_pb2.BadRequest()
+                if detail.Unpack(bad):
+                    return {violation.field for violation in bad.field_violations}
+    return set()

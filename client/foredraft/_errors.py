@@ -33,13 +33,20 @@ class ForedraftError(Exception):
 
 
 class InvalidRequestError(ForedraftError, ValueError):
-    """A request that cannot be honoured; `field` names what is wrong with it, where known."""
+    """A request that cannot be honoured. `field` names what is wrong with it, where known; `fields` all that clash."""
 
     def __init__(
-        self, message: str, *, field: str | None = None, partial: Sequence[Result] = (), request_id: str = ""
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        fields: Sequence[str] = (),
+        partial: Sequence[Result] = (),
+        request_id: str = "",
     ) -> None:
         super().__init__(message, partial=partial, request_id=request_id)
-        self.field = field
+        self.fields = tuple(fields) or ((field,) if field else ())
+        self.field = self.fields[0] if self.fields else None
 
 
 class UnsupportedError(ForedraftError):
@@ -92,33 +99,33 @@ def from_rpc(error: Any, partial: Sequence[Result] = (), request_id: str = "") -
     kind = TABLE.get(error.code(), InternalError)
     message = error.details() or error.code().name
     if kind is InvalidRequestError:
-        field = _field_in_details(error) or _field_in_message(message)
-        return InvalidRequestError(message, field=field, partial=partial, request_id=request_id)
+        fields = _fields_in_details(error) or _fields_in_message(message)
+        return InvalidRequestError(message, fields=fields, partial=partial, request_id=request_id)
     if kind is InternalError:  # several codes come here, so the message tells which
         message = f"{error.code().name}: {message}"
     return kind(message, partial=partial, request_id=request_id)
 
 
-def _field_in_message(message: str) -> str | None:
-    """The service begins such a message with the field: "top_p: is 2; it must be in (0, 1]"."""
-    named = re.match(r"([a-z][a-z_0-9]*): ", message)
-    return named.group(1) if named else None
+def _fields_in_message(message: str) -> list[str]:
+    """The service begins such a message with the fields: "top_p and do_sample: has no effect ..."."""
+    named = re.match(r"([a-z][a-z_0-9.]*(?: and [a-z][a-z_0-9.]*)*): ", message)
+    return named.group(1).split(" and ") if named else []
 
 
-def _field_in_details(error: Any) -> str | None:
-    """The field that google.rpc.BadRequest names; read where googleapis-common-protos is installed."""
+def _fields_in_details(error: Any) -> list[str]:
+    """The fields that google.rpc.BadRequest names; read where googleapis-common-protos is installed."""
     try:
         from google.protobuf.message import DecodeError
         from google.rpc import error_details_pb2, status_pb2
     except ImportError:
-        return None
+        return []
     bad = error_details_pb2.BadRequest()
     try:
         for name, value in error.trailing_metadata() or ():
             if name == "grpc-status-details-bin":
                 for detail in status_pb2.Status.FromString(value).details:
                     if detail.Unpack(bad) and bad.field_violations:
-                        return str(bad.field_violations[0].field)
+                        return [str(violation.field) for violation in bad.field_violations]
     except DecodeError:  # details that cannot be read must not hide the error that they come with
-        return None
-    return None
+        return []
+    return []

@@ -28,6 +28,9 @@ _REASONS = {
 }
 
 
+MAX_REQUEST_BYTES = 16 << 20  # what the target service takes
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request, and whether its answer is a list."""
@@ -72,6 +75,9 @@ def build_call(
         logprobs=_argument("logprobs", extras.logprobs, UINT32_MAX),
         return_prompt_ids=return_prompt_ids,
     )
+    if (size := request.ByteSize()) > MAX_REQUEST_BYTES:
+        message = f"inputs: make a request of {size} bytes; the service's limit is {MAX_REQUEST_BYTES}"
+        raise InvalidRequestError(message, field="inputs")
     return Call(request, is_batch or config.num_return_sequences > 1)
 
 
