@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test check lint types protos stubs-fresh train clean
+.PHONY: setup demo test check lint types protos stubs-fresh train bench bench-quick clean
 
 setup: $(VENV)/.ready
 
@@ -50,6 +50,14 @@ stubs-fresh: .venv-protos/.ready
 # Trains the bundled pair again: some 40 minutes on one core.
 train: setup
 	$(RUN) demo/train.py --out demo/models
+
+# Beside transformers, one stream at a time: some 25 minutes on two idle cores; ARGS=--write keeps the results.
+bench: setup
+	$(RUN) -m benchmarks.one_stream $(ARGS)
+
+# The same in a few minutes: that everything runs, no figures worth telling.
+bench-quick: setup
+	$(RUN) -m benchmarks.one_stream --quick
 
 clean:
 	rm -rf $(VENV) .venv-protos build

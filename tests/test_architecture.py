@@ -14,6 +14,7 @@ ROOMS = {
     "draft_service": ROOT / "draft_service",
     "target_service": ROOT / "target_service",
     "foredraft": ROOT / "client" / "foredraft",
+    "benchmarks": ROOT / "benchmarks",
 }
 # What a room may import of the other rooms.
 MAY_IMPORT = {
@@ -22,6 +23,7 @@ MAY_IMPORT = {
     "draft_service": {"foredraft", "decoding", "serving"},
     "target_service": {"foredraft", "decoding", "serving"},
     "foredraft": set(),
+    "benchmarks": {"foredraft", "decoding"},
 }
 NEVER = {
     "decoding": {"grpc", "foredraft", "prometheus_client"},

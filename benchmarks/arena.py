@@ -1,0 +1,133 @@
+"""Everything that runs during the benchmark: the widened target, the workers, the services, who takes part.
+
+Knows nothing of what is measured.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from benchmarks.bare import BareTimes
+from benchmarks.contestants import Foredraft, Rival, Transformers
+from benchmarks.runs import Assist, Prompt
+from benchmarks.services import Service, service
+from benchmarks.worker import ROOT, Worker
+
+MODELS = ROOT / "demo" / "models"
+CORES = sorted(os.sched_getaffinity(0))
+_TARGET, _DRAFT = [CORES[0]], [CORES[1 % len(CORES)]]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How much is measured."""
+
+    prompts: int = 18
+    new_tokens: int = 64
+    repetitions: int = 2
+    tuning_prompts: int = 3
+    ks: tuple[int, ...] = (3, 5, 8, 20)
+    thresholds: tuple[float, ...] = (0.0, 0.4)
+    lookups: tuple[int, ...] = (3, 5, 10)
+    budgets: tuple[int, ...] = (0, 3, 5)
+    temperatures: tuple[float, ...] = (0.0, 0.7)
+    everybody: bool = True
+    """Also transformers on both cores, and foredraft with the draft service as it is by default."""
+    forward_ms: tuple[float, float] = (30.0, 40.0)
+    size: int = 0
+    """Of the target's MLPs; 0 finds one at which a forward pass takes `forward_ms`."""
+
+    @property
+    def models(self) -> tuple[Assist, ...]:
+        return tuple(Assist("model", k, threshold) for k in self.ks for threshold in self.thresholds)
+
+    @property
+    def ngrams(self) -> tuple[Assist, ...]:
+        return tuple(Assist("lookup", k) for k in self.lookups)
+
+
+QUICK = Course(prompts=3, new_tokens=32, repetitions=1, tuning_prompts=1, ks=(3, 5), lookups=(5,), budgets=(0, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """Who takes part, and what is measured beside them."""
+
+    rivals: tuple[Rival, ...]
+    target: Service
+    draft: Service
+    bare_target: BareTimes
+    bare_draft: BareTimes
+
+
+def prompts(count: int) -> list[Prompt]:
+    """Beginnings of modules that the bundled pair has not seen."""
+    tokenizer = AutoTokenizer.from_pretrained(MODELS / "target")
+    entries = json.loads((ROOT / "demo" / "prompts.json").read_text())[:count]
+    return [Prompt(entry["name"], tuple(tokenizer(entry["text"])["input_ids"])) for entry in entries]
+
+
+def make_target(course: Course, folder: Path, prompts: Sequence[Prompt]) -> str:
+    """Widens the bundled target into the folder; says what it made."""
+    with Worker("benchmarks.widening", _TARGET, folder / "widening.log") as worker:
+        made = worker.ask(
+            source=str(MODELS / "target"),
+            folder=str(folder / "target"),
+            size=course.size,
+            least_s=course.forward_ms[0] / 1e3,
+            most_s=course.forward_ms[1] / 1e3,
+            prompts=[p.ids for p in prompts[:2]],
+        )
+    return (
+        f"the target's MLPs widened to {made['intermediate_size']}, {made['parameters'] / 1e6:.1f} M parameters, fp32: "
+        f"a forward pass of transformers' own over six tokens takes {made['forward_s'] * 1e3:.1f} ms on one core; "
+        f"logits differ from the narrow model's by {made['difference']:.1g} at most"
+    )
+
+
+def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: ExitStack) -> Arena:
+    """Starts all processes, each on its cores, for as long as the stack lives."""
+    target, draft = folder / "target", MODELS / "draft"
+
+    def services(name: str, *draft_flags: str) -> tuple[Service, Service]:
+        log = folder / f"{name}.log"
+        drafts = stack.enter_context(service("draft", draft, _DRAFT, log, *draft_flags))
+        flags = ("--draft", drafts.address)
+        return stack.enter_context(service("target", target, _TARGET, log, *flags)), drafts
+
+    def transformers(cores: list[int]) -> Transformers:
+        log, models = folder / f"transformers-{len(cores)}.log", ("--target", str(target), "--draft", str(draft))
+        return Transformers(stack.enter_context(Worker("benchmarks.rival", cores, log, *models)))
+
+    def bare(name: str, model: Path, cores: list[int]) -> BareTimes:
+        lengths = sorted(len(p.ids) for p in prompts)
+        worker = stack.enter_context(Worker("benchmarks.bare", cores, folder / f"{name}.log", "--model", str(model)))
+        return BareTimes(worker, lengths[len(lengths) // 2] + course.new_tokens // 2)
+
+    # Workers get ready while the services are waited for.
+    single = transformers(_TARGET)
+    double = transformers([*_TARGET, *_DRAFT]) if course.everybody else None
+    bare_times = bare("bare-target", target, _TARGET), bare("bare-draft", draft, _DRAFT)
+    by_model, drafting = services("model-draft", "--ngram", "off")
+    rivals = [
+        Rival("transformers, plain", "1", single),
+        Rival("transformers, assistant model", "1", single, course.models),
+        Rival("transformers, prompt lookup", "1", single, course.ngrams),
+        Rival("foredraft, plain", "1", Foredraft(by_model)),
+        Rival("foredraft, n-grams", "1", Foredraft(by_model), course.ngrams),
+        Rival("foredraft, model draft", "1 + 1", Foredraft(by_model), course.models),
+    ]
+    if double:
+        by_both, _ = services("default-draft")
+        rivals += [
+            Rival("foredraft, draft as by default", "1 + 1", Foredraft(by_both), course.models),
+            Rival("transformers, plain, both cores", "2", double),
+            Rival("transformers, assistant model, both cores", "2", double, course.models),
+            Rival("transformers, prompt lookup, both cores", "2", double, course.ngrams),
+        ]
+    return Arena(tuple(rivals), by_model, drafting, *bare_times)

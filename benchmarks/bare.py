@@ -1,0 +1,81 @@
+"""Bare forward passes of a model in foredraft's own rows: what a round costs if all else were free.
+
+A worker times them on its core; `BareTimes` collects what it measured. Knows nothing of proposals.
+"""
+
+import argparse
+import statistics
+import time
+from bisect import bisect_left
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.worker import Worker, serve
+from decoding.cache import Feed
+from decoding.loading import load
+from decoding.proof import prove_rows
+
+WIDTHS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 17, 21)
+_ROWS, _CAPACITY = 16, 2048  # a service's own defaults, for this model
+
+
+class BareTimes:
+    """Times of forward passes by their width in tokens, as they come in over a run."""
+
+    def __init__(self, worker: Worker, length: int, widths: tuple[int, ...] = WIDTHS) -> None:
+        """length: tokens that the row holds before."""
+        self._worker, self._length = worker, length
+        self._times_s: dict[int, list[float]] = {width: [] for width in widths}
+
+    def measure(self, *widths: int, repetitions: int = 1) -> None:
+        """These widths once more, or all."""
+        for width in widths or tuple(self._times_s):
+            job = {"width": width, "length": self._length, "repetitions": repetitions}
+            self._times_s[width] += self._worker.ask(**job)["times_s"]
+
+    def fastest_s(self, width: float) -> float:
+        """Of a forward pass of this width; between two that were measured, a straight line."""
+        widths = list(self._times_s)
+        right = min(bisect_left(widths, width), len(widths) - 1)
+        left = max(right - 1, 0)
+        a, b = widths[left], widths[right]
+        a_s, b_s = min(self._times_s[a]), min(self._times_s[b])
+        return b_s if a == b else a_s + (b_s - a_s) * (width - a) / (b - a)
+
+    def median_s(self, width: int) -> float:
+        return statistics.median(self._times_s[width])
+
+    def table_ms(self) -> dict[str, tuple[float, float]]:
+        """Fastest and median by width, of those that were measured."""
+        return {str(w): (min(t) * 1e3, statistics.median(t) * 1e3) for w, t in self._times_s.items() if t}
+
+
+class _Forward:
+    def __init__(self, folder: Path) -> None:
+        model = load(str(folder))
+        self._rows = prove_rows(model.module, model.text_config, _ROWS, _CAPACITY)
+        self._held = 0
+
+    @torch.inference_mode()
+    def answer(self, job: dict[str, Any]) -> dict[str, Any]:
+        length, width = job["length"], job["width"]
+        if self._held != length:
+            self._rows.forward([Feed(0, 0, range(length))], [0])
+            self._held = length
+        ids, times_s = list(range(width)), []
+        for _ in range(job["repetitions"] + 1):
+            began = time.perf_counter()
+            self._rows.forward([Feed(0, length, ids)], [width])
+            times_s.append(time.perf_counter() - began)
+        return {"times_s": times_s[1:]}  # the first found the caches full of something else
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    serve(_Forward(args.model).answer)

@@ -1,0 +1,93 @@
+"""Who generates: transformers in a worker, foredraft through its SDK. Both take and give the same values.
+
+Knows nothing of who competes with whom.
+"""
+
+import secrets
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from benchmarks.runs import Assist, Prompt, Run, Sampling
+from benchmarks.services import Service
+from benchmarks.worker import Worker
+from foredraft import Client
+
+
+class Generator(Protocol):
+    """Generates one text at a time."""
+
+    def generate(self, prompt: Prompt, assist: Assist, sampling: Sampling) -> Run: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transformers:
+    """`transformers.generate` in a process of its own."""
+
+    worker: Worker
+
+    def generate(self, prompt: Prompt, assist: Assist, sampling: Sampling) -> Run:
+        answer = self.worker.ask(ids=prompt.ids, assist=asdict(assist), sampling=asdict(sampling))
+        return Run(**{**answer, "ids": tuple(answer["ids"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Foredraft:
+    """A target service, and whatever draft it was started with."""
+
+    target: Service
+
+    def generate(self, prompt: Prompt, assist: Assist, sampling: Sampling, caller: str = "") -> Run:
+        """caller: rows are used again by the same one alone; by default nobody has called before, since
+        transformers reads every prompt anew."""
+        metadata = {"authorization": caller or secrets.token_hex(8)}
+        fields = {**_sampled(sampling), **_assisted(assist)}
+        with Client(self.target.address, metadata=metadata) as client:
+            client.info()  # connects
+            before = self.target.counters()
+            began = time.perf_counter()
+            first_s, first_tokens = 0.0, 0
+            with client.stream(list(prompt.ids), **fields) as stream:
+                for chunk in stream:
+                    if not first_tokens:
+                        first_s, first_tokens = time.perf_counter() - began, len(chunk.token_ids)
+            whole_s = time.perf_counter() - began
+        result, stats = stream.result, stream.result.stats
+        assert result.finish_reason == "length", "a text that ends early would be timed as a fast one"
+        return Run(
+            ids=result.token_ids,
+            whole_s=whole_s,
+            first_s=first_s,
+            first_tokens=first_tokens,
+            rounds=stats.rounds,
+            drafts=round((self.target.counters() - before)["spec_decode_num_drafts_total"]),
+            proposed=stats.proposed,
+            fallbacks=sum(stats.fallbacks.values()),
+        )
+
+
+def _sampled(sampling: Sampling) -> dict[str, Any]:
+    fields: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": sampling.temperature > 0}
+    if sampling.temperature > 0:
+        fields |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+        # The rule that transformers has.
+        fields |= {"seed": sampling.seed, "sampling_rule": "rejection"}
+    return fields
+
+
+def _assisted(assist: Assist) -> dict[str, Any]:
+    if assist.kind == "lookup":
+        return {"prompt_lookup_num_tokens": assist.k}
+    fields: dict[str, Any] = {"num_assistant_tokens": assist.k}
+    return fields | ({"assistant_confidence_threshold": assist.threshold} if assist.k else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """One who takes part, and the options among which it has its best."""
+
+    name: str
+    cores: str
+    """Of what generates, as the table says it."""
+    generator: Generator
+    grid: tuple[Assist, ...] = field(default=(Assist(),))

@@ -1,0 +1,90 @@
+"""The two services as an operator starts them, each on cores of its own, and their metrics as numbers.
+
+Knows nothing of what is asked of them.
+"""
+
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.worker import start
+
+_PATIENCE_S = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service."""
+
+    address: str
+    metrics_address: str
+
+    def counters(self) -> "Counters":
+        """What its metrics say now."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics") as page:
+            lines = [line.rsplit(" ", 1) for line in page.read().decode().splitlines() if not line.startswith("#")]
+        return Counters({name.removeprefix("foredraft_"): float(value) for name, value in lines})
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Metrics at one moment, or their growth between two, by name and labels as they are scraped."""
+
+    values: dict[str, float]
+
+    def __sub__(self, other: "Counters") -> "Counters":
+        return Counters({name: value - other.values.get(name, 0.0) for name, value in self.values.items()})
+
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters({name: value + other.values.get(name, 0.0) for name, value in self.values.items()})
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name]
+
+    def seconds(self, name: str, part: str = "") -> float:
+        """Sum of a histogram of seconds."""
+        labels = f'{{part="{part}"}}' if part else ""
+        return self.values[f"{name}_seconds_sum{labels}"]
+
+
+@contextmanager
+def service(kind: str, model: Path, cores: Sequence[int], log: Path, *flags: str) -> Iterator[Service]:
+    """A service for the time of the context. kind: "draft" or "target"."""
+    running = Service(*(f"127.0.0.1:{_free_port()}" for _ in range(2)))
+    command = ["-m", f"{kind}_service", "--model", str(model), "--threads", str(len(cores))]
+    command += ["--listen", running.address, "--metrics-listen", running.metrics_address, *flags]
+    process = start(command, cores, log)
+    try:
+        _wait(process, running.address, log)
+        yield running
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait(process: "subprocess.Popen[str]", address: str, log: Path) -> None:
+    """Until its health says SERVING."""
+    deadline = time.monotonic() + _PATIENCE_S
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while True:
+            with suppress(grpc.RpcError):
+                if stub.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"a service did not come up:\n{log.read_text()[-2000:]}")
+            time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,125 @@
+"""Makes a model costly without changing what it computes: its MLPs get neurons that nothing listens to.
+
+A worker on one core finds how many it takes for a forward pass of a wanted length. Knows nothing of benchmarks.
+"""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
+from transformers.cache_utils import DynamicCache
+
+from benchmarks.worker import serve
+
+CACHED, TOKENS = 128, 6
+"""A forward pass over so many new tokens after so many old ones is what is timed."""
+_FIRST_TRY, _TRIES, _STEP = 8192, 6, 64
+_CHECKED_TOKENS = 24
+
+
+def widen(source: Path, folder: Path, intermediate_size: int, seed: int = 0) -> None:
+    """Copies a Llama whose MLPs are wider; the copy has no end-of-text token, so that every text has full length."""
+    narrow = _load(source)
+    config = AutoConfig.from_pretrained(source, dtype=torch.float32)
+    config.intermediate_size = intermediate_size
+    wide = LlamaForCausalLM(config)
+    weights, generator = narrow.state_dict(), torch.Generator().manual_seed(seed)
+    for name, weight in wide.state_dict().items():
+        weight.copy_(_widened(name, weights[name], weight.shape, generator))
+    wide.generation_config = narrow.generation_config
+    wide.generation_config.eos_token_id = None
+    wide.save_pretrained(folder)
+    for file in source.glob("tokenizer*"):
+        shutil.copy(file, folder)
+
+
+def _widened(name: str, weight: Tensor, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """New neurons fire as the old ones do (a zero could be skipped by a kernel), and reach the output by zeros."""
+    if weight.shape == shape:
+        return weight
+    if name.endswith("down_proj.weight"):
+        return torch.cat([weight, weight.new_zeros(shape[0], shape[1] - weight.shape[1])], dim=1)
+    extra = torch.randn(shape[0] - weight.shape[0], shape[1], generator=generator)
+    return torch.cat([weight, extra * weight.std()])
+
+
+@torch.inference_mode()
+def difference(one: PreTrainedModel, other: PreTrainedModel, ids: list[int]) -> float:
+    """The largest between the two models' logits.
+
+    Raises:
+        ValueError: the two go on greedily with different tokens.
+    """
+    prompt = torch.tensor([ids])
+    greedy = {"do_sample": False, "max_new_tokens": _CHECKED_TOKENS, "min_new_tokens": _CHECKED_TOKENS}
+    texts = [m.generate(prompt, attention_mask=torch.ones_like(prompt), **greedy) for m in (one, other)]
+    if not torch.equal(*texts):
+        raise ValueError("the widened model says something else")
+    return float((one(input_ids=texts[0]).logits - other(input_ids=texts[0]).logits).abs().max())
+
+
+@torch.inference_mode()
+def forward_s(model: PreTrainedModel, repetitions: int = 15) -> float:
+    """Fastest forward pass of the model as it comes, in seconds: what else the machine does is not its cost."""
+    cache, times = DynamicCache(config=model.config), []
+    model(torch.arange(CACHED)[None], past_key_values=cache)
+    for _ in range(repetitions):
+        began = time.perf_counter()
+        model(torch.arange(TOKENS)[None], past_key_values=cache)
+        times.append(time.perf_counter() - began)
+        cache.crop(-TOKENS)
+    return min(times)
+
+
+def find_size(source: Path, least_s: float, most_s: float) -> int:
+    """The intermediate size at which a forward pass takes a time between the two.
+
+    Raises:
+        ValueError: none was found; the machine is not quiet enough.
+    """
+    wanted_s, own = (least_s + most_s) / 2, AutoConfig.from_pretrained(source).intermediate_size
+    own_s, size = _random_forward_s(source, own), _FIRST_TRY
+    for _ in range(_TRIES):
+        size_s = _random_forward_s(source, size)
+        if abs(size_s - wanted_s) < (most_s - least_s) / 4:
+            return size
+        # The time beyond the narrow model's grows with the neurons.
+        grown = (wanted_s - own_s) / max(size_s - own_s, 1e-4) * size
+        size = max(own + _STEP, round(grown / _STEP) * _STEP)
+    raise ValueError(f"no width takes {least_s * 1e3:.0f} to {most_s * 1e3:.0f} ms: is the machine busy?")
+
+
+def _random_forward_s(source: Path, intermediate_size: int) -> float:
+    config = AutoConfig.from_pretrained(source, dtype=torch.float32)
+    config.intermediate_size = intermediate_size
+    return forward_s(LlamaForCausalLM(config).eval())
+
+
+def _load(folder: Path) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model.eval()
+
+
+def _answer(job: dict[str, Any]) -> dict[str, Any]:
+    source, folder = Path(job["source"]), Path(job["folder"])
+    size = job["size"] or find_size(source, job["least_s"], job["most_s"])
+    widen(source, folder, size)
+    narrow, wide = _load(source), _load(folder)
+    return {
+        "intermediate_size": size,
+        "parameters": wide.num_parameters(),
+        "forward_s": forward_s(wide),
+        "difference": max(difference(narrow, wide, ids) for ids in job["prompts"]),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=1)
+    torch.set_num_threads(parser.parse_args().threads)
+    serve(_answer)

@@ -1,0 +1,106 @@
+"""The benchmark in a very short form: that it runs and is fair, not what it finds."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.arena import CORES, MODELS, Course, prompts
+from benchmarks.one_stream import run
+from benchmarks.rival import InProcess
+from benchmarks.runs import Assist, Prompt, Sampling
+from benchmarks.summary import loops
+from benchmarks.widening import difference, widen
+from benchmarks.worker import Worker
+from tests.models import bundled
+
+WIDE = 1024
+COURSE = Course(
+    prompts=2,
+    new_tokens=10,
+    repetitions=1,
+    tuning_prompts=1,
+    ks=(2, 3),
+    thresholds=(0.0,),
+    lookups=(3,),
+    budgets=(0, 3),
+    everybody=False,
+    size=WIDE,
+)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[Prompt]:
+    return prompts(2)
+
+
+@pytest.fixture(scope="module")
+def rival(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
+    folder = tmp_path_factory.mktemp("wide")
+    widen(MODELS / "target", folder, WIDE)
+    return InProcess(folder, MODELS / "draft")
+
+
+def ask(rival: InProcess, prompt: Prompt, assist: Assist, temperature: float = 0.0) -> dict[str, Any]:
+    sampling = Sampling(temperature, 24)
+    return rival.answer({"ids": prompt.ids, "assist": asdict(assist), "sampling": asdict(sampling)})
+
+
+def test_a_widened_model_computes_the_same(rival: InProcess, texts: list[Prompt]) -> None:
+    narrow: Any = bundled("target").module
+    assert rival.target.config.intermediate_size == WIDE
+    assert all(difference(narrow, rival.target, list(text.ids)) < 1e-5 for text in texts)
+
+
+def test_options_reach_the_assistant(rival: InProcess, texts: list[Prompt]) -> None:
+    plain = ask(rival, texts[0], Assist())
+    assert (plain["proposed"], plain["rounds"], plain["draft_forwards"]) == (0, len(plain["ids"]), 0)
+    three, eight = (ask(rival, texts[0], Assist("model", k)) for k in (3, 8))
+    for answer, k in ((three, 3), (eight, 8)):
+        # The end of the text cuts the last proposals.
+        assert k * (answer["rounds"] - 3) < answer["proposed"] <= k * answer["rounds"]
+        assert answer["draft_forwards"] == answer["proposed"]
+        assert answer["ids"] == plain["ids"]
+    stopped = ask(rival, texts[0], Assist("model", 8, 0.4))
+    assert stopped["proposed"] / stopped["rounds"] < eight["proposed"] / eight["rounds"] - 1
+    assert ask(rival, texts[0], Assist("lookup", 3))["drafts"] > 0
+
+
+def test_sampling_follows_the_seed(rival: InProcess, texts: list[Prompt]) -> None:
+    one, again = (ask(rival, texts[1], Assist("model", 3), 0.7)["ids"] for _ in range(2))
+    assert one == again != ask(rival, texts[1], Assist())["ids"]
+
+
+def test_workers_stay_on_their_cores(tmp_path: Path) -> None:
+    job = {"width": 2, "length": 8, "repetitions": 1}
+    with Worker("benchmarks.bare", CORES[:1], tmp_path / "log", "--model", str(MODELS / "draft")) as worker:
+        assert worker.ask(**job)["times_s"][0] > 0
+        threads = [int(task.name) for task in Path(f"/proc/{worker.pid}/task").iterdir()]
+        assert all(os.sched_getaffinity(thread) == {CORES[0]} for thread in threads)
+
+
+def test_the_whole_in_short(tmp_path: Path) -> None:
+    report, exact = run(COURSE, tmp_path, {"command": "a test"})
+    assert exact
+    greedy, sampled = report.tables
+    assert [table.title for table in report.tables] == ["Greedy", "Temperature 0.7"]
+    for line in (*greedy.lines, *sampled.lines):
+        assert line.tokens_per_s.low > 0
+        assert line.fallbacks == 0
+        assert line.acceptance_length >= 1
+        assert line.acceptance_length == 1 or not line.name.endswith("plain")
+    assert all(line.equal_texts == COURSE.prompts for line in greedy.lines)
+    assert any(line.acceptance_length > 1 for line in greedy.lines if line.name.startswith("foredraft"))
+    plain, drafted = report.budgets
+    assert plain.draft_parts_ms == {}
+    assert sum(drafted.draft_parts_ms.values()) == pytest.approx(
+        drafted.parts_ms["target: waiting for the block"], rel=1e-6
+    )
+    assert "| foredraft, model draft | 1 + 1 |" in report.markdown()
+
+
+def test_a_loop_is_a_tail_that_repeats() -> None:
+    assert loops([*range(40), *[1, 2, 3] * 12])
+    assert not loops(list(range(64)))
