@@ -6,6 +6,7 @@ Knows nothing of what is served.
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -111,12 +112,8 @@ class Server:
         Raises:
             AddressError: the port is taken or the address is no good.
         """
-        _check_address(listen)
-        try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            reason = "the port is in use, or the host is not this machine's; give another with --listen"
-            raise AddressError(f"cannot listen on {listen}: {reason}") from error
+        _try_address(listen)
+        port = self._server.add_insecure_port(listen)
         await self._server.start()
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_ready(False)
@@ -175,17 +172,23 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
     Raises:
         AddressError: as for the server.
     """
-    _check_address(listen)
-    host, _, port = listen.rpartition(":")
-    try:
-        http, _ = start_http_server(int(port), host.strip("[]"), registry)
-    except OSError as error:
-        reason = f"{error.strerror or error}; give another with --metrics-listen"
-        raise AddressError(f"cannot listen for metrics on {listen}: {reason}") from error
-    return f"{host}:{http.server_port}"
+    host, port = _try_address(listen)
+    http, _ = start_http_server(port, host, registry)
+    return f"{listen.rpartition(':')[0]}:{http.server_port}"
 
 
-def _check_address(listen: str) -> None:
+def _try_address(listen: str) -> tuple[str, int]:
+    """Host and port, tried: gRPC itself tells little of what is wrong, over several lines."""
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise AddressError(f"cannot listen on {listen!r}: it is not HOST:PORT, as in 127.0.0.1:50051")
+    host = host.strip("[]")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = f"{error.strerror or error}; give another address with --listen or --metrics-listen"
+        raise AddressError(f"cannot listen on {listen}: {reason}") from error
+    return host, int(port)

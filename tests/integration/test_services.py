@@ -197,34 +197,3 @@ def test_the_command_line(target: Process) -> None:
     wrong = run("generate", "x", "--temperature", "0.5")
     assert wrong.returncode == 1
     assert "do_sample" in wrong.stderr
-
-
-@pytest.mark.parametrize(
-    ("kind", "flags", "said"),
-    [
-        ("target", ["--model", "/no/such/model"], "/no/such/model"),
-        ("target", [], "--model is required"),
-        ("draft", ["--model", "/no/such/model"], "/no/such/model"),
-    ],
-)
-def test_what_cannot_start_says_why_in_one_line(kind: str, flags: list[str], said: str) -> None:
-    command = [sys.executable, "-m", f"{kind}_service", "--listen", "127.0.0.1:0", *flags]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False)
-    assert result.returncode == 1
-    assert said in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-
-
-def test_a_port_in_use_is_told(target: Process) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "draft_service",
-        "--listen",
-        target.address,
-        "--metrics-listen",
-        "127.0.0.1:0",
-    ]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False)
-    assert result.returncode == 1
-    assert target.address in result.stderr

@@ -16,6 +16,7 @@ class Example:
     model: str | None = setting(None, "which")
     fast: bool = setting(False, "whether")
     colour: str = setting("red", "which colour", ("red", "blue"))
+    wait: float = setting(1.0, "how long", at_least=0)
 
 
 def test_flag_over_environment_over_default() -> None:
@@ -32,6 +33,9 @@ def test_flag_over_environment_over_default() -> None:
         ([], {"X_ROWS": "many"}),
         ([], {"X_FAST": "perhaps"}),
         (["--colour", "green"], {}),
+        (["--wait", "-1"], {}),
+        (["--wait", "nan"], {}),
+        ([], {"X_WAIT": "inf"}),
     ],
 )
 def test_what_is_unknown_or_wrong_is_refused(argv: list[str], environ: dict[str, str]) -> None:

@@ -1,0 +1,75 @@
+"""What cannot start says why, and what to do, in one line, and ends with an exit code."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from draft_service import __main__ as draft
+from draft_service.config import DraftSettings
+from serving.server import AddressError
+from serving.settings import SettingsError
+from tests.integration.processes import MODELS, ROOT, environment
+
+
+def _start(kind: str, *flags: str) -> str:
+    """The one line on stderr of a service that does not start."""
+    command = [sys.executable, "-m", f"{kind}_service"]
+    for name in ("--listen", "--metrics-listen"):
+        if name not in flags:
+            command += [name, "127.0.0.1:0"]
+    result = subprocess.run(
+        [*command, *flags], cwd=ROOT, capture_output=True, text=True, env=environment(), check=False, timeout=120
+    )
+    assert result.returncode == 1, result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith(f"{kind} service: ")
+    return line
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """An address that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_model_that_is_missing() -> None:
+    assert "'/no/such/model': there is no such directory" in _start("target", "--model", "/no/such/model")
+    assert "--model is required" in _start("target")
+    assert "rows: 0 is not a number from 1 on" in _start("draft", "--rows", "0")
+
+
+def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
+    shutil.copytree(MODELS / "draft", tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    assert "put the model's tokenizer.json beside config.json" in _start("draft", "--model", str(tmp_path / "model"))
+
+
+def test_an_address_in_use_is_told_before_the_model_is_loaded(taken: str) -> None:
+    told = _start("target", "--model", "/no/such/model", "--listen", taken)
+    assert taken in told
+    assert "Address already in use; give another address" in told
+
+
+async def test_the_same_for_metrics(taken: str) -> None:
+    with pytest.raises(AddressError, match=f"{taken}: Address already in use"):
+        await draft.serve(DraftSettings(listen="127.0.0.1:0", metrics_listen=taken))
+
+
+@pytest.mark.parametrize("address", ["50051", "host:port", ":50051", "127.0.0.1:99999", "no.such.host.invalid:50051"])
+async def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(AddressError, match=re.escape(address)):
+        await draft.serve(DraftSettings(listen=address))
+
+
+async def test_a_draft_with_nothing_to_draft_with_or_too_much() -> None:
+    with pytest.raises(SettingsError, match="--ngram off without --model"):
+        await draft.serve(DraftSettings(ngram="off"))
+    with pytest.raises(SettingsError, match="--ngram only would load --model"):
+        await draft.serve(DraftSettings(ngram="only", model=str(MODELS / "draft")))
