@@ -47,7 +47,7 @@ def main() -> int:
     course = replace(course, repetitions=args.repetitions or course.repetitions)
     folder = ROOT / "build" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    report, exact = run(course, folder, machine.describe(f"make bench ARGS='{shlex.join(sys.argv[1:])}'"))
+    report, exact = run(course, folder, machine.describe(_command(sys.argv[1:])))
     print(report.markdown())
     if args.write:
         report.write()
@@ -95,7 +95,7 @@ def _measure(
     lanes = []
     for rival in arena.rivals:
         lanes.append(tune(rival, chosen, sampling))
-        _say(f"temperature {sampling.temperature:g}: {rival.name}: {lanes[-1].assist or 'nothing to tune'}")
+        _say(f"temperature {sampling.temperature:g}: {rival.name}: {str(lanes[-1].assist) or 'nothing to tune'}")
     return lanes, race(lanes, texts, sampling, range(course.repetitions), arena.bare_target, _say)
 
 
@@ -126,6 +126,10 @@ def _raw(lanes: Sequence[Lane], heats: Sequence[Heat]) -> dict[str, object]:
         return {"options": str(lane.assist), "tuning": dict(lane.tried), "runs": runs}
 
     return {lane.rival.name: entry(at, lane) for at, lane in enumerate(lanes)}
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return f"make bench ARGS='{shlex.join(arguments)}'" if arguments else "make bench"
 
 
 def _say(line: str) -> None:

@@ -32,7 +32,7 @@ def race(
     heats: list[Heat] = []
     for repetition in repetitions:
         for prompt in prompts:
-            seeded = replace(sampling, seed=1000 + len(prompts) * repetition + len(heats))
+            seeded = replace(sampling, seed=1000 + len(heats))
             runs: dict[int, Run] = {}
             for turn in range(len(lanes)):
                 at = (turn + len(heats)) % len(lanes)
