@@ -89,9 +89,36 @@ class DraftJob:
 
 def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
     """Verifies all proposals of a step; logits float32 [sum(k + 1), vocab]."""
-    device, vocab = logits.device, logits.shape[1]
     scored = [Scored(j.processors, [*j.tokens, *j.proposal.ids], j.scored) for j in jobs]
-    p = _law(process(scored, logits), scored)
+    scores = process(scored, logits)
+    if any(j.processors.sampling.rule is Rule.REJECTION for j in jobs):
+        verdicts = _by_law(jobs, _law(scores, scored))
+    else:
+        verdicts = _by_equality(jobs, _certain_ids(scores, scored).tolist())  # the step's one transfer to the host
+    result, offset = [], 0
+    for job, ids in zip(jobs, verdicts, strict=True):
+        part = logits[offset : offset + len(ids)]
+        result.append(Verdict(ids, _logprobs(part, ids, job.logprobs) if job.logprobs is not None else ()))
+        offset += job.scored
+    return result
+
+
+def _by_equality(jobs: Sequence[VerifyJob], best: Sequence[int]) -> list[tuple[int, ...]]:
+    """What the rule comes to where every p is one-hot: proposed tokens stand as long as they are p's."""
+    verdicts, offset = [], 0
+    for job in jobs:
+        drafted, own = job.proposal.ids, best[offset : offset + job.scored]
+        accepted = 0
+        while accepted < len(drafted) and drafted[accepted] == own[accepted]:
+            accepted += 1
+        verdicts.append(tuple(own[: accepted + 1]))
+        offset += job.scored
+    return verdicts
+
+
+def _by_law(jobs: Sequence[VerifyJob], p: Tensor) -> list[tuple[int, ...]]:
+    """The rule itself, see `decoding.verification`; p [sum(k + 1), vocab]."""
+    device, vocab = p.device, p.shape[1]
     lengths = [len(j.proposal.ids) for j in jobs]
     k = max(lengths)
     p = _padded(p, [n + 1 for n in lengths], k + 1)  # [batch, k + 1, vocab]
@@ -103,13 +130,7 @@ def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
     u, noise = _target_noise(jobs, k, vocab, device)
     accepted, next_id = verify(p, drafted, q_drafted, torch.tensor(lengths, device=device), q_rows, u, noise)
     verdicts = torch.stack([accepted, next_id]).tolist()  # the step's one transfer to the host
-    result, offset = [], 0
-    for job, n, last in zip(jobs, *verdicts, strict=True):
-        ids = (*job.proposal.ids[:n], last)
-        part = logits[offset : offset + n + 1]
-        result.append(Verdict(ids, _logprobs(part, ids, job.logprobs) if job.logprobs is not None else ()))
-        offset += job.scored
-    return result
+    return [(*job.proposal.ids[:n], last) for job, n, last in zip(jobs, *verdicts, strict=True)]
 
 
 def draft_jobs(jobs: Sequence[DraftJob], logits: Tensor) -> list[bool]:

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+_NO_TOKENIZER = "it has no tokenizer; put the model's tokenizer.json beside config.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # RoPE whose frequencies follow the longest position in the batch: what a token means would depend on
 # its neighbours. Up to the original length the frequencies are fixed, so that is what is served.
@@ -61,14 +62,13 @@ def load(
     """
     origin: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     place = _device(device)
-    _check_directory(name)
+    _find_config(name)
     config = _try(name, "config.json", lambda: AutoConfig.from_pretrained(name, **origin))
     _refuse(name, config)
+    _find_files(name)
     tokenizer = _try(name, "the tokenizer", lambda: AutoTokenizer.from_pretrained(name, **origin))
     if not tokenizer.get_vocab():
-        raise ModelError(
-            f"cannot load {name!r}: it has no tokenizer; put the model's tokenizer.json beside config.json"
-        )
+        raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
     log.info("loading %s", name)
     options = {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True, **origin}
     module, found = _try(name, "the weights", lambda: AutoModelForCausalLM.from_pretrained(name, **options))
@@ -94,7 +94,7 @@ def _device(name: str) -> torch.device:
     return place
 
 
-def _check_directory(name: str) -> None:
+def _find_config(name: str) -> None:
     """What a path lacks is said here: transformers would take it for a hub id."""
     path = Path(name)
     if path.is_dir():
@@ -102,14 +102,16 @@ def _check_directory(name: str) -> None:
             raise ModelError(
                 f"cannot load {name!r}: it has no config.json; give the directory that holds the model's files"
             )
-        if not any(path.glob("*.safetensors")):
-            raise ModelError(f"cannot load {name!r}: it has no weights in *.safetensors, the only form that is loaded")
-        if not any((path / file).is_file() for file in _TOKENIZER_FILES):
-            raise ModelError(
-                f"cannot load {name!r}: it has no tokenizer; put the model's tokenizer.json beside config.json"
-            )
     elif path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1 or path.exists():
         raise ModelError(f"cannot load {name!r}: there is no such directory; give a model directory or a hub id")
+
+
+def _find_files(name: str) -> None:
+    path = Path(name)
+    if path.is_dir() and not any(path.glob("*.safetensors")):
+        raise ModelError(f"cannot load {name!r}: it has no weights in *.safetensors, the only form that is loaded")
+    if path.is_dir() and not any((path / file).is_file() for file in _TOKENIZER_FILES):
+        raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
 
 
 def _try(name: str, part: str, load_it: Callable[[], T]) -> T:

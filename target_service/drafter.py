@@ -55,11 +55,11 @@ class Drafter:
             return
         base_len, accepted = len(tokens) - len(verdict.ids), verdict.ids[:-1]
         if remote.is_waited_for:
-            remote.commit(base_len, accepted, verdict.next_id, k)
+            await remote.commit(base_len, accepted, verdict.next_id, k)
         else:
             # The round goes on without it: it is told with what. One token is wanted of it, as a sign of life.
             self._prepared = await self._look_up(tokens, k)
-            remote.commit(base_len, accepted, verdict.next_id, min(k, 1), self._prepared.ids)
+            await remote.commit(base_len, accepted, verdict.next_id, min(k, 1), self._prepared.ids)
 
     async def close(self) -> None:
         """Frees what the draft service holds."""

@@ -105,7 +105,7 @@ class RemoteSession:
                 continue
         return self._proposal(block, k)
 
-    def commit(
+    async def commit(
         self, base_len: int, accepted: Sequence[int], next_id: int, k: int, explicit: Sequence[int] | None = None
     ) -> None:
         """Tells the draft what was committed and asks for k tokens on it.
@@ -122,6 +122,8 @@ class RemoteSession:
             message.explicit_ids.SetInParent()
         self._asked_at = time.perf_counter()
         self._up.put_nowait(draft_pb2.DraftRequest(commit=message))
+        # One turn of the event loop, in which the message leaves: what the caller does next can wait.
+        await asyncio.sleep(0)
 
     @property
     def is_open(self) -> bool:

@@ -1,6 +1,7 @@
 """Stand-ins with exactly known behaviour: a model that is a table, and a tokenizer of single letters."""
 
 import string
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,21 @@ class TableRows:
 
     def _logits(self, tokens: Sequence[int]) -> Tensor:
         return self.table[tokens[-2] if len(tokens) > 1 else 0, tokens[-1]]
+
+
+class SlowRows(TableRows):
+    """Steps that take a while, and fail when they are told to."""
+
+    def __init__(self, table: Tensor, step_s: float, count: int = 4) -> None:
+        super().__init__(table, count)
+        self._step_s = step_s
+        self.fails = False
+
+    def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
+        time.sleep(self._step_s)
+        if self.fails:
+            raise RuntimeError("out of memory, say")
+        return super().forward(feeds, scored)
 
 
 def random_table(vocab: int, seed: int, spread: float = 1.5) -> Tensor:

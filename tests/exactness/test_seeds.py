@@ -7,7 +7,7 @@ import pytest
 
 from decoding.rows import Rows
 from foredraft import AsyncClient, Result
-from tests.fakes import TableRows, random_table, table_model
+from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import loaded, random_model, rows_of
 
@@ -86,7 +86,8 @@ async def test_a_draft_that_comes_back_in_mid_generation_is_used_again() -> None
     fields = {**FIELDS, "num_assistant_tokens": 2, "max_new_tokens": 400}
     async with (
         draft_service(TableRows(table), model, ngram="off") as service,
-        target_service(TableRows(table), model, service.address, fallback="none") as target,
+        # Its steps take a while, so that the generation outlives the draft's absence.
+        target_service(SlowRows(table, 0.01), model, service.address, fallback="none") as target,
         AsyncClient(target.address) as client,
     ):
         plain = await client.generate(PROMPT, **{**fields, "num_assistant_tokens": 0})
@@ -98,7 +99,6 @@ async def test_a_draft_that_comes_back_in_mid_generation_is_used_again() -> None
                     await service.stop()
                 if len(accepted) == 15:
                     await service.start()
-                await asyncio.sleep(0.01)  # a slow reader: the generation lasts
         assert stream.result.token_ids == plain.token_ids
         lost = accepted.index(0)
         assert sum(accepted[:lost]) > 0 < sum(accepted[lost:])

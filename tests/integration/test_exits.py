@@ -4,16 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
-from torch import Tensor
 
-from decoding.cache import Feed
 from foredraft import AsyncClient, Client, DeadlineExceededError, InternalError
-from tests.fakes import TableRows, random_table, table_model
+from tests.fakes import SlowRows, random_table, table_model
 from tests.integration.processes import ROOT, environment
 from tests.loopback import LoopbackDraft, LoopbackTarget, draft_service, target_service
 
@@ -22,21 +19,6 @@ TABLE = random_table(VOCAB, 0)
 PROMPT = [1, 2, 3]
 LONG = {"max_new_tokens": 400, "num_assistant_tokens": K, "assistant_confidence_threshold": 0.0}
 TARGET_STEP_S, DRAFT_STEP_S = 0.08, 0.01
-
-
-class SlowRows(TableRows):
-    """Steps that take a while, and one that fails."""
-
-    def __init__(self, step_s: float) -> None:
-        super().__init__(TABLE, count=4)
-        self._step_s = step_s
-        self.fails = False
-
-    def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        time.sleep(self._step_s)
-        if self.fails:
-            raise RuntimeError("out of memory, say")
-        return super().forward(feeds, scored)
 
 
 @dataclass
@@ -60,7 +42,7 @@ class Pair:
 
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
-    target_rows, draft_rows = SlowRows(TARGET_STEP_S), SlowRows(DRAFT_STEP_S)
+    target_rows, draft_rows = (SlowRows(TABLE, step_s) for step_s in (TARGET_STEP_S, DRAFT_STEP_S))
     async with (
         draft_service(draft_rows, table_model(VOCAB), ngram="off") as draft,
         target_service(target_rows, table_model(VOCAB), draft.address) as target,
