@@ -15,6 +15,7 @@ import torch
 from benchmarks.worker import Worker, serve
 from decoding.cache import Feed
 from decoding.loading import load
+from decoding.packing import pack_weights
 from decoding.proof import prove_rows
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 17, 21)
@@ -55,6 +56,7 @@ class BareTimes:
 class _Forward:
     def __init__(self, folder: Path) -> None:
         model = load(str(folder))
+        pack_weights(model.module)
         self._rows = prove_rows(model.module, model.text_config, _ROWS, _CAPACITY)
         self._held = 0
 

@@ -212,12 +212,12 @@ class Engine:
         if drafting := [j for j in jobs if isinstance(j, DraftJob)]:
             goes_on = draft_jobs(drafting, _joined(drafting, parts, logits))
             results.update((id(j), j.proposal) for j, on in zip(drafting, goes_on, strict=True) if not on)
+        made = time.perf_counter()  # before the event loop wakes and competes for the interpreter
         done = [w for w in batch if id(w.job) in results]
         _resolve(done, [results[id(w.job)] for w in done])
         if self._on_step:
-            now = time.perf_counter()
             tokens = sum(len(j.ids) for j in jobs)
-            self._on_step(Step(self._waited_s, forwarded - began, now - forwarded, len(jobs), tokens))
+            self._on_step(Step(self._waited_s, forwarded - began, made - forwarded, len(jobs), tokens))
         return [w for w in batch if id(w.job) not in results]
 
 

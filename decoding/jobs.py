@@ -140,8 +140,11 @@ def draft_jobs(jobs: Sequence[DraftJob], logits: Tensor) -> list[bool]:
     scored = [Scored(j.processors, c, 1) for j, c in zip(jobs, contexts, strict=True)]
     scores = process(scored, logits)
     p = scores.softmax(dim=-1)
-    ids = _certain_ids(scores, scored)  # [n]
     sampled = [i for i, j in enumerate(jobs) if j.processors.sampling.rule is Rule.REJECTION]
+    if len(sampled) < len(jobs):
+        ids = _certain_ids(scores, scored)  # [n]
+    else:
+        ids = torch.empty(len(jobs), dtype=torch.long, device=device)
     rows: dict[int, SparseRows] = {}
     if sampled:
         index = torch.tensor(sampled, device=device)

@@ -13,6 +13,7 @@ import torch
 
 from decoding.engine import Engine, Step
 from decoding.loading import LoadedModel, load
+from decoding.packing import pack_weights
 from decoding.proof import prove_rows
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class ModelSettings(Protocol):
     def max_length(self) -> int: ...
     @property
     def chunk_tokens(self) -> int: ...
+    @property
+    def packed_weights(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +71,19 @@ def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], No
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
     )
+    size = sum(p.numel() for p in model.module.parameters()) / 1e6
+    packed = pack_weights(model.module) if settings.packed_weights else 0
     capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
     rows = prove_rows(model.module, model.text_config, settings.rows, capacity)
     engine = Engine(rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step)
     log.info(
-        "%s: %s, %.1f M parameters, %s on %s; %d %s rows of %d tokens",
+        "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",
         name,
         type(model.module).__name__,
-        sum(p.numel() for p in model.module.parameters()) / 1e6,
+        size,
         settings.dtype,
         settings.device,
+        f", weights of {packed} layers packed" if packed else "",
         settings.rows,
         rows.layout,
         capacity,

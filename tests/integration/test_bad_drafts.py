@@ -11,7 +11,7 @@ import pytest
 
 from foredraft import AsyncClient, InternalError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
-from tests.fakes import TableRows, random_table, table_model
+from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 
 VOCAB = 10
@@ -214,17 +214,18 @@ async def test_a_draft_that_is_behind_is_told_what_is_verified_instead() -> None
     mute = Mute()
     async with (
         _served(mute) as draft,
-        target_service(TableRows(TABLE), table_model(VOCAB), draft, draft_timeout=0.05) as target,
+        target_service(SlowRows(TABLE, 0.01), table_model(VOCAB), draft, draft_timeout=0.05) as target,
         AsyncClient(target.address) as client,
     ):
         result = await client.generate(PROMPT, max_new_tokens=60, num_assistant_tokens=4)
     assert set(result.stats.fallbacks) == {"late"}
     assert result.stats.drafter == "ngram", "the greedy text of a table repeats itself"
-    told = [commit.explicit_ids.ids for commit in mute.heard if commit.WhichOneof("verifying") == "explicit_ids"]
-    # The first round waited in vain; after every later verdict the draft hears what comes next.
-    assert len(told) == len(mute.heard) == result.stats.rounds - 1
-    proposed = sum(len(ids) for ids in told)
-    assert proposed == result.stats.proposed > 0
+    # The first round waited in vain; after every later verdict the draft hears what comes next. The last
+    # words can be overtaken by the end of the request, which needs no draft any more.
+    assert all(commit.WhichOneof("verifying") == "explicit_ids" for commit in mute.heard)
+    assert len(mute.heard) > result.stats.rounds / 2
+    assert 0 < sum(len(commit.explicit_ids.ids) for commit in mute.heard) <= result.stats.proposed
     for commit, following in zip(mute.heard, mute.heard[1:], strict=False):
+        assert following.base_len == commit.base_len + len(commit.accepted_ids) + 1, "none is left out"
         accepted = list(following.accepted_ids)
         assert list(commit.explicit_ids.ids)[: len(accepted)] == accepted
