@@ -29,7 +29,7 @@ class Course:
 
     prompts: int = 18
     new_tokens: int = 64
-    repetitions: int = 2
+    repetitions: int = 1
     tuning_prompts: int = 3
     ks: tuple[int, ...] = (3, 5, 8, 20)
     thresholds: tuple[float, ...] = (0.0, 0.4)
@@ -85,7 +85,8 @@ def make_target(course: Course, folder: Path, prompts: Sequence[Prompt]) -> str:
         )
     return (
         f"the target's MLPs widened to {made['intermediate_size']}, {made['parameters'] / 1e6:.1f} M parameters, fp32: "
-        f"a forward pass of transformers' own over six tokens takes {made['forward_s'] * 1e3:.1f} ms on one core; "
+        f"a forward pass over six tokens takes {made['forward_s'] * 1e3:.1f} ms on one core, "
+        f"{made['stock_forward_s'] * 1e3:.1f} ms as transformers makes it; "
         f"logits differ from the narrow model's by {made['difference']:.1g} at most"
     )
 
@@ -100,9 +101,10 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
         flags = ("--draft", drafts.address)
         return stack.enter_context(service("target", target, _TARGET, log, *flags)), drafts
 
-    def transformers(cores: list[int]) -> Transformers:
-        log, models = folder / f"transformers-{len(cores)}.log", ("--target", str(target), "--draft", str(draft))
-        return Transformers(stack.enter_context(Worker("benchmarks.rival", cores, log, *models)))
+    def transformers(name: str, cores: list[int], *flags: str) -> Transformers:
+        models = ("--target", str(target), "--draft", str(draft))
+        log = folder / f"transformers-{name}.log"
+        return Transformers(stack.enter_context(Worker("benchmarks.rival", cores, log, *models, *flags)))
 
     def bare(name: str, model: Path, cores: list[int]) -> BareTimes:
         lengths = sorted(len(p.ids) for p in prompts)
@@ -110,8 +112,9 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
         return BareTimes(worker, lengths[len(lengths) // 2] + course.new_tokens // 2)
 
     # Workers get ready while the services are waited for.
-    single = transformers(_TARGET)
-    double = transformers([*_TARGET, *_DRAFT]) if course.everybody else None
+    single = transformers("one", _TARGET)
+    double = transformers("both", [*_TARGET, *_DRAFT]) if course.everybody else None
+    packed = transformers("packed", _TARGET, "--packed-weights") if course.everybody else None
     bare_times = bare("bare-target", target, _TARGET), bare("bare-draft", draft, _DRAFT)
     by_model, drafting = services("model-draft", "--ngram", "off")
     rivals = [
@@ -122,10 +125,11 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
         Rival("foredraft, n-grams", "1", Foredraft(by_model), course.ngrams),
         Rival("foredraft, model draft", "1 + 1", Foredraft(by_model), course.models),
     ]
-    if double:
+    if double and packed:
         by_both, _ = services("default-draft")
         rivals += [
             Rival("foredraft, draft as by default", "1 + 1", Foredraft(by_both), course.models),
+            Rival("transformers with our packed weights, assistant model", "1", packed, course.models),
             Rival("transformers, plain, both cores", "2", double),
             Rival("transformers, assistant model, both cores", "2", double, course.models),
             Rival("transformers, prompt lookup, both cores", "2", double, course.ngrams),

@@ -19,6 +19,7 @@ class Budget:
     """Mean times of a round, in milliseconds."""
 
     k: int
+    temperature: float
     rounds: int
     round_ms: float
     """As the client sees it, after the first."""
@@ -57,10 +58,13 @@ def measure(
         growth = target.counters() - before[0], draft.counters() - before[1]
         grown = growth if grown is None else (grown[0] + growth[0], grown[1] + growth[1])
     assert grown is not None, "a budget needs prompts"
-    return _budget(k, runs, *grown, bare)
+    return _budget((k, sampling.temperature), runs, *grown, bare)
 
 
-def _budget(k: int, runs: Sequence[Run], target: Counters, draft: Counters, bare: tuple[BareTimes, ...]) -> Budget:
+def _budget(
+    of: tuple[int, float], runs: Sequence[Run], target: Counters, draft: Counters, bare: tuple[BareTimes, ...]
+) -> Budget:
+    k, temperature = of
     round_ms = sum(run.later_s for run in runs) / sum(run.later_rounds for run in runs) * 1e3
     per_round = 1e3 / sum(run.rounds for run in runs)
     parts = {
@@ -84,6 +88,7 @@ def _budget(k: int, runs: Sequence[Run], target: Counters, draft: Counters, bare
     }
     return Budget(
         k=k,
+        temperature=temperature,
         rounds=sum(run.rounds for run in runs),
         round_ms=round_ms,
         bare_target_ms=bare[0].median_s(k + 1) * 1e3,

@@ -28,6 +28,7 @@ from benchmarks.worker import ROOT
 
 _DUELS = (
     ("foredraft, model draft", "transformers, assistant model"),
+    ("foredraft, model draft", "transformers with our packed weights, assistant model"),
     ("foredraft, model draft", "transformers, assistant model, both cores"),
     ("foredraft, n-grams", "transformers, prompt lookup"),
     ("foredraft, plain", "transformers, plain"),
@@ -74,8 +75,11 @@ def run(course: Course, folder: Path, described: dict[str, str]) -> tuple[Report
             if temperature == 0:
                 exact = all(ln.equal_texts == len(heats) for ln in lines if ln.name.startswith("foredraft"))
         times = arena.bare_target, arena.bare_draft
-        greedy = Sampling(0.0, course.new_tokens)
-        budgets = [budget.measure(k, texts, greedy, arena.target, arena.draft, times) for k in course.budgets]
+        budgets = [
+            budget.measure(k, texts, Sampling(temperature, course.new_tokens), arena.target, arena.draft, times)
+            for temperature in course.temperatures
+            for k in course.budgets
+        ]
     setting += [
         f"{len(texts)} prompts of {min(len(p.ids) for p in texts)} to {max(len(p.ids) for p in texts)} tokens, "
         f"{course.new_tokens} new tokens each, {course.repetitions} repetitions; "

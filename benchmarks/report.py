@@ -91,11 +91,14 @@ def _table(table: Table) -> str:
 def _budget(budget: Budget) -> str:
     bare_ms = budget.bare_target_ms + budget.bare_draft_ms
     spent = f"{budget.round_ms:.2f} ms a round ({budget.rounds} rounds)"
+    law = f"temperature {budget.temperature:g}" if budget.temperature else "greedy"
     if not budget.k:
-        title = f"Plain: {spent}; a bare forward pass takes {bare_ms:.2f} ms: {budget.above_bare:+.1%}"
+        title = f"Plain, {law}: {spent}; a bare forward pass takes {bare_ms:.2f} ms: {budget.above_bare:+.1%}"
     else:
         bare = f"{budget.bare_target_ms:.2f} + {budget.k} · {budget.bare_draft_ms / budget.k:.2f} = {bare_ms:.2f} ms"
-        title = f"k = {budget.k}, no early stop: {spent}; bare forward passes take {bare}: {budget.above_bare:+.1%}"
+        title = (
+            f"k = {budget.k}, no early stop, {law}: {spent}; bare forward passes take {bare}: {budget.above_bare:+.1%}"
+        )
     rows = [(name, f"{ms:.2f}") for name, ms in budget.parts_ms.items()]
     rows += [(f"· {name}", f"{ms:.2f}") for name, ms in budget.draft_parts_ms.items()]
     rows.append(("all of the call, by its rounds", f"{sum(budget.parts_ms.values()):.2f}"))

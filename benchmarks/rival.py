@@ -1,6 +1,7 @@
 """transformers' own `generate` as a worker: plain, with an assistant model, with prompt lookup.
 
-Counts forward passes with hooks. Knows nothing of foredraft.
+Counts forward passes with hooks. Knows nothing of foredraft, but for the weights that it can be given packed:
+then what is left of a difference is how the two generate, not how they multiply.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from benchmarks.runs import Assist, Run, Sampling
 from benchmarks.worker import serve
+from decoding.packing import pack_weights
 
 
 class _Clock(BaseStreamer):  # type: ignore[misc]
@@ -38,8 +40,11 @@ class _Clock(BaseStreamer):  # type: ignore[misc]
 class InProcess:
     """Both models in this process, as transformers wants them."""
 
-    def __init__(self, target: Path, draft: Path) -> None:
+    def __init__(self, target: Path, draft: Path, packed_weights: bool = False) -> None:
         self.target, self._draft = _load(target), _load(draft)
+        if packed_weights:
+            pack_weights(self.target)
+            pack_weights(self._draft)
         # The widened target has no end of text, see `benchmarks.widening`; the draft follows it.
         self._draft.generation_config.eos_token_id = None
         self._widths = _counted(self.target)
@@ -106,6 +111,7 @@ if __name__ == "__main__":
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--draft", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--packed-weights", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    serve(InProcess(args.target, args.draft).answer)
+    serve(InProcess(args.target, args.draft, args.packed_weights).answer)

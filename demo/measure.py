@@ -1,14 +1,15 @@
 """Measures the bundled pair: losses, and the mean acceptance length by a plain speculative loop of its own.
 
     python demo/measure.py
-    python demo/measure.py --complete queue.py textwrap.py heapq.py
+    python demo/measure.py --complete bisect heapq cmd
 
 Five drafted tokens each round, never fewer, nothing from the text itself. The loop recomputes everything
 each round: it is slow and simple, so that the services' figures can be held against it.
 """
 
 import argparse
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from demo.learning import cross_entropy
 
 Prompts = dict[str, list[Tensor]]
 
+PROMPTS = Path(__file__).parent / "prompts.json"
 DRAFTED = 5
 PROMPT, NEW = 96, 64
 TEMPERATURES = (0.0, 0.7)
@@ -51,6 +53,9 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     logging.disable_progress_bar()
+    if args.complete:
+        complete(args.models, args.complete, args.seed)
+        return
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(args.models / "target")
     pair = load_pair(args.models)
     training, held_out = corpus.split()
@@ -59,13 +64,20 @@ def main() -> None:
         print(f"{name}: {sum(p.numel() for p in net.parameters())} parameters, ", end="")
         print(f"loss {cross_entropy(net, seen, every=40):.3f} in training text, ", end="")
         print(f"{cross_entropy(net, unseen):.3f} held out", flush=True)
-    prompts = prompts_of(tokenizer, held_out, args.places)
-    report_acceptance(pair, prompts, args.seed)
-    for name, temperature in product(args.complete, TEMPERATURES):
-        prompt, generator = prompts[name][0], torch.Generator().manual_seed(args.seed)
+    report_acceptance(pair, prompts_of(tokenizer, held_out, args.places), args.seed)
+
+
+def complete(models: Path, names: Sequence[str], seed: int) -> None:
+    """Prints how the pair goes on with prompts of prompts.json, at every temperature."""
+    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(models / "target")
+    pair = load_pair(models)
+    texts = {entry["name"]: entry["text"] for entry in json.loads(PROMPTS.read_text(encoding="utf-8"))}
+    for name, temperature in product(names, TEMPERATURES):
+        # The end token of `encode` at the end would say that the text is over.
+        prompt, generator = corpus.encode(tokenizer, [texts[name]])[:-1], torch.Generator().manual_seed(seed)
         completed = speculate(pair, prompt, temperature, generator).text
-        print(f"--- {name}, temperature {temperature}\n{tokenizer.decode(prompt[1:])}", end="")
-        print(f"»{tokenizer.decode(completed[len(prompt) :])}")
+        print(f"--- {name}, temperature {temperature}\n{texts[name]}", end="")
+        print(f"»{tokenizer.decode(completed[len(prompt) :])}", flush=True)
 
 
 def report_acceptance(pair: Pair, prompts: Prompts, seed: int) -> None:
@@ -140,7 +152,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the bundled pair.")
     parser.add_argument("--models", type=Path, default=Path(__file__).parent / "models")
     parser.add_argument("--places", type=int, default=4, help="prompts from each held-out module")
-    parser.add_argument("--complete", nargs="*", default=[], help="held-out modules to complete")
+    parser.add_argument("--complete", nargs="*", default=[], help="go on with these prompts of prompts.json")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
