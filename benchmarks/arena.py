@@ -30,7 +30,7 @@ class Course:
     prompts: int = 18
     new_tokens: int = 64
     repetitions: int = 1
-    tuning_prompts: int = 3
+    tuning_prompts: int = 2
     ks: tuple[int, ...] = (3, 5, 8, 20)
     thresholds: tuple[float, ...] = (0.0, 0.4)
     lookups: tuple[int, ...] = (3, 5, 10)
@@ -38,7 +38,7 @@ class Course:
     temperatures: tuple[float, ...] = (0.0, 0.7)
     everybody: bool = True
     """Also transformers on both cores, and foredraft with the draft service as it is by default."""
-    forward_ms: tuple[float, float] = (30.0, 40.0)
+    forward_ms: tuple[float, float] = (30.0, 36.0)
     size: int = 0
     """Of the target's MLPs; 0 finds one at which a forward pass takes `forward_ms`."""
 
