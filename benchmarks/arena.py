@@ -38,7 +38,7 @@ class Course:
     temperatures: tuple[float, ...] = (0.0, 0.7)
     everybody: bool = True
     """Also transformers on both cores, and foredraft with the draft service as it is by default."""
-    forward_ms: tuple[float, float] = (30.0, 36.0)
+    forward_ms: tuple[float, float] = (30.0, 40.0)
     size: int = 0
     """Of the target's MLPs; 0 finds one at which a forward pass takes `forward_ms`."""
 

@@ -22,9 +22,9 @@ from decoding.proof import prove_rows
 
 CACHED, TOKENS = 128, 6
 """A forward pass over so many new tokens after so many old ones is what is timed."""
-_FIRST_TRY, _TRIES, _STEP = 20480, 6, 64
+_FIRST_TRY, _TRIES, _STEP = 28672, 6, 1024
 _CHECKED_TOKENS = 24
-_REPETITIONS = 15
+_REPETITIONS = 30
 
 
 def widen(source: Path, folder: Path, intermediate_size: int, seed: int = 0) -> None:
@@ -99,28 +99,22 @@ def _fastest_s(forward: Callable[[], object]) -> float:
     return min(times)
 
 
-def find_size(source: Path, least_s: float, most_s: float) -> int:
-    """The intermediate size at which a forward pass takes a time between the two.
+def find_size(source: Path, folder: Path, least_s: float, most_s: float) -> int:
+    """Widens into the folder until a forward pass takes a time between the two; the intermediate size.
 
     Raises:
         ValueError: none was found; the machine is not quiet enough.
     """
-    wanted_s, own = (least_s + most_s) / 2, AutoConfig.from_pretrained(source).intermediate_size
-    own_s, size = _random_forward_s(source, own), _FIRST_TRY
+    own_s, size = forward_s(_load(source)), _FIRST_TRY
     for _ in range(_TRIES):
-        size_s = _random_forward_s(source, size)
-        if abs(size_s - wanted_s) < (most_s - least_s) / 4:
+        widen(source, folder, size)
+        size_s = forward_s(_load(folder))
+        if least_s <= size_s <= most_s:
             return size
         # The time beyond the narrow model's grows with the neurons.
-        grown = (wanted_s - own_s) / max(size_s - own_s, 1e-4) * size
-        size = max(own + _STEP, round(grown / _STEP) * _STEP)
+        grown = ((least_s + most_s) / 2 - own_s) / max(size_s - own_s, 1e-4) * size
+        size = max(_STEP, round(grown / _STEP) * _STEP)
     raise ValueError(f"no width takes {least_s * 1e3:.0f} to {most_s * 1e3:.0f} ms: is the machine busy?")
-
-
-def _random_forward_s(source: Path, intermediate_size: int) -> float:
-    config = AutoConfig.from_pretrained(source, dtype=torch.float32)
-    config.intermediate_size = intermediate_size
-    return forward_s(LlamaForCausalLM(config).eval())
 
 
 def _load(folder: Path) -> PreTrainedModel:
@@ -130,8 +124,11 @@ def _load(folder: Path) -> PreTrainedModel:
 
 def _answer(job: dict[str, Any]) -> dict[str, Any]:
     source, folder = Path(job["source"]), Path(job["folder"])
-    size = job["size"] or find_size(source, job["least_s"], job["most_s"])
-    widen(source, folder, size)
+    size = job["size"]
+    if size:
+        widen(source, folder, size)
+    else:
+        size = find_size(source, folder, job["least_s"], job["most_s"])
     narrow, wide = _load(source), _load(folder)
     return {
         "intermediate_size": size,
