@@ -51,7 +51,7 @@ stubs-fresh: .venv-protos/.ready
 train: setup
 	$(RUN) demo/train.py --out demo/models
 
-# Beside transformers, one stream at a time: some 25 minutes on two idle cores; ARGS=--write keeps the results.
+# Beside transformers, one stream at a time: 25 to 40 minutes on two idle cores; ARGS=--write keeps the results.
 bench: setup
 	$(RUN) -m benchmarks.one_stream $(ARGS)
 
