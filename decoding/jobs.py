@@ -141,10 +141,7 @@ def draft_jobs(jobs: Sequence[DraftJob], logits: Tensor) -> list[bool]:
     scores = process(scored, logits)
     p = scores.softmax(dim=-1)
     sampled = [i for i, j in enumerate(jobs) if j.processors.sampling.rule is Rule.REJECTION]
-    if len(sampled) < len(jobs):
-        ids = _certain_ids(scores, scored)  # [n]
-    else:
-        ids = torch.empty(len(jobs), dtype=torch.long, device=device)
+    ids = _certain_ids(scores, scored)  # [n]
     rows: dict[int, SparseRows] = {}
     if sampled:
         index = torch.tensor(sampled, device=device)
