@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test check lint types protos stubs-fresh train bench bench-quick clean
+.PHONY: setup demo test check lint types protos stubs-fresh train bench bench-one-stream bench-distance bench-quick clean
 
 setup: $(VENV)/.ready
 
@@ -51,9 +51,16 @@ stubs-fresh: .venv-protos/.ready
 train: setup
 	$(RUN) demo/train.py --out demo/models
 
-# Beside transformers, one stream at a time: 25 to 40 minutes on two idle cores; ARGS=--write keeps the results.
-bench: setup
+# Everything that is told of speed: an hour on two idle cores; ARGS=--write keeps the results.
+bench: bench-one-stream bench-distance
+
+# Beside transformers, one stream at a time.
+bench-one-stream: setup
 	$(RUN) -m benchmarks.one_stream $(ARGS)
+
+# A draft behind a network, waited for or pushing ahead: some fifteen minutes.
+bench-distance: setup
+	$(RUN) -m benchmarks.distance $(ARGS)
 
 # The same in a few minutes: that everything runs, no figures worth telling.
 bench-quick: setup

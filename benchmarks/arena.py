@@ -21,6 +21,7 @@ from benchmarks.worker import ROOT, Worker
 MODELS = ROOT / "demo" / "models"
 CORES = sorted(os.sched_getaffinity(0))
 _TARGET, _DRAFT = [CORES[0]], [CORES[1 % len(CORES)]]
+OUTCOMES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,10 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
     """Starts all processes, each on its cores, for as long as the stack lives."""
     target, draft = folder / "target", MODELS / "draft"
 
-    def services(name: str, *draft_flags: str) -> tuple[Service, Service]:
+    def services(name: str, outcomes: int, *draft_flags: str) -> tuple[Service, Service]:
         log = folder / f"{name}.log"
         drafts = stack.enter_context(service("draft", draft, _DRAFT, log, *draft_flags))
-        flags = ("--draft", drafts.address)
+        flags = ("--draft", drafts.address, "--outcomes", str(outcomes))
         return stack.enter_context(service("target", target, _TARGET, log, *flags)), drafts
 
     def transformers(name: str, cores: list[int], *flags: str) -> Transformers:
@@ -116,7 +117,8 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
     double = transformers("both", [*_TARGET, *_DRAFT]) if course.everybody else None
     packed = transformers("packed", _TARGET, "--packed-weights") if course.everybody else None
     bare_times = bare("bare-target", target, _TARGET), bare("bare-draft", draft, _DRAFT)
-    by_model, drafting = services("model-draft", "--ngram", "off")
+    by_model, drafting = services("model-draft", 0, "--ngram", "off")
+    pushed, _ = services("pushed-draft", OUTCOMES, "--ngram", "off")
     rivals = [
         Rival("transformers, plain", "1", single),
         Rival("transformers, assistant model", "1", single, course.models),
@@ -124,11 +126,12 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
         Rival("foredraft, plain", "1", Foredraft(by_model)),
         Rival("foredraft, n-grams", "1", Foredraft(by_model), course.ngrams),
         Rival("foredraft, model draft", "1 + 1", Foredraft(by_model), course.models),
+        Rival("foredraft, model draft pushed ahead", "1 + 1", Foredraft(pushed), course.models),
     ]
     if double and packed:
-        by_both, _ = services("default-draft")
+        by_both, _ = services("default-draft", OUTCOMES)
         rivals += [
-            Rival("foredraft, draft as by default", "1 + 1", Foredraft(by_both), course.models),
+            Rival("foredraft as by default", "1 + 1", Foredraft(by_both), (Assist("goodput", 20),)),
             Rival("transformers with our packed weights, assistant model", "1", packed, course.models),
             Rival("transformers, plain, both cores", "2", double),
             Rival("transformers, assistant model, both cores", "2", double, course.models),

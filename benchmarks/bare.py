@@ -38,9 +38,9 @@ class BareTimes:
 
     def fastest_s(self, width: float) -> float:
         """Of a forward pass of this width; between two that were measured, a straight line."""
-        widths = list(self._times_s)
+        widths = [w for w, times in self._times_s.items() if times]
         right = min(bisect_left(widths, width), len(widths) - 1)
-        left = max(right - 1, 0)
+        left = right if widths[right] == width else max(right - 1, 0)
         a, b = widths[left], widths[right]
         a_s, b_s = min(self._times_s[a]), min(self._times_s[b])
         return b_s if a == b else a_s + (b_s - a_s) * (width - a) / (b - a)

@@ -70,8 +70,7 @@ def _sampled(sampling: Sampling) -> dict[str, Any]:
     fields: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": sampling.temperature > 0}
     if sampling.temperature > 0:
         fields |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
-        # The rule that transformers has.
-        fields |= {"seed": sampling.seed, "sampling_rule": "rejection"}
+        fields |= {"seed": sampling.seed, "sampling_rule": sampling.rule}
     return fields
 
 
@@ -79,6 +78,8 @@ def _assisted(assist: Assist) -> dict[str, Any]:
     if assist.kind == "lookup":
         return {"prompt_lookup_num_tokens": assist.k}
     fields: dict[str, Any] = {"num_assistant_tokens": assist.k}
+    if assist.kind == "goodput":
+        fields["num_assistant_tokens_schedule"] = "goodput"
     return fields | ({"assistant_confidence_threshold": assist.threshold} if assist.k else {})
 
 

@@ -27,6 +27,8 @@ from benchmarks.tuning import Lane, tune
 from benchmarks.worker import ROOT
 
 _DUELS = (
+    ("foredraft, model draft pushed ahead", "transformers, assistant model"),
+    ("foredraft, model draft pushed ahead", "foredraft, model draft"),
     ("foredraft, model draft", "transformers, assistant model"),
     ("foredraft, model draft", "transformers with our packed weights, assistant model"),
     ("foredraft, model draft", "transformers, assistant model, both cores"),
@@ -40,12 +42,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure foredraft beside transformers, one stream at a time.")
     parser.add_argument("--quick", action="store_true", help="a short form")
     parser.add_argument("--repetitions", type=int, help="of every prompt")
+    parser.add_argument("--prompts", type=int, help="fewer of them, for less time")
     parser.add_argument("--write", action="store_true", help="write the results into benchmarks/")
     args = parser.parse_args()
     if len(CORES) < 2:
         parser.error("two cores are needed: one for the target, one for the draft")
     course = QUICK if args.quick else Course()
-    course = replace(course, repetitions=args.repetitions or course.repetitions)
+    course = replace(course, repetitions=args.repetitions or course.repetitions, prompts=args.prompts or course.prompts)
     folder = ROOT / "build" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
     report, exact = run(course, folder, machine.describe(_command(sys.argv[1:])))

@@ -10,7 +10,7 @@ from benchmarks.budget import Budget
 from benchmarks.summary import Line, Spread
 
 _FOLDER = Path(__file__).resolve().parent
-_BEGIN, _END = "<!-- results: written by `make bench` -->", "<!-- end of results -->"
+_BEGIN, _END = "<!-- {}: written by the benchmark -->", "<!-- end of {} -->"
 _HEAD = (
     "",
     "cores",
@@ -49,23 +49,37 @@ class Report:
 
     def markdown(self) -> str:
         """The whole as Markdown."""
-        parts = [_grid(("", ""), [(name, value) for name, value in self.machine.items()])]
+        parts = [grid(("", ""), [(name, value) for name, value in self.machine.items()])]
         parts += ["\n".join(f"- {line}" for line in self.setting)]
         parts += [_table(table) for table in self.tables]
         parts += ["### A round of the model draft\n", *map(_budget, self.budgets)]
         rows = [(m, w, f"{ms[0]:.2f}", f"{ms[1]:.2f}") for m, by in self.bare_ms.items() for w, ms in by.items()]
-        parts += ["### Bare forward passes\n", _grid(("model", "width", "fastest, ms", "median, ms"), rows)]
+        parts += ["### Bare forward passes\n", grid(("model", "width", "fastest, ms", "median, ms"), rows)]
         return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
     def write(self) -> None:
         """Into README.md between its marks, and into results/one_stream.json."""
+        Section("one_stream", self.markdown(), asdict(self)).write()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The results of one benchmark."""
+
+    name: str
+    markdown: str
+    raw: Any
+
+    def write(self) -> None:
+        """Into README.md between its marks, and into a JSON file of its name."""
         readme = _FOLDER / "README.md"
-        before, _, rest = readme.read_text().partition(_BEGIN)
-        _, _, after = rest.partition(_END)
-        readme.write_text(f"{before}{_BEGIN}\n\n{self.markdown()}\n{_END}{after}")
-        results = _FOLDER / "results" / "one_stream.json"
+        begin, end = _BEGIN.format(self.name), _END.format(self.name)
+        before, _, rest = readme.read_text().partition(begin)
+        _, _, after = rest.partition(end)
+        readme.write_text(f"{before}{begin}\n\n{self.markdown}\n{end}{after}")
+        results = _FOLDER / "results" / f"{self.name}.json"
         results.parent.mkdir(exist_ok=True)
-        results.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        results.write_text(json.dumps(self.raw, indent=1, ensure_ascii=False, default=asdict) + "\n")
 
 
 def _table(table: Table) -> str:
@@ -85,7 +99,7 @@ def _table(table: Table) -> str:
     ]
     duels = [f"- {name}: {_spread(spread)}" for name, spread in table.duels]
     notes = [f"- {note}" for note in table.notes]
-    return "\n\n".join([f"### {table.title}", _grid(_HEAD, rows), "\n".join([*duels, *notes])])
+    return "\n\n".join([f"### {table.title}", grid(_HEAD, rows), "\n".join([*duels, *notes])])
 
 
 def _budget(budget: Budget) -> str:
@@ -102,13 +116,14 @@ def _budget(budget: Budget) -> str:
     rows = [(name, f"{ms:.2f}") for name, ms in budget.parts_ms.items()]
     rows += [(f"· {name}", f"{ms:.2f}") for name, ms in budget.draft_parts_ms.items()]
     rows.append(("all of the call, by its rounds", f"{sum(budget.parts_ms.values()):.2f}"))
-    return f"{title}\n\n{_grid(('spent on', 'ms a round'), rows)}"
+    return f"{title}\n\n{grid(('spent on', 'ms a round'), rows)}"
 
 
 def _spread(spread: Spread) -> str:
     return f"**{spread.median:.2f}** ({spread.low:.2f} to {spread.high:.2f})"
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -16,13 +16,15 @@ class Assist:
     """What proposes, and how much at a time; transformers' names are given in brackets."""
 
     kind: str = "none"
-    """"none", "model" (assistant_model) or "lookup" (prompt_lookup_num_tokens)."""
+    """"none", "model" (assistant_model), "lookup" (prompt_lookup_num_tokens), or "goodput": foredraft chooses k."""
     k: int = 0
     """Tokens proposed in a round (num_assistant_tokens, prompt_lookup_num_tokens)."""
     threshold: float = 0.0
     """A proposal ends after a token of less probability (assistant_confidence_threshold)."""
 
     def __str__(self) -> str:
+        if self.kind == "goodput":
+            return f"k up to {self.k}, by goodput"
         if self.kind == "model":
             return f"k = {self.k}, threshold {self.threshold:g}"
         return f"k = {self.k}" if self.k else ""
@@ -35,6 +37,11 @@ class Sampling:
     temperature: float
     max_new_tokens: int
     seed: int = 0
+    rule: str = "rejection"
+    """Of foredraft's; transformers has no other."""
+
+    def __str__(self) -> str:
+        return f"temperature {self.temperature:g}, {self.rule}" if self.temperature else "greedy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -26,6 +26,7 @@ class Service:
 
     address: str
     metrics_address: str
+    pid: int = 0
 
     def counters(self) -> "Counters":
         """What its metrics say now."""
@@ -54,17 +55,28 @@ class Counters:
         labels = f'{{part="{part}"}}' if part else ""
         return self.values[f"{name}_seconds_sum{labels}"]
 
+    def mean_s(self, name: str, part: str = "") -> float:
+        """Mean of a histogram of seconds; 0 if nothing was observed."""
+        count = self.values[f"{name}_seconds_count" + (f'{{part="{part}"}}' if part else "")]
+        return self.seconds(name, part) / count if count else 0.0
+
 
 @contextmanager
-def service(kind: str, model: Path, cores: Sequence[int], log: Path, *flags: str) -> Iterator[Service]:
-    """A service for the time of the context. kind: "draft" or "target"."""
-    running = Service(*(f"127.0.0.1:{_free_port()}" for _ in range(2)))
-    command = ["-m", f"{kind}_service", "--model", str(model), "--threads", str(len(cores))]
+def service(
+    kind: str, model: Path, cores: Sequence[int], log: Path, *flags: str, step_ms: float = 0.0
+) -> Iterator[Service]:
+    """A service for the time of the context.
+
+    kind: "draft" or "target"; step_ms: of its forward passes, emulated, see `benchmarks.emulated`.
+    """
+    running = Service(f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}")
+    command = ["-m", "benchmarks.emulated", kind, f"{step_ms}"] if step_ms else ["-m", f"{kind}_service"]
+    command += ["--model", str(model), "--threads", str(len(cores))]
     command += ["--listen", running.address, "--metrics-listen", running.metrics_address, *flags]
     process = start(command, cores, log)
     try:
         _wait(process, running.address, log)
-        yield running
+        yield replace(running, pid=process.pid)
     finally:
         process.kill()
         process.wait()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,12 +24,26 @@ ATTENTION = "foredraft_rows"
 
 
 @dataclass(frozen=True, slots=True)
+class Tree:
+    """How new tokens of one row branch: several ways on from one text, in one forward pass.
+
+    Branches share the places before `trunk`; from there on a place is no position, and each token says which it has
+    and whom it follows.
+    """
+
+    trunk: int
+    positions: Sequence[int]  # of each new token in its own text
+    seen: Sequence[Sequence[int]]  # for each new token, places from `trunk` on that its text leads through
+
+
+@dataclass(frozen=True, slots=True)
 class Feed:
-    """New tokens of one row: their ids are written from position `start` on."""
+    """New tokens of one row, written from place `start` on, which is their position unless they branch."""
 
     row: int
     start: int
     ids: Sequence[int]
+    tree: Tree | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +54,8 @@ class Span:
     rows: int
     tokens: int  # of each row
     offset: int  # of the first token in the packed batch
-    starts: tuple[int, ...]  # position of each row's first new token
+    starts: tuple[int, ...]  # place of each row's first new token
+    tree: Tree | None = None  # such a row stands alone
 
     @property
     def end(self) -> int:
@@ -54,8 +70,10 @@ class Layout:
         self.spans = _spans(feeds)
         self.device = device
         rows = [f.row for f in feeds for _ in f.ids]
-        positions = [f.start + i for f in feeds for i in range(len(f.ids))]
-        self.rows, self.positions = torch.tensor([rows, positions], device=device)  # [n], [n]
+        places = [f.start + i for f in feeds for i in range(len(f.ids))]
+        branching = any(f.tree for f in feeds)
+        positions = [p for f in feeds for p in _positions(f)] if branching else places
+        self.rows, self.places, self.positions = torch.tensor([rows, places, positions], device=device)  # [n] each
         self._masks: dict[tuple[int, int | None, int, torch.dtype], Tensor | None] = {}
 
     def mask(self, index: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:
@@ -66,6 +84,9 @@ class Layout:
         return self._masks[key]
 
     def _make_mask(self, span: Span, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:
+        if span.tree:
+            hidden = _hidden_in_tree(span, span.tree, window, self.device)
+            return _additive(hidden, groups, dtype)
         if span.rows == 1 and span.tokens == 1 and (window is None or span.end <= window):
             return None
         starts = torch.tensor(span.starts, device=self.device)
@@ -74,8 +95,26 @@ class Layout:
         hidden = seen > at
         if window is not None:
             hidden |= seen <= at - window
-        mask = torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(hidden, float("-inf"))
-        return mask[:, None].repeat(1, 1, groups, 1)
+        return _additive(hidden, groups, dtype)
+
+
+def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
+    """From [rows, tokens, end] to [rows, 1, groups * tokens, end]."""
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
+    return mask[:, None].repeat(1, 1, groups, 1)
+
+
+def _hidden_in_tree(span: Span, tree: Tree, window: int | None, device: torch.device) -> Tensor:
+    """What each branching token does not attend to, [1, tokens, end]. Branches are shorter than any window."""
+    hidden = np.ones((1, span.tokens, span.end), dtype=np.bool_)  # numpy: many small writes
+    for i, (position, seen) in enumerate(zip(tree.positions, tree.seen, strict=True)):
+        hidden[0, i, max(0, position - window + 1) if window else 0 : tree.trunk] = False
+        hidden[0, i, [*seen, span.starts[0] + i]] = False
+    return torch.from_numpy(hidden).to(device)
+
+
+def _positions(feed: Feed) -> Sequence[int]:
+    return feed.tree.positions if feed.tree else range(feed.start, feed.start + len(feed.ids))
 
 
 def _spans(feeds: Sequence[Feed]) -> list[Span]:
@@ -83,11 +122,12 @@ def _spans(feeds: Sequence[Feed]) -> list[Span]:
     offset = 0
     for feed in feeds:
         last = spans[-1] if spans else None
-        if last and last.first_row + last.rows == feed.row and last.tokens == len(feed.ids):
+        plain = last is not None and last.tree is None and feed.tree is None
+        if plain and last and last.first_row + last.rows == feed.row and last.tokens == len(feed.ids):
             starts = (*last.starts, feed.start)
             spans[-1] = Span(last.first_row, last.rows + 1, last.tokens, last.offset, starts)
         else:
-            spans.append(Span(feed.row, 1, len(feed.ids), offset, (feed.start,)))
+            spans.append(Span(feed.row, 1, len(feed.ids), offset, (feed.start,), feed.tree))
         offset += len(feed.ids)
     return spans
 
@@ -114,7 +154,7 @@ class RowCache(Cache):  # type: ignore[misc]
                 span = layout.spans[0]
                 store[span.first_row, :, span.starts[0] : span.end] = states[0]
             else:
-                store[layout.rows, :, layout.positions] = states[0].transpose(0, 1)
+                store[layout.rows, :, layout.places] = states[0].transpose(0, 1)
         return self._stores[layer_idx]
 
     def copy_row(self, source: int, target: int, length: int) -> None:

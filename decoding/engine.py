@@ -1,16 +1,14 @@
 """The engine: one device thread, any number of coroutines.
 
-Coroutines await `score`, `verify` and `draft`; whatever waits when the device is free becomes one
+Coroutines await `score`, `verify`, `draft` and `ahead`; whatever waits when the device is free becomes one
 forward pass over ragged rows (continuous batching). A proposal stays on the device thread from its
 first token to its last. Long prompts come in chunks, between which others have their step.
 
 Knows nothing of gRPC, of what a strategy is, or of text.
 """
 
-import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,15 +16,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from decoding.ahead import Ahead, AheadJob, Choose, Turnout, ahead_jobs
 from decoding.cache import Feed
 from decoding.jobs import DraftJob, ScoreJob, VerifyJob, draft_jobs, verify_jobs
+from decoding.line import Job, Line, Waiting, resolve
+from decoding.pace import StepTimes
 from decoding.pool import Row, RowPool
 from decoding.processors import Processors
 from decoding.proposal import Proposal, Verdict
 from decoding.rows import Rows
 
-Job = ScoreJob | VerifyJob | DraftJob
-J = TypeVar("J", ScoreJob, VerifyJob, DraftJob)
+J = TypeVar("J", ScoreJob, VerifyJob, DraftJob, AheadJob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,6 @@ class Step:
     logits_s: float
     jobs: int
     tokens: int
-
-
-@dataclass(slots=True)
-class _Waiting:
-    job: Job
-    future: "asyncio.Future[Any]"
-    loop: asyncio.AbstractEventLoop
 
 
 class Engine:
@@ -66,19 +59,15 @@ class Engine:
         self.capacity = rows.capacity
         self.vocabulary_size = vocabulary_size
         self.chunk_tokens = chunk_tokens
+        self.pace = StepTimes()
         self._on_step = on_step
-        self._submitted: list[_Waiting] = []  # of this turn of the event loop
-        self._queue: deque[_Waiting] = deque()
-        self._wanted = threading.Condition()
-        self._closed = False
+        self._line = Line(chunk_tokens, self.pace)
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Ends the device thread; coroutines that still wait are cancelled."""
-        with self._wanted:
-            self._closed = True
-            self._wanted.notify()
+        self._line.close()
         self._thread.join()
 
     async def prefill(self, row: Row, tokens: Sequence[int]) -> AsyncIterator[None]:
@@ -91,7 +80,7 @@ class Engine:
 
     async def score(self, row: Row, ids: Sequence[int], scored: int) -> Tensor:
         """Feeds ids after what the row holds; logits of the last `scored` ones, float32 [scored, vocab]."""
-        result: Tensor = await self._submit(ScoreJob(row.index, len(row.cached), ids, scored))
+        result: Tensor = await self._line.submit(ScoreJob(row.index, len(row.cached), ids, scored))
         row.cached.extend(ids)
         return result
 
@@ -110,7 +99,7 @@ class Engine:
         start = len(row.cached)
         new = tokens[start:]
         job = VerifyJob(row.index, start, [*new, *proposal.ids], list(tokens), proposal, processors, logprobs)
-        verdict: Verdict = await self._submit(job)
+        verdict: Verdict = await self._line.submit(job)
         row.cached.extend([*new, *verdict.ids[:-1]])
         return verdict
 
@@ -137,71 +126,64 @@ class Engine:
         start = len(row.cached)
         new = tokens[start:]
         job = DraftJob(row.index, start, new, list(tokens), k, processors, epoch, confidence, width, deadline)
-        proposal: Proposal = await self._submit(job)
+        proposal: Proposal = await self._line.submit(job)
         row.cached.extend([*new, *proposal.ids[:-1]])
         return proposal
 
-    async def _submit(self, job: Job) -> Any:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        if not self._submitted:
-            # Handed over at the end of this turn, so that coroutines resumed together step together.
-            loop.call_soon(self._hand_over)
-        self._submitted.append(_Waiting(job, future, loop))
-        return await future
+    async def ahead(
+        self,
+        row: Row,
+        tokens: Sequence[int],
+        verified: Sequence[int],
+        k: int,
+        processors: Processors,
+        choose: Choose,
+        most: int,
+        *,
+        epoch: int = 0,
+        confidence: float = 0.0,
+        width: int = 0,
+        turnout: Turnout | None = None,
+        deadline: float = float("inf"),
+    ) -> Ahead:
+        """Drafts up to k tokens for each of the outcomes that the verification of a proposal may have.
 
-    def _hand_over(self) -> None:
-        with self._wanted:
-            self._queue.extend(self._submitted)
-            self._submitted = []
-            self._wanted.notify()
+        Args:
+            verified: the proposal, on the committed tokens.
+            choose: says which outcomes, see `decoding.ahead`; most: how many.
+            epoch, confidence, width: as in `draft`.
+            turnout: where the caller writes the verdict once it knows it; one branch at most then goes on.
+            deadline: when it is wanted; a tree that is wanted earlier goes first.
+        """
+        row.truncate(len(tokens) - 1)
+        start = len(row.cached)
+        new = [*tokens[start:], *verified]
+        most = min(most, self.rows.spare // k)
+        job = AheadJob(row.index, start, new, list(tokens), tuple(verified), k, most, choose, processors)
+        job.epoch, job.confidence, job.width, job.deadline = epoch, confidence, width, deadline
+        job.turnout = turnout or Turnout()
+        ahead: Ahead = await self._line.submit(job)
+        row.cached.extend(new)
+        return ahead
 
     # Everything below runs on the device thread.
 
     def _run(self) -> None:
         with torch.inference_mode():
-            while batch := self._next_batch():
+            while batch := self._line.next():
                 try:
                     unfinished = self._step(batch)
                 except Exception as error:  # the fault of a step is the fault of its requests, not of the engine
-                    _resolve(batch, [error] * len(batch))
+                    resolve(batch, [error] * len(batch))
                     unfinished = []
-                with self._wanted:
-                    self._queue.extendleft(reversed(unfinished))
+                self._line.put_back(unfinished)
 
-    def _next_batch(self) -> list[_Waiting]:
-        began = time.perf_counter()
-        with self._wanted:
-            while True:
-                batch = self._take()
-                if batch or self._closed:
-                    break
-                self._wanted.wait()
-            if self._closed:
-                batch += self._queue
-                self._queue.clear()
-        self._waited_s = time.perf_counter() - began
-        if self._closed:
-            _resolve(batch, [asyncio.CancelledError()] * len(batch))
-            return []
-        return sorted(batch, key=lambda w: w.job.row)
-
-    def _take(self) -> list[_Waiting]:
-        """What waits, in order, up to the tokens of one step; a row has one job in it at a time."""
-        batch: list[_Waiting] = []
-        tokens = 0
-        while self._queue and (not batch or tokens + len(self._queue[0].job.ids) <= self.chunk_tokens):
-            waiting = self._queue.popleft()
-            if not waiting.future.cancelled():
-                batch.append(waiting)
-                tokens += len(waiting.job.ids)
-        return batch
-
-    def _step(self, batch: list[_Waiting]) -> list[_Waiting]:
+    def _step(self, batch: list[Waiting]) -> list[Waiting]:
         """One forward pass and what is made of its logits; returns the jobs that want another."""
         began = time.perf_counter()
         jobs = [w.job for w in batch]
-        logits = self.rows.forward([Feed(j.row, j.start, j.ids) for j in jobs], [j.scored for j in jobs])
+        tokens = sum(len(j.ids) for j in jobs)
+        logits = self.rows.forward([_feed(j) for j in jobs], [j.scored for j in jobs])
         logits[:, self.vocabulary_size :] = float("-inf")
         forwarded = time.perf_counter()
         parts = dict(zip(map(id, jobs), logits.split([j.scored for j in jobs]), strict=True))
@@ -212,38 +194,23 @@ class Engine:
         if drafting := [j for j in jobs if isinstance(j, DraftJob)]:
             goes_on = draft_jobs(drafting, _joined(drafting, parts, logits))
             results.update((id(j), j.proposal) for j, on in zip(drafting, goes_on, strict=True) if not on)
+        if ahead := [j for j in jobs if isinstance(j, AheadJob)]:
+            goes_on = ahead_jobs(ahead, _joined(ahead, parts, logits))
+            results.update((id(j), j.result) for j, on in zip(ahead, goes_on, strict=True) if not on)
         made = time.perf_counter()  # before the event loop wakes and competes for the interpreter
         done = [w for w in batch if id(w.job) in results]
-        _resolve(done, [results[id(w.job)] for w in done])
+        resolve(done, [results[id(w.job)] for w in done])
+        self.pace.observe(tokens, len(jobs), made - began)
         if self._on_step:
-            tokens = sum(len(j.ids) for j in jobs)
-            self._on_step(Step(self._waited_s, forwarded - began, made - forwarded, len(jobs), tokens))
+            self._on_step(Step(self._line.waited_s, forwarded - began, made - forwarded, len(jobs), tokens))
         return [w for w in batch if id(w.job) not in results]
+
+
+def _feed(job: Job) -> Feed:
+    return Feed(job.row, job.start, job.ids, job.tree if isinstance(job, AheadJob) else None)
 
 
 def _joined(jobs: Sequence[J], parts: dict[int, Tensor], logits: Tensor) -> Tensor:
     """The logits of these jobs alone; all of them, uncopied, where there are no others."""
     chosen = [parts[id(j)] for j in jobs]
     return logits if sum(len(c) for c in chosen) == len(logits) else torch.cat(chosen)
-
-
-def _resolve(batch: Sequence[_Waiting], results: Sequence[Any]) -> None:
-    """Gives the results to the coroutines, one call for each event loop."""
-    loops: dict[int, tuple[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]]] = {}
-    for waiting, result in zip(batch, results, strict=True):
-        loops.setdefault(id(waiting.loop), (waiting.loop, []))[1].append((waiting.future, result))
-    for loop, pairs in loops.values():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, pairs)
-
-
-def _settle(pairs: Sequence[tuple["asyncio.Future[Any]", Any]]) -> None:
-    for future, result in pairs:
-        if future.done():
-            continue
-        if isinstance(result, asyncio.CancelledError):
-            future.cancel()
-        elif isinstance(result, BaseException):
-            future.set_exception(result)
-        else:
-            future.set_result(result)

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decoding.noise import KeptGumbel, Purpose, gumbel, key, uniform
+from decoding.drawing import Draw, Drawn, certain_ids, draft_key, draw, ends_proposal, proposal_of
+from decoding.noise import Purpose, gumbel, key, uniform
 from decoding.processors import Processors, Scored, process
-from decoding.proposal import Logprobs, Proposal, SparseRows, Verdict
+from decoding.proposal import Logprobs, Proposal, Verdict
 from decoding.sampling import Rule
 from decoding.verification import QRow, verify
 
@@ -64,27 +65,24 @@ class DraftJob:
     width: int = 0
     deadline: float = float("inf")
     scored: int = 1
-    drawn: list[int] = field(default_factory=list)
-    rows: list[SparseRows] = field(default_factory=list)
+    taken: list[Drawn] = field(default_factory=list)
 
-    def advance(self, token: int, probability: float, row: SparseRows | None) -> bool:
-        """Takes a drawn token; False when the proposal is complete.
+    def advance(self, drawn: Drawn) -> bool:
+        """Takes a drawn token; False when the proposal is complete."""
+        self.taken.append(drawn)
+        self.start, self.ids = self.start + len(self.ids), [drawn.token]
+        late = time.monotonic() >= self.deadline
+        return len(self.taken) < self.k and not late and not ends_proposal(drawn, self.processors, self.confidence)
 
-        It ends after a token, never by taking one back: a drawn token that is dropped for being
-        unlikely would bias what the target accepts.
-        """
-        self.drawn.append(token)
-        if row is not None:
-            self.rows.append(row)
-        self.start, self.ids = self.start + len(self.ids), [token]
-        if len(self.drawn) >= self.k or probability < self.confidence or time.monotonic() >= self.deadline:
-            return False
-        return token not in self.processors.sampling.eos_token_id
+    @property
+    def drawn(self) -> list[int]:
+        """The tokens so far."""
+        return [d.token for d in self.taken]
 
     @property
     def proposal(self) -> Proposal:
         """What was drawn so far."""
-        return Proposal(tuple(self.drawn), SparseRows.join(self.rows) if self.rows else None, "model")
+        return proposal_of(self.taken)
 
 
 def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
@@ -94,7 +92,7 @@ def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
     if any(j.processors.sampling.rule is Rule.REJECTION for j in jobs):
         verdicts = _by_law(jobs, _law(scores, scored))
     else:
-        verdicts = _by_equality(jobs, _certain_ids(scores, scored).tolist())  # the step's one transfer to the host
+        verdicts = _by_equality(jobs, certain_ids(scores, scored).tolist())  # the step's one transfer to the host
     result, offset = [], 0
     for job, ids in zip(jobs, verdicts, strict=True):
         part = logits[offset : offset + len(ids)]
@@ -135,34 +133,13 @@ def _by_law(jobs: Sequence[VerifyJob], p: Tensor) -> list[tuple[int, ...]]:
 
 def draft_jobs(jobs: Sequence[DraftJob], logits: Tensor) -> list[bool]:
     """Draws the next token of every proposal; logits float32 [n, vocab]. True where it goes on."""
-    device = logits.device
-    contexts = [[*j.tokens, *j.drawn] for j in jobs]
-    scored = [Scored(j.processors, c, 1) for j, c in zip(jobs, contexts, strict=True)]
-    scores = process(scored, logits)
-    p = scores.softmax(dim=-1)
-    sampled = [i for i, j in enumerate(jobs) if j.processors.sampling.rule is Rule.REJECTION]
-    ids = _certain_ids(scores, scored)  # [n]
-    rows: dict[int, SparseRows] = {}
-    if sampled:
-        index = torch.tensor(sampled, device=device)
-        width = min(max(jobs[i].width or p.shape[1] for i in sampled), p.shape[1])
-        q, tokens = p[index].topk(width, dim=-1)
-        limits = torch.tensor([jobs[i].width or width for i in sampled], device=device)
-        q = q.masked_fill(torch.arange(width, device=device) >= limits[:, None], 0.0)
-        q = q / q.sum(dim=-1, keepdim=True)
-        keys = [_draft_key(jobs[i], len(jobs[i].tokens)) for i in sampled]
-        noise = gumbel(torch.tensor(keys, device=device), width)
-        place = (q.double().log() + noise).argmax(dim=-1, keepdim=True)
-        ids[index] = tokens.gather(1, place)[:, 0]
-        p[index, ids[index]] = q.gather(1, place)[:, 0]  # the probability it was drawn with
-        host_q, host_tokens = q.cpu().numpy(), tokens.cpu().numpy()
-        for place_in_batch, i in enumerate(sampled):
-            keep = host_q[place_in_batch] > 0
-            kept = host_tokens[place_in_batch][keep].astype(np.uint32)
-            rows[i] = SparseRows(kept, host_q[place_in_batch][keep], (len(kept),))
-    probabilities = p.gather(1, ids[:, None])[:, 0].tolist()
-    drawn = zip(jobs, ids.tolist(), probabilities, strict=True)
-    return [job.advance(token, q_x, rows.get(i)) for i, (job, token, q_x) in enumerate(drawn)]
+    draws = [
+        Draw(
+            j.processors, [*j.tokens, *j.drawn], draft_key(j.processors, j.epoch, len(j.tokens), len(j.drawn)), j.width
+        )
+        for j in jobs
+    ]
+    return [job.advance(drawn) for job, drawn in zip(jobs, draw(draws, logits), strict=True)]
 
 
 def _law(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
@@ -170,29 +147,11 @@ def _law(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
     certain = [s.processors.sampling.rule is not Rule.REJECTION for s in scored for _ in range(s.count)]
     if not any(certain):
         return scores.softmax(dim=-1)
-    best = _certain_ids(scores, scored)
+    best = certain_ids(scores, scored)
     p = torch.zeros_like(scores).scatter_(1, best[:, None], 1.0)
     if all(certain):
         return p
     return torch.where(torch.tensor(certain, device=scores.device)[:, None], p, scores.softmax(dim=-1))
-
-
-def _certain_ids(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
-    """argmax(scores), with the shared noise added where the rule is coupled. int64 [n]."""
-    best = scores.argmax(dim=-1)
-    rows = [(s, len(s.tokens) - s.count + 1 + i) for s in scored for i in range(s.count)]
-    coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
-    if coupled:
-        index = torch.tensor(coupled, device=scores.device)
-        wanted = [(rows[i][0].processors.noise, _coupled_key(*rows[i])) for i in coupled]
-        noise = KeptGumbel.rows(wanted, scores.shape[1], scores.device)
-        best[index] = (scores[index].double() + noise).argmax(dim=-1)
-    return best
-
-
-def _coupled_key(scored: Scored, position: int) -> int:
-    sampling = scored.processors.sampling
-    return key(sampling.seed, Purpose.COUPLED, sampling.sequence_index, position)
 
 
 def _target_noise(jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -212,12 +171,6 @@ def _key(job: VerifyJob, purpose: Purpose) -> int:
     # Every round commits a token, so the committed length names the round.
     sampling = job.processors.sampling
     return key(sampling.seed, purpose, sampling.sequence_index, len(job.tokens))
-
-
-def _draft_key(job: DraftJob, base_len: int) -> int:
-    # The epoch parts the draws of a draft that was lost from those of the one that replaced it.
-    sampling = job.processors.sampling
-    return key(sampling.seed, Purpose.DRAFT, sampling.sequence_index, job.epoch, base_len, len(job.drawn))
 
 
 def _q(jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.device) -> tuple[QRow, Tensor]:

@@ -76,11 +76,11 @@ class KeptGumbel:
     @staticmethod
     def rows(wanted: Sequence[tuple["KeptGumbel", int]], width: int, device: torch.device) -> Tensor:
         """The rows of these keys, float64 [n, width], those that are missing computed together."""
-        missing = [(kept, key) for kept, key in wanted if key not in kept._rows]
+        missing = {key: kept for kept, key in wanted if key not in kept._rows}
         found = {key: kept._rows[key] for kept, key in wanted if key in kept._rows}
         if missing:
-            made = gumbel(torch.tensor([key for _, key in missing], device=device), width)
-            for (kept, key), row in zip(missing, made, strict=True):
+            made = gumbel(torch.tensor(list(missing), device=device), width)
+            for (key, kept), row in zip(missing.items(), made, strict=True):
                 found[key] = kept._rows[key] = row
                 if len(kept._rows) > kept._limit:
                     del kept._rows[next(iter(kept._rows))]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decoding.cache import Feed
+from decoding.cache import Feed, Tree
 from decoding.errors import ModelError
 from decoding.rows import PackedRows, Rows, SeparateRows
 
@@ -28,13 +28,14 @@ _SHORT = 9
 _LONG = 48
 
 
-def prove_rows(model: nn.Module, config: Any, count: int, capacity: int) -> Rows:
+def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: int = 0) -> Rows:
     """Gives the model the best rows that are right for it.
 
     Args:
         model: a decoder-only causal LM in evaluation mode.
         config: its text config.
         count: rows wanted; capacity: positions of a row.
+        spare: places of a row beyond these, for branches; the rows have none if branches are not right for it.
 
     Raises:
         ModelError: neither kind of rows gives what the model gives.
@@ -55,7 +56,10 @@ def prove_rows(model: nn.Module, config: Any, count: int, capacity: int) -> Rows
             else:
                 if failures:
                     log.warning("rows are kept %s; %s", name, "; ".join(failures))
-                return kind(model, count, capacity)
+                if kind is PackedRows and spare and (failure := _try_branches(model, long, truth[0])):
+                    log.warning("rows have no branches: %s", failure)
+                    spare = 0
+                return kind(model, count, capacity, spare)
     raise ModelError(f"{type(model).__name__} cannot be served: {'; '.join(failures)}")
 
 
@@ -72,6 +76,22 @@ def _try(make: Callable[[], Rows], short: list[int], long: list[int], truth: lis
         if not difference <= tolerance:
             return f"the {name} sequence's logits differ by {difference:.2g} (allowed {tolerance:.2g})"
     return ""
+
+
+def _try_branches(model: nn.Module, long: list[int], truth: Tensor) -> str:
+    """Why a tree of two branches does not give what the long sequence gives; empty if it does."""
+    trunk, (last, end) = len(long) - 2, long[-2:]
+    try:
+        rows = PackedRows(model, 1, len(long), 4)
+        rows.forward([Feed(0, 0, long[:trunk])], [0])
+        first = rows.forward([Feed(0, trunk, [end, last], Tree(trunk, [trunk] * 2, [[], []]))], [2])
+        seen = [[trunk + 1], [trunk]]
+        then = rows.forward([Feed(0, trunk + 2, [end, last], Tree(trunk, [trunk + 1] * 2, seen))], [2])
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    difference = (torch.stack([first[1], then[0]]) - truth[-2:].float()).abs().max().item()
+    tolerance = _TOLERANCE[truth.dtype] * max(truth.abs().max().item(), 1e-6)
+    return "" if difference <= tolerance else f"logits differ by {difference:.2g} (allowed {tolerance:.2g})"
 
 
 def _ragged(rows: Rows, short: list[int], long: list[int]) -> tuple[Tensor, Tensor]:

@@ -53,6 +53,17 @@ NOTHING = Proposal()
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """A way that a verification may go, and the proposal for it.
+
+    path: the tokens after the base: those accepted, then the target's own; () on the base itself.
+    """
+
+    path: tuple[int, ...]
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
 class Logprobs:
     """Log-probabilities at one position: of the chosen token, and of the most likely ones."""
 

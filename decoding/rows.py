@@ -24,6 +24,7 @@ class Rows(Protocol):
     count: int
     capacity: int
     device: torch.device
+    spare: int  # places of a row beyond its positions, for the branches of a tree; 0 where feeds cannot be trees
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         """Writes the fed tokens into their rows and scores the last ones of each.
@@ -46,12 +47,12 @@ class PackedRows:
 
     layout = "packed"
 
-    def __init__(self, model: nn.Module, count: int, capacity: int) -> None:
+    def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
         model.set_attn_implementation(ATTENTION)  # type: ignore[operator]
         self._model = model
-        self._cache = RowCache(count, capacity)
+        self._cache = RowCache(count, capacity + spare)
         self._keeps = _accepts(model, "logits_to_keep")
-        self.count, self.capacity = count, capacity
+        self.count, self.capacity, self.spare = count, capacity, spare
         self.device = next(model.parameters()).device
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
@@ -80,8 +81,9 @@ class SeparateRows:
     """
 
     layout = "separate"
+    spare = 0
 
-    def __init__(self, model: nn.Module, count: int, capacity: int) -> None:
+    def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
         self._model = model
         # Made without the model's config: every layer keeps all positions, so that any rollback is
         # a crop; sliding windows are then in the masks alone, which the model makes itself.

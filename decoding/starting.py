@@ -55,8 +55,11 @@ class LoadedEngine:
     model: LoadedModel
 
 
-def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], None]) -> LoadedEngine:
+def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], None], spare: int = 0) -> LoadedEngine:
     """Loads a model and starts its engine; says in the log what it found.
+
+    Args:
+        spare: places of every row for branches, beyond its length.
 
     Raises:
         ModelError: it cannot be loaded or served.
@@ -74,7 +77,7 @@ def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], No
     size = sum(p.numel() for p in model.module.parameters()) / 1e6
     packed = pack_weights(model.module) if settings.packed_weights else 0
     capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
-    rows = prove_rows(model.module, model.text_config, settings.rows, capacity)
+    rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
     engine = Engine(rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step)
     log.info(
         "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",

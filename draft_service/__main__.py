@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from decoding.errors import InvalidFieldError
 from decoding.starting import LoadedEngine, load_engine
-from draft_service.config import DraftSettings
+from draft_service.config import BRANCH_PLACES, DraftSettings
 from draft_service.service import Drafting, DraftServicer
 from foredraft.v1 import draft_pb2_grpc
 from serving.entry import run
@@ -40,7 +40,7 @@ async def serve(settings: DraftSettings) -> None:
         metrics_address = serve_metrics(settings.metrics_listen, registry)
         loaded: LoadedEngine | None = None
         if settings.model is not None:
-            loaded = await asyncio.to_thread(load_engine, settings.model, settings, metrics.observe_step)
+            loaded = await asyncio.to_thread(load_engine, settings.model, settings, metrics.observe_step, BRANCH_PLACES)
             metrics.watch(loaded.engine.pool)
         drafting = Drafting(settings, metrics, *(loaded.engine, loaded.model) if loaded else (None, None))
         await server.ready(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))

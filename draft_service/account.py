@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from decoding.errors import InvalidFieldError
-from decoding.proposal import NOTHING, Proposal
+from decoding.proposal import Outcome, Proposal
 from serving.logs import fields
 from serving.metrics import DraftMetrics
 
@@ -21,7 +21,6 @@ class Account:
         self._metrics = metrics
         self._began = time.perf_counter()
         self._opened: dict[str, int] | None = None
-        self._base_len, self._sent = 0, NOTHING  # the newest block
         self._rounds = self._proposed = self._accepted = 0
 
     def opened(self, sequence_index: int, prompt_tokens: int) -> None:
@@ -29,20 +28,27 @@ class Account:
         self._opened = {"sequence": sequence_index, "prompt_tokens": prompt_tokens}
         self._metrics.sessions.inc()
 
-    def sent(self, base_len: int, proposal: Proposal, spent_s: float) -> None:
-        """A block went out."""
-        self._base_len, self._sent = base_len, proposal
+    def sent(self, proposal: Proposal, spent_s: float) -> None:
+        """A proposal went out that the target waits for."""
         self._proposed += len(proposal.ids)
         self._metrics.observe_block(proposal.made_by, len(proposal.ids), spent_s)
 
-    def committed(self, base_len: int, accepted_ids: Sequence[int]) -> None:
-        """A round of the target's ended; what it accepted may have been proposed by somebody else."""
-        proposed = self._sent.ids if self._base_len == base_len else ()
-        accepted = tuple(accepted_ids) if proposed[: len(accepted_ids)] == tuple(accepted_ids) else ()
+    def pushed(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
+        """Proposals for outcomes of a verification went out ahead of it."""
+        self._proposed += _tokens(outcomes)
+        self._metrics.observe_ahead(len(outcomes), _tokens(outcomes), spent_s)
+
+    def foresaw(self, outcomes: Sequence[Outcome], found: Proposal | None) -> None:
+        """Of what was pushed, this is of use: the verification went that way."""
+        self._metrics.wasted_tokens.inc(_tokens(outcomes) - (len(found.ids) if found else 0))
+
+    def committed(self, own: Proposal, accepted_ids: Sequence[int]) -> None:
+        """A round of the target's ended; own: what it verified, if that came from here."""
+        accepted = len(accepted_ids) if own.ids[: len(accepted_ids)] == tuple(accepted_ids) else 0
         self._rounds += 1
-        self._accepted += len(accepted)
+        self._accepted += accepted
         self._metrics.rounds.inc()
-        self._metrics.acceptance.observe(len(accepted))
+        self._metrics.acceptance.observe(accepted)
 
     def gave_up(self) -> None:
         """A commit overtook a proposal."""
@@ -72,3 +78,7 @@ class Account:
                 duration_s=time.perf_counter() - self._began,
             ),
         )
+
+
+def _tokens(outcomes: Sequence[Outcome]) -> int:
+    return sum(len(outcome.proposal.ids) for outcome in outcomes)

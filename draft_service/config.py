@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from serving.logs import FORMATS, LEVELS
 from serving.settings import setting
 
+BRANCH_PLACES = 256
+"""Places of a row for what is drafted ahead: outcomes times tokens of each."""
+
 
 @dataclass(frozen=True, slots=True)
 class DraftSettings:

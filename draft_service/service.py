@@ -1,35 +1,34 @@
-"""DraftService on the wire: messages to values and back, one task for drafting beside one for reading.
+"""DraftService on the wire: opens a sequence, and streams its blocks.
 
 Knows nothing of models: it hands over to the session.
 """
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from decoding.engine import Engine
 from decoding.errors import InvalidFieldError
 from decoding.loading import LoadedModel
+from decoding.sampling import Rule
 from draft_service.account import Account
+from draft_service.blocks import Blocks
 from draft_service.config import DraftSettings
+from draft_service.foresight import Foresight
 from draft_service.session import DraftSession
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from serving.logs import REQUEST_ID, serve_request
 from serving.messages import (
     kind_message,
-    proposal_message,
     rule_from,
     sampling_from,
     vocabulary_message,
 )
 from serving.metrics import DraftMetrics
-from serving.ranges import check_draft_length, check_ids, check_ranges
+from serving.ranges import check_draft_length, check_ids, check_outcomes, check_ranges
 
 _ANY_ID = 1 << 32  # n-grams speak every language
-Answers = asyncio.Queue[draft_pb2.DraftResponse]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,8 @@ class Drafting:
     metrics: DraftMetrics
     engine: Engine | None = None
     model: LoadedModel | None = None
+    foresights: dict[Rule, Foresight] = field(default_factory=lambda: {rule: Foresight() for rule in Rule})
+    """What all sequences under a rule taught."""
 
     @property
     def kind(self) -> str:
@@ -71,6 +72,7 @@ class Drafting:
         self.check_ids("generated_ids", message.generated_ids)
         check_ranges(message.sampling, self._vocabulary_size)
         check_draft_length(message.k)
+        check_outcomes(message.outcomes)
         sampling = sampling_from(
             message.sampling,
             rule=rule_from(message.rule),
@@ -93,6 +95,7 @@ class Drafting:
             max_ngram=longest if alone else max(longest, self.settings.ngram_min_match),
             ngram_min_match=min_match[self.settings.ngram],
             q_width=self.settings.q_width,
+            foresight=self.foresights[sampling.rule],
         )
 
 
@@ -137,7 +140,7 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         account.opened(opened.sequence_index, len(opened.prompt_ids))
         async with self._drafting.session(opened) as session:
             yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
-            blocks = _Blocks(session, opened, requests, account, self._drafting.check_ids)
+            blocks = Blocks(session, opened, requests, account, self._drafting.check_ids)
             async with aclosing(blocks.run()) as answers:
                 async for block in answers:
                     yield block
@@ -146,89 +149,3 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         model = self._drafting.model
         vocabulary = vocabulary_message(model.vocabulary) if model else None
         return draft_pb2.Opened(epoch=epoch, kind=kind_message(self._drafting.kind), vocabulary=vocabulary)
-
-
-class _Blocks:
-    """The blocks of one stream, as commits ask for them."""
-
-    def __init__(
-        self,
-        session: DraftSession,
-        opened: draft_pb2.Open,
-        requests: AsyncIterator[draft_pb2.DraftRequest],
-        account: Account,
-        check_ids: Callable[[str, Sequence[int]], None],
-    ) -> None:
-        self._session, self._epoch, self._requests, self._account = session, opened.epoch, requests, account
-        self._check_ids = check_ids
-        self._first = (opened.k, opened.budget_s)
-        # Blocks, then None when the target has closed its side, or what went wrong.
-        self._answers: asyncio.Queue[draft_pb2.DraftResponse | Exception | None] = asyncio.Queue()
-        self._drafting: asyncio.Task[None] | None = None
-        self._sent = 0
-
-    async def run(self) -> AsyncGenerator[draft_pb2.DraftResponse, None]:
-        """Yields blocks until the target closes its side."""
-        reading = asyncio.create_task(self._read())
-        try:
-            while (answer := await self._answers.get()) is not None:
-                if isinstance(answer, Exception):
-                    raise answer
-                yield answer
-        finally:
-            reading.cancel()
-            await asyncio.wait([reading])
-            await self._give_up()
-
-    async def _read(self) -> None:
-        try:
-            self._draft(*self._first)
-            async for request in self._requests:
-                if request.WhichOneof("message") != "commit":
-                    raise InvalidFieldError("open", "comes once, commits after it")
-                commit = request.commit
-                self._check(commit)
-                await self._give_up()
-                self._account.committed(commit.base_len, commit.accepted_ids)
-                self._session.commit(commit.base_len, commit.accepted_ids, commit.next_id)
-                self._draft(commit.k, commit.budget_s)
-            self._answers.put_nowait(None)
-        except Exception as error:  # told to the stream, which ends with it
-            self._answers.put_nowait(error)
-
-    def _check(self, commit: draft_pb2.Commit) -> None:
-        self._check_ids("accepted_ids", commit.accepted_ids)
-        self._check_ids("next_id", [commit.next_id])
-        check_draft_length(commit.k)
-
-    def _draft(self, k: int, budget_s: float) -> None:
-        if k > 0:
-            self._drafting = asyncio.create_task(self._propose(k, budget_s))
-
-    async def _propose(self, k: int, budget_s: float) -> None:
-        began = time.perf_counter()
-        base_len = len(self._session.tokens)
-        try:
-            proposal = await self._session.propose(k, budget_s)
-        except Exception as error:  # told to the stream, which ends with it
-            self._answers.put_nowait(error)
-            return
-        spent_s = time.perf_counter() - began
-        self._sent += 1
-        block = draft_pb2.Block(
-            epoch=self._epoch,
-            block_id=self._sent,
-            base_len=base_len,
-            outcomes=[draft_pb2.Outcome(proposal=proposal_message(proposal))],
-            draft_s=spent_s,
-        )
-        self._answers.put_nowait(draft_pb2.DraftResponse(block=block))
-        self._account.sent(base_len, proposal, spent_s)
-
-    async def _give_up(self) -> None:
-        """Ends a proposal that a commit overtook."""
-        task, self._drafting = self._drafting, None
-        if task is not None and not task.done():
-            self._account.gave_up()
-            task.cancel()
-            await asyncio.wait([task])

@@ -8,13 +8,19 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
+from decoding.ahead import Ahead, Turnout, View
 from decoding.engine import Engine
 from decoding.errors import InvalidFieldError
 from decoding.ngram import NgramDrafter
+from decoding.pace import StepTimes
 from decoding.pool import Row
 from decoding.processors import Processors
 from decoding.proposal import NOTHING, Proposal
 from decoding.sampling import Sampling
+from draft_service.foresight import Foresight
+
+_IN_TIME = 0.75  # of the time there is: between two steps there is more to do
+_FEWEST = 8  # outcomes, however little time there is
 
 
 class DraftSession:
@@ -32,12 +38,13 @@ class DraftSession:
         max_ngram: int,
         ngram_min_match: int | None,
         q_width: int,
+        foresight: Foresight,
     ) -> None:
         """engine: the draft model's, or None for n-grams alone. ngram_min_match: None is no n-grams."""
         self.tokens = list(tokens)
         self._engine, self._sampling, self._epoch = engine, sampling, epoch
         self._owner, self._confidence, self._q_width = owner, confidence, q_width
-        self._min_match = ngram_min_match
+        self._min_match, self._foresight = ngram_min_match, foresight
         self._ngram = NgramDrafter(tokens, max_ngram=max_ngram) if ngram_min_match is not None else None
         self._processors = Processors(sampling, engine.device) if engine else None
         self._lease: AbstractAsyncContextManager[Row] | None = None
@@ -67,8 +74,7 @@ class DraftSession:
         self.tokens += added
         if self._ngram:
             self._ngram.extend(added)
-        if self._row:
-            self._row.truncate(_agreement(self._row.cached, self.tokens, base_len))
+        self._settle(base_len)
 
     async def propose(self, k: int, budget_s: float) -> Proposal:
         """Up to k tokens after the committed ones, within `budget_s` seconds (0: no limit).
@@ -98,6 +104,61 @@ class DraftSession:
             width=self._q_width,
             deadline=began + budget_s if budget_s > 0 else float("inf"),
         )
+
+    @property
+    def can_branch(self) -> bool:
+        """Whether outcomes can be drafted ahead for: a model's business."""
+        return self._engine is not None and self._row is not None and self._engine.rows.spare > 0
+
+    async def ahead(self, verified: Sequence[int], k: int, most: int, wanted_s: float, turnout: Turnout) -> Ahead:
+        """Proposals of up to k tokens for the likely outcomes of a verification.
+
+        Args:
+            verified: what is verified on the committed tokens.
+            most: outcomes; fewer if a tree of so many takes longer than `wanted_s` seconds (0: not known).
+            turnout: where `commit`'s caller writes the verdict.
+        """
+        engine, row, processors = self._engine, self._row, self._processors
+        if not engine or not row or not processors:
+            return Ahead()
+        base_len = len(self.tokens)
+        k = min(k, engine.capacity - base_len - len(verified) - 1)
+        if k <= 0:
+            return Ahead()
+        async for _ in engine.prefill(row, self.tokens):
+            pass
+        ahead = await engine.ahead(
+            row,
+            self.tokens[:base_len],
+            verified,
+            k,
+            processors,
+            self._foresight.choose,
+            _affordable(engine.pace, most, k, wanted_s),
+            epoch=self._epoch,
+            confidence=self._confidence,
+            width=self._q_width,
+            turnout=turnout,
+            deadline=time.monotonic() + (wanted_s or float("inf")),
+        )
+        self._settle(base_len)
+        return ahead
+
+    def observe(self, view: View, accepted: int, next_id: int) -> None:
+        """Learns from what became of a verification that was drafted ahead for."""
+        self._foresight.observe(view, accepted, next_id)
+
+    def _settle(self, known: int) -> None:
+        """The row keeps what still stands; the first `known` tokens do."""
+        if self._row:
+            self._row.truncate(_agreement(self._row.cached, self.tokens, known))
+
+
+def _affordable(pace: StepTimes, most: int, k: int, wanted_s: float) -> int:
+    """How many branches come in time, as far as steps were timed: a tree takes k + 1 of them."""
+    while most > _FEWEST and wanted_s > 0 and (pace.at(most * pace.jobs) or 0.0) * (k + 1) > _IN_TIME * wanted_s:
+        most -= 1
+    return most
 
 
 def _agreement(cached: Sequence[int], tokens: Sequence[int], known: int) -> int:

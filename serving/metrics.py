@@ -82,6 +82,10 @@ class TargetMetrics(EngineMetrics):
         self._fallback_rounds = registrar.counter("fallback_rounds")
         self.stale_blocks = registrar.counter("stale_blocks")
         self.draft_round_trip = registrar.histogram("draft_round_trip_seconds")
+        self.draft_wait = registrar.histogram("draft_wait_seconds")
+        self.draft_bytes = registrar.counter("draft_bytes")
+        self._hits = registrar.counter("outcome_hits")
+        self._misses = registrar.counter("outcome_misses")
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:
         """One verification; fallback: why the draft service did not propose, if it should have."""
@@ -92,6 +96,13 @@ class TargetMetrics(EngineMetrics):
             self._acceptance.observe(accepted)
         if fallback:
             self._fallback_rounds.labels(fallback).inc()
+
+    def observe_foresight(self, hit: str, missed: str) -> None:
+        """One verification that was to be drafted ahead for; hit: when that came, else missed: why it did not."""
+        if hit:
+            self._hits.labels(hit).inc()
+        else:
+            self._misses.labels(missed).inc()
 
 
 class DraftMetrics(EngineMetrics):
@@ -108,9 +119,19 @@ class DraftMetrics(EngineMetrics):
         self.acceptance = Acceptance(registrar, "draft_accepted_tokens")
         self.cancelled = registrar.counter("draft_cancelled")
         self._propose = registrar.histogram("propose_seconds")
+        self._outcomes = registrar.counter("draft_outcomes")
+        self.wasted_tokens = registrar.counter("draft_wasted_tokens")
+        self._ahead = registrar.histogram("draft_ahead_seconds")
 
     def observe_block(self, drafter: str, tokens: int, spent_s: float) -> None:
         """One block sent."""
         self._blocks.labels(drafter).inc()
         self._tokens.labels(drafter).inc(tokens)
         self._propose.observe(spent_s)
+
+    def observe_ahead(self, outcomes: int, tokens: int, spent_s: float) -> None:
+        """One block of outcomes sent ahead."""
+        self._blocks.labels("model").inc()
+        self._outcomes.inc(outcomes)
+        self._tokens.labels("model").inc(tokens)
+        self._ahead.observe(spent_s)

@@ -11,10 +11,11 @@ from foredraft.v1 import generation_pb2
 
 MAX_SEQUENCES = 256
 MAX_DRAFT_LENGTH = 256
+MAX_OUTCOMES = 256
 # More would hold up the step of everybody else.
 _MAX_ENTRIES = 1024
 _MAX_STOP_STRINGS, _MAX_STOP_STRING_LENGTH = 64, 1024
-_SCHEDULES = ("constant", "heuristic_transient")
+_SCHEDULES = ("goodput", "constant", "heuristic_transient")
 
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_length": (lambda x: x > 0, "must be at least 1"),
@@ -91,6 +92,16 @@ def check_draft_length(k: int) -> None:
     """
     if k > MAX_DRAFT_LENGTH:
         raise InvalidFieldError("k", f"is {k}; it must be at most {MAX_DRAFT_LENGTH}")
+
+
+def check_outcomes(most: int) -> None:
+    """Checks the number of outcomes that are to be drafted ahead for.
+
+    Raises:
+        InvalidFieldError: no step has room for so many.
+    """
+    if most > MAX_OUTCOMES:
+        raise InvalidFieldError("outcomes", f"is {most}; it must be at most {MAX_OUTCOMES}")
 
 
 def _check_stop_strings(strings: Sequence[str]) -> None:

@@ -25,6 +25,9 @@ class TargetSettings:
     chunk_tokens: int = setting(256, "new tokens in one forward pass", at_least=1)
     draft_timeout: float = setting(1.0, "seconds that a round waits for a draft before it goes on without", at_least=0)
     fallback: str = setting("ngram", "what proposes while no draft service does", ("ngram", "none"))
+    outcomes: int = setting(
+        32, "outcomes of a verification that drafts prepare for meanwhile; 0 waits for every proposal", at_least=0
+    )
     grace: float = setting(30.0, "seconds that running streams have to end on SIGTERM", at_least=0)
     log_level: str = setting("info", "least level that is logged", LEVELS)
     log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)

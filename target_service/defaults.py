@@ -29,7 +29,6 @@ _TRANSFORMERS: dict[str, Any] = {
     "min_length": 0,
     "remove_invalid_values": False,
     "num_assistant_tokens": 20,
-    "num_assistant_tokens_schedule": "constant",
     "assistant_confidence_threshold": 0.4,
     "max_matching_ngram_size": 2,
 }
@@ -122,6 +121,9 @@ def fill(config: Config, model: Config) -> Config:
                 getattr(full, name).CopyFrom(value)
             else:
                 setattr(full, name, value)
+    if not full.HasField("num_assistant_tokens_schedule"):
+        # Who says how many tokens has them in every round, as in transformers; who does not has what is fastest.
+        full.num_assistant_tokens_schedule = "constant" if full.HasField("num_assistant_tokens") else "goodput"
     for name, value in _TRANSFORMERS.items():
         if not full.HasField(name):
             setattr(full, name, value)

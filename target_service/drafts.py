@@ -13,7 +13,8 @@ import grpc.aio
 from decoding.vocabulary import Vocabulary
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from serving.logs import REQUEST_ID
-from serving.messages import vocabulary_from
+from serving.messages import kind_from, vocabulary_from
+from target_service.goodput import DraftTimes
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Draft:
     def __init__(self, address: str, language: Vocabulary) -> None:
         self.address = address
         self.sessions = 0
+        self.times = DraftTimes()
+        self.branches = True  # whether it drafts ahead: a model's business
         self.mismatch = ""  # why its proposals cannot be used; empty when they can
         self._language = language
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
@@ -87,6 +90,7 @@ class Draft:
 
     def check(self, opened: draft_pb2.Opened) -> bool:
         """Whether it speaks the target's language; says so once if not."""
+        self.branches = kind_from(opened.kind) != "ngram"
         theirs = vocabulary_from(opened.vocabulary) if opened.HasField("vocabulary") else None
         if theirs is None or theirs.fingerprint == self._language.fingerprint:
             self.mismatch = ""  # the same language, or n-grams, which speak every language

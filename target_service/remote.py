@@ -15,9 +15,12 @@ import grpc.aio
 from decoding.proposal import NOTHING, Proposal
 from foredraft.v1 import draft_pb2
 from serving.logs import request_id
-from serving.messages import RULES, MessageError, proposal_from
+from serving.messages import MessageError, proposal_from
 from serving.metrics import TargetMetrics
+from target_service.asking import Asking
 from target_service.drafts import Draft, Drafts
+from target_service.goodput import DraftTimes
+from target_service.inbox import Inbox, Received
 from target_service.plan import Plan
 
 # Of the time that a block is waited for, the part in which tokens may be drawn. With an early stop the time of a
@@ -30,20 +33,25 @@ class RemoteSession:
     """Blocks of one sequence, whichever draft service makes them."""
 
     def __init__(
-        self, drafts: Drafts, plan: Plan, vocabulary_size: int, timeout_s: float, metrics: TargetMetrics
+        self, drafts: Drafts, plan: Plan, vocabulary_size: int, timeout_s: float, outcomes: int, metrics: TargetMetrics
     ) -> None:
-        self._drafts, self._plan, self._timeout_s, self._metrics = drafts, plan, timeout_s, metrics
-        self._vocabulary_size = vocabulary_size
-        self._epoch = 0
+        """outcomes: of a verification, that the draft is to draft ahead for."""
+        self._drafts, self._timeout_s, self._metrics = drafts, timeout_s, metrics
+        self._vocabulary_size, self._outcomes = vocabulary_size, outcomes
+        self._asking = Asking(plan, _BUDGET_SHARE * timeout_s, outcomes)
+        self._epoch = self._told = 0  # told: tokens that the draft knows to be committed
         self._draft: Draft | None = None
         self._call: Any = None
         self._reading: asyncio.Task[None] | None = None
         self._up: asyncio.Queue[draft_pb2.DraftRequest] = asyncio.Queue()
-        self._asked_at = 0.0
         self._behind = False  # asked, and not answered in time: not waited for until it answers again
-        self._block: draft_pb2.Block | None = None
+        self._inbox = Inbox()
         self._changed = asyncio.Event()  # a block came, or the stream ended
         self.last_problem = ""
+        self.waited_s = 0.0
+        """For the last proposal."""
+        self.was_foreseen = False
+        """Whether that was drafted ahead."""
 
     async def close(self) -> None:
         """Ends the stream, which frees the draft's row."""
@@ -58,18 +66,22 @@ class RemoteSession:
             reading.cancel()
             await asyncio.wait([reading])
 
-    async def begin(self, tokens: Sequence[int], k: int) -> None:
-        """Opens a session on the committed tokens with whichever draft service can be used now."""
+    async def begin(self, tokens: Sequence[int], k: int, step_s: float = 0.0) -> None:
+        """Opens a session on the committed tokens with whichever draft service can be used now.
+
+        step_s: expected time of a verification, 0 if not known.
+        """
         draft = self._drafts.pick()
         if draft is None or k <= 0:
             return
         self._epoch += 1
         # A draft that failed others lately has to answer first before anybody waits for it.
-        self._draft, self._behind, self._block = draft, not draft.trusted, None
+        self._draft, self._behind, self._inbox = draft, not draft.trusted, Inbox()
         draft.sessions += 1
         self._up = asyncio.Queue()
-        self._up.put_nowait(draft_pb2.DraftRequest(open=self._opening(tokens, k)))
-        self._asked_at = time.perf_counter()
+        self._up.put_nowait(draft_pb2.DraftRequest(open=self._asking.opening(self._epoch, tokens, k, step_s)))
+        self._inbox.asked(len(tokens))
+        self._told = len(tokens)
         self._call = draft.open(_drain(self._up), request_id())
         self._reading = asyncio.create_task(self._read(draft, self._call, self._epoch))
 
@@ -78,13 +90,14 @@ class RemoteSession:
 
         `last_problem` then says why.
         """
-        self.last_problem = ""
+        self.last_problem, self.waited_s, self.was_foreseen = "", 0.0, False
         if self._call is None:
             await self._reopen(tokens, k)
             self.last_problem = (self._drafts.unused_reason and "mismatch") or "lost"
             return NOTHING
-        deadline = self._asked_at + self._timeout_s
-        while (block := self._current(tokens)) is None:
+        began = time.perf_counter()
+        deadline = self._inbox.asked_at.get(len(tokens), began) + self._timeout_s
+        while (found := self._inbox.find(tokens)) is None:
             if self._call is None:
                 self.last_problem = "lost"
                 return NOTHING
@@ -95,6 +108,7 @@ class RemoteSession:
                     if self._draft:
                         self._draft.late()
                 self.last_problem = "late"
+                self.waited_s = time.perf_counter() - began
                 return NOTHING
             self._changed.clear()
             try:
@@ -103,24 +117,52 @@ class RemoteSession:
                     await self._changed.wait()
             except TimeoutError:
                 continue
-        return self._proposal(block, k)
+        self.waited_s = time.perf_counter() - began
+        return self._use(*found, k)
+
+    def foreseen(self, tokens: Sequence[int], k: int) -> tuple[int, Proposal] | None:
+        """The block, by its id, with a proposal on just these tokens that was drafted ahead; None if there is none."""
+        found = self._inbox.find(tokens)
+        if found is None:
+            return None
+        self.last_problem, self.waited_s = "", 0.0
+        proposal = self._use(*found, k)
+        return None if self._call is None else (found[0].block.block_id, proposal)
+
+    def missed(self, base_len: int) -> str:
+        """Why a verification on this base would find nothing drafted ahead; empty if nothing was to be."""
+        if not self._outcomes or self._call is None or self._draft is None or not self._draft.branches:
+            return ""
+        return "unforeseen" if self._inbox.has_outcomes(base_len) else "late"
 
     async def commit(
-        self, base_len: int, accepted: Sequence[int], next_id: int, k: int, explicit: Sequence[int] | None = None
+        self,
+        tokens: Sequence[int],
+        k: int,
+        *,
+        block_id: int = 0,
+        explicit: Sequence[int] | None = None,
+        step_s: float = 0.0,
     ) -> None:
-        """Tells the draft what was committed and asks for k tokens on it.
+        """Tells the draft what was committed since the last time, and asks for k tokens on it, or on what may follow.
 
         Args:
-            explicit: what the target verifies meanwhile; None while it waits for the block.
+            block_id: of the block whose proposal the target verifies now.
+            explicit: what it verifies instead; None with no block either while it waits for one.
+            step_s: expected time of a verification, 0 if not known.
         """
         if self._call is None:
             return
-        message = draft_pb2.Commit(base_len=base_len, accepted_ids=accepted, next_id=next_id, k=k)
-        message.budget_s = _BUDGET_SHARE * self._timeout_s
+        base_len, self._told = self._told, len(tokens)
+        message = self._asking.commit(base_len, tokens[base_len:], k, self._until_wanted_s(step_s))
         if explicit is not None:
             message.explicit_ids.ids.extend(explicit)
             message.explicit_ids.SetInParent()
-        self._asked_at = time.perf_counter()
+        elif block_id:
+            message.block_id = block_id
+        self._metrics.stale_blocks.inc(self._inbox.forget(base_len))
+        self._inbox.asked(len(tokens))
+        self._metrics.draft_bytes.labels("sent").inc(message.ByteSize())
         self._up.put_nowait(draft_pb2.DraftRequest(commit=message))
         # One turn of the event loop, in which the message leaves: what the caller does next can wait.
         await asyncio.sleep(0)
@@ -135,6 +177,11 @@ class RemoteSession:
         """Whether the next round will wait for the draft."""
         return self.is_open and not self._behind
 
+    @property
+    def times(self) -> DraftTimes | None:
+        """What proposals of the draft service cost; None without one."""
+        return self._draft.times if self._draft else None
+
     async def _reopen(self, tokens: Sequence[int], k: int) -> None:
         if self._draft is None:
             await self.begin(tokens, k)
@@ -142,44 +189,25 @@ class RemoteSession:
             # proposal but the sign that the draft has caught up.
             self._behind = True
 
-    def _opening(self, tokens: Sequence[int], k: int) -> draft_pb2.Open:
-        plan = self._plan
-        sampling = plan.sampling
-        return draft_pb2.Open(
-            epoch=self._epoch,
-            prompt_ids=tokens[: sampling.prompt_length],
-            generated_ids=tokens[sampling.prompt_length :],
-            sampling=plan.config,
-            rule=RULES[sampling.rule],
-            seed=sampling.seed,
-            sequence_index=sampling.sequence_index,
-            max_length=plan.max_length,
-            k=k,
-            budget_s=_BUDGET_SHARE * self._timeout_s,
-            cache_scope=bytes.fromhex(plan.owner),
-        )
+    def _until_wanted_s(self, step_s: float) -> float:
+        """Of the time of a verification, what is left for the draft to work in."""
+        return max(step_s - self._draft.times.network_s, step_s / 4) if self._draft else step_s
 
-    def _current(self, tokens: Sequence[int]) -> draft_pb2.Block | None:
-        """The block on these tokens, if it is there."""
-        block, self._block = self._block, None
-        if block is None or block.base_len != len(tokens):
-            if block is not None:
-                self._metrics.stale_blocks.inc()
-            return None
-        return block
-
-    def _proposal(self, block: draft_pb2.Block, k: int) -> Proposal:
-        self._metrics.draft_round_trip.observe(time.perf_counter() - self._asked_at)
-        outcome = next((o for o in block.outcomes if not o.path), None)
-        if outcome is None:
-            self.last_problem = "empty"
-            return NOTHING
+    def _use(self, received: Received, outcome: draft_pb2.Outcome, k: int) -> Proposal:
+        """An outcome's proposal, checked."""
+        received.used, self.was_foreseen = True, bool(outcome.path)
+        base_len, block = received.block.base_len, received.block
+        round_trip_s = received.at - self._inbox.asked_at.get(base_len, received.at)
+        self._metrics.draft_round_trip.observe(round_trip_s)
+        self._metrics.draft_wait.observe(self.waited_s)
         try:
             proposal = proposal_from(outcome.proposal, self._vocabulary_size).first(k)
         except MessageError as error:
             self._lose(f"sent a bad block: {error}")
             self.last_problem = "refused"
             return NOTHING
+        if not outcome.path and self._draft:
+            self._draft.times.proposed(round_trip_s, block.draft_s, len(outcome.proposal.ids))
         if not proposal.ids:
             self.last_problem = "empty"
         return proposal
@@ -193,21 +221,25 @@ class RemoteSession:
                     if not draft.check(response.opened):
                         reason = ""
                         break
-                elif response.block.epoch != epoch:
-                    self._metrics.stale_blocks.inc()
                 else:
-                    draft.answered()
-                    self._behind = False
-                    self._block = response.block
+                    self._receive(draft, response.block, epoch)
                 self._changed.set()
         except grpc.aio.AioRpcError as error:
             reason = f"{error.code().name}: {error.details()}"
         if self._call is call:
             self._lose(reason)
 
+    def _receive(self, draft: Draft, block: draft_pb2.Block, epoch: int) -> None:
+        self._metrics.draft_bytes.labels("received").inc(block.ByteSize())
+        if block.epoch != epoch or not self._inbox.receive(block):
+            self._metrics.stale_blocks.inc()
+            return
+        draft.answered()
+        self._behind = False
+
     def _lose(self, reason: str) -> None:
         call, draft = self._call, self._draft
-        self._call, self._draft, self._block = None, None, None
+        self._call, self._draft, self._inbox = None, None, Inbox()
         if call is not None:
             call.cancel()
         if draft is not None:

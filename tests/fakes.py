@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from decoding.cache import Feed
+from decoding.cache import Feed, Tree
 from decoding.loading import LoadedModel
 from decoding.vocabulary import Vocabulary
 
@@ -20,9 +20,10 @@ class TableRows:
 
     def __init__(self, table: Tensor, count: int = 64, capacity: int = 512) -> None:
         self.table = table
-        self.count, self.capacity = count, capacity
+        self.count, self.capacity, self.spare = count, capacity, 512
         self.device = torch.device("cpu")
         self._held: list[list[int]] = [[] for _ in range(count)]
+        self._branches: list[dict[int, int]] = [{} for _ in range(count)]  # tokens by their places
         self.steps: list[int] = []  # jobs in each forward
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
@@ -30,10 +31,24 @@ class TableRows:
         rows = []
         for feed, n in zip(feeds, scored, strict=True):
             held = self._held[feed.row]
+            if feed.tree:
+                rows += [self._logits(text) for text in self._grow(feed, feed.tree)[len(feed.ids) - n :]]
+                continue
             assert feed.start <= len(held), "a feed leaves a gap"
             held[feed.start :] = feed.ids
             rows += [self._logits(held[: len(held) - n + 1 + i]) for i in range(n)]
         return torch.stack(rows) if rows else torch.zeros(0, self.table.shape[-1])
+
+    def _grow(self, feed: Feed, tree: Tree) -> list[list[int]]:
+        """The texts that the new tokens of a tree end."""
+        held, nodes, texts = self._held[feed.row], self._branches[feed.row], []
+        assert tree.trunk <= len(held) <= feed.start, "branches are written over the text"
+        for i, (token, position, seen) in enumerate(zip(feed.ids, tree.positions, tree.seen, strict=True)):
+            nodes[feed.start + i] = token
+            path = [held[place] if place < len(held) else nodes[place] for place in seen]
+            texts.append([*held[: tree.trunk], *path, token])
+            assert len(texts[-1]) == position + 1
+        return texts
 
     def copy_row(self, source: int, target: int, length: int) -> None:
         self._held[target] = self._held[source][:length]

@@ -32,10 +32,10 @@ def bundled(kind: str) -> LoadedModel:
     return load(str(MODELS / kind))
 
 
-def rows_of(model: nn.Module, count: int = 4, capacity: int = 512) -> Rows:
+def rows_of(model: nn.Module, count: int = 4, capacity: int = 512, spare: int = 0) -> Rows:
     """Fresh rows; a model that has rows already is proved anew, against its stock attention."""
     stock(model)
-    return prove_rows(model, model.config, count, capacity)
+    return prove_rows(model, model.config, count, capacity, spare)
 
 
 def stock(model: nn.Module) -> nn.Module:

@@ -118,10 +118,32 @@ METRICS = (
         "rounds",
         "Rounds that had to do without the draft service, by reason.",
         _TARGET,
-        reason=("lost", "late", "mismatch", "refused", "empty"),
+        reason=("lost", "late", "mismatch", "refused", "empty", "cheaper"),
     ),
     _counter("stale_blocks", "blocks", "Blocks on tokens that were no longer the last.", _TARGET),
-    _seconds("draft_round_trip", "From a commit to its block, draft and network together.", _TARGET),
+    _seconds("draft_round_trip", "From a commit to the block that was used, draft and network together.", _TARGET),
+    _seconds("draft_wait", "Of that time, what the round waited; the rest was hidden behind a verification.", _TARGET),
+    _counter(
+        "outcome_hits",
+        "rounds",
+        "Verifications that went as drafted ahead for: no round trip, and no wait if that was there in time.",
+        _TARGET,
+        arrival=("in_time", "late"),
+    ),
+    _counter(
+        "outcome_misses",
+        "rounds",
+        "Verifications that found nothing drafted ahead: not among the outcomes, or not there in time.",
+        _TARGET,
+        reason=("unforeseen", "late"),
+    ),
+    _counter(
+        "draft_bytes",
+        "bytes",
+        "Messages between target and draft, by direction.",
+        _TARGET,
+        direction=("sent", "received"),
+    ),
     # The draft.
     _gauge("draft_sessions", "sequences", "Sequences followed.", _DRAFT),
     _counter(
@@ -143,7 +165,10 @@ METRICS = (
         position=_POSITIONS,
     ),
     _counter("draft_cancelled", "proposals", "Proposals given up because a commit overtook them.", _DRAFT),
-    _seconds("propose", "From a commit to its block, inside the draft.", _DRAFT),
+    _seconds("propose", "From a commit to the proposal that the target waits for, inside the draft.", _DRAFT),
+    _seconds("draft_ahead", "From a commit to the outcomes of the next verification, inside the draft.", _DRAFT),
+    _counter("draft_outcomes", "outcomes", "Outcomes drafted ahead for, and pushed.", _DRAFT),
+    _counter("draft_wasted_tokens", "tokens", "Tokens pushed for outcomes that did not come.", _DRAFT),
     # The client.
     _counter(
         "client_requests",

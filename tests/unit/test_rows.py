@@ -14,7 +14,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from decoding.cache import Feed
+from decoding.cache import Feed, Tree
 from decoding.errors import ModelError
 from decoding.loading import load
 from decoding.proof import prove_rows
@@ -62,6 +62,30 @@ def test_ragged_rows_equal_separate_forwards(name: str) -> None:
         rows.copy_row(3, 4, 30)  # a fork
         got = rows.forward([Feed(4, 30, texts[3][30:])], [10])
         assert torch.allclose(got, want[3][30:], atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if n != "bloom"])
+def test_branches_equal_texts_of_their_own(name: str) -> None:
+    """A tree grown in two passes beside another row's round."""
+    model = MODELS[name]()
+    trunk = torch.randint(4096, (20,), generator=torch.Generator().manual_seed(3)).tolist()
+    other = trunk[::-1]
+    branches = {(7, 8, 9): [], (7, 8, 5): [], (7, 6): [], (4,): []}
+    with torch.inference_mode():
+        want = {branch: model(torch.tensor([[*trunk, *branch]])).logits[0, -1] for branch in branches}
+        beside = model(torch.tensor([other])).logits[0, -3:]
+        rows = rows_of(model, 3, 32, 32)
+        assert rows.spare == 32
+        rows.forward([Feed(0, 0, other[:-3]), Feed(1, 0, trunk)], [0, 0])
+        # Places 20: 7, 21: 4, 22: 8 (after 7), 23: 6 (after 7); then 24: 9, 25: 5, both after 7 8.
+        first = Tree(20, [20, 20, 21, 21], [[], [], [20], [20]])
+        one = rows.forward([Feed(1, 20, [7, 4, 8, 6], first)], [4])
+        second = Tree(20, [22, 22], [[20, 22], [20, 22]])
+        two = rows.forward([Feed(0, 17, other[-3:]), Feed(1, 24, [9, 5], second)], [3, 2])
+        got = {(4,): one[1], (7, 6): one[3], (7, 8, 9): two[3], (7, 8, 5): two[4]}
+        for branch, logits in want.items():
+            assert torch.allclose(got[branch], logits, atol=1e-3, rtol=1e-4), branch
+        assert torch.allclose(two[:3], beside, atol=1e-3, rtol=1e-4)
 
 
 def test_a_step_copies_no_keys() -> None:

@@ -27,7 +27,7 @@ class DraftRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("epoch", "prompt_ids", "generated_ids", "sampling", "rule", "seed", "sequence_index", "max_length", "k", "budget_s", "cache_scope")
+    __slots__ = ("epoch", "prompt_ids", "generated_ids", "sampling", "rule", "seed", "sequence_index", "max_length", "k", "budget_s", "cache_scope", "outcomes", "verification_s")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PROMPT_IDS_FIELD_NUMBER: _ClassVar[int]
     GENERATED_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,8 @@ class Open(_message.Message):
     K_FIELD_NUMBER: _ClassVar[int]
     BUDGET_S_FIELD_NUMBER: _ClassVar[int]
     CACHE_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_S_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     prompt_ids: _containers.RepeatedScalarFieldContainer[int]
     generated_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -50,10 +52,12 @@ class Open(_message.Message):
     k: int
     budget_s: float
     cache_scope: bytes
-    def __init__(self, epoch: _Optional[int] = ..., prompt_ids: _Optional[_Iterable[int]] = ..., generated_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., seed: _Optional[int] = ..., sequence_index: _Optional[int] = ..., max_length: _Optional[int] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ..., cache_scope: _Optional[bytes] = ...) -> None: ...
+    outcomes: int
+    verification_s: float
+    def __init__(self, epoch: _Optional[int] = ..., prompt_ids: _Optional[_Iterable[int]] = ..., generated_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., seed: _Optional[int] = ..., sequence_index: _Optional[int] = ..., max_length: _Optional[int] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ..., cache_scope: _Optional[bytes] = ..., outcomes: _Optional[int] = ..., verification_s: _Optional[float] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("base_len", "accepted_ids", "next_id", "block_id", "explicit_ids", "k", "budget_s")
+    __slots__ = ("base_len", "accepted_ids", "next_id", "block_id", "explicit_ids", "k", "budget_s", "outcomes", "verification_s")
     BASE_LEN_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_IDS_FIELD_NUMBER: _ClassVar[int]
     NEXT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +65,8 @@ class Commit(_message.Message):
     EXPLICIT_IDS_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     BUDGET_S_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_S_FIELD_NUMBER: _ClassVar[int]
     base_len: int
     accepted_ids: _containers.RepeatedScalarFieldContainer[int]
     next_id: int
@@ -68,7 +74,9 @@ class Commit(_message.Message):
     explicit_ids: _generation_pb2.TokenIds
     k: int
     budget_s: float
-    def __init__(self, base_len: _Optional[int] = ..., accepted_ids: _Optional[_Iterable[int]] = ..., next_id: _Optional[int] = ..., block_id: _Optional[int] = ..., explicit_ids: _Optional[_Union[_generation_pb2.TokenIds, _Mapping]] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ...) -> None: ...
+    outcomes: int
+    verification_s: float
+    def __init__(self, base_len: _Optional[int] = ..., accepted_ids: _Optional[_Iterable[int]] = ..., next_id: _Optional[int] = ..., block_id: _Optional[int] = ..., explicit_ids: _Optional[_Union[_generation_pb2.TokenIds, _Mapping]] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ..., outcomes: _Optional[int] = ..., verification_s: _Optional[float] = ...) -> None: ...
 
 class DraftResponse(_message.Message):
     __slots__ = ("opened", "block")

@@ -1,0 +1,128 @@
+"""Draws a draft's tokens: the next one after each of many texts, and the row of q that it was drawn from.
+
+The draws of the rejection rule are the draft's own; greedy and coupled tokens are certain. Knows nothing of
+verification, or of whether a text is committed or a branch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from decoding.noise import KeptGumbel, Purpose, gumbel, key
+from decoding.processors import Processors, Scored, process
+from decoding.proposal import Proposal, SparseRows
+from decoding.sampling import Rule
+
+_MASS = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Wants the token after a text."""
+
+    processors: Processors
+    context: Sequence[int]
+    key: int
+    """Of its random numbers, under the rejection rule: see `draft_key`."""
+    width: int
+    """Entries of the row of q, at most; 0 is the whole vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A token, the probability that it had, and the row of q under the rejection rule."""
+
+    token: int
+    probability: float
+    row: SparseRows | None
+
+
+def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
+    """All of them at once; logits float32 [n, vocab]."""
+    scored = [Scored(d.processors, d.context, 1) for d in draws]
+    scores = process(scored, logits)
+    p = scores.softmax(dim=-1)
+    sampled = [i for i, d in enumerate(draws) if d.processors.sampling.rule is Rule.REJECTION]
+    if len(sampled) < len(draws):
+        ids = certain_ids(scores, scored)  # [n]
+    else:
+        ids = torch.empty(len(draws), dtype=torch.long, device=logits.device)
+    rows: dict[int, SparseRows] = {}
+    if sampled:
+        index = torch.tensor(sampled, device=logits.device)
+        ids[index], p_drawn, sparse = _sample([draws[i] for i in sampled], p[index])
+        p[index, ids[index]] = p_drawn  # the probability it was drawn with
+        rows = dict(zip(sampled, sparse, strict=True))
+    probabilities = p.gather(1, ids[:, None])[:, 0].tolist()
+    return [Drawn(t, q, rows.get(i)) for i, (t, q) in enumerate(zip(ids.tolist(), probabilities, strict=True))]
+
+
+def _sample(draws: Sequence[Draw], p: Tensor) -> tuple[Tensor, Tensor, list[SparseRows]]:
+    """Ids [n] drawn from the largest entries of p [n, vocab], with what probability [n], and these entries."""
+    device = p.device
+    width = min(max(d.width or p.shape[1] for d in draws), p.shape[1])
+    q, tokens = p.topk(width, dim=-1)
+    limits = torch.tensor([d.width or width for d in draws], device=device)
+    q = q.masked_fill(torch.arange(width, device=device) >= limits[:, None], 0.0)
+    # The last thousandth of p is half of the bytes: it is left out where a row was to be narrower than p anyway.
+    narrow = limits < p.shape[1]
+    q = q.masked_fill((q.cumsum(dim=-1) - q > _MASS) & narrow[:, None], 0.0)
+    q = q / q.sum(dim=-1, keepdim=True)
+    noise = gumbel(torch.tensor([d.key for d in draws], device=device), width)
+    place = (q.double().log() + noise).argmax(dim=-1, keepdim=True)
+    host_q, host_tokens = q.cpu().numpy(), tokens.cpu().numpy()
+    rows = []
+    for row_q, row_tokens in zip(host_q, host_tokens, strict=True):
+        keep = row_q > 0
+        kept = row_tokens[keep].astype(np.uint32)
+        rows.append(SparseRows(kept, row_q[keep], (len(kept),)))
+    return tokens.gather(1, place)[:, 0], q.gather(1, place)[:, 0], rows
+
+
+def ends_proposal(drawn: Drawn, processors: Processors, confidence: float) -> bool:
+    """Whether a proposal is complete with this token.
+
+    It ends after a token, never by taking one back: a drawn token that is dropped for being unlikely
+    would bias what the target accepts.
+    """
+    return drawn.probability < confidence or drawn.token in processors.sampling.eos_token_id
+
+
+def proposal_of(drawn: Sequence[Drawn]) -> Proposal:
+    """The tokens with their rows of q, if they have such."""
+    rows = [d.row for d in drawn if d.row is not None]
+    return Proposal(tuple(d.token for d in drawn), SparseRows.join(rows) if rows else None, "model")
+
+
+def draft_key(processors: Processors, epoch: int, base_len: int, index: int) -> int:
+    """Of the draw of the token at `index` after a text of `base_len` tokens.
+
+    The epoch parts the draws of a draft that was lost from those of the one that replaced it.
+    """
+    sampling = processors.sampling
+    return key(sampling.seed, Purpose.DRAFT, sampling.sequence_index, epoch, base_len, index)
+
+
+def certain_ids(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
+    """argmax(scores), with the shared noise added where the rule is coupled. int64 [n]."""
+    best = scores.argmax(dim=-1)
+    rows = [(s, len(s.tokens) - s.count + 1 + i) for s in scored for i in range(s.count)]
+    coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
+    if coupled:
+        index = torch.tensor(coupled, device=scores.device)
+        best[index] = with_noise(scores[index], [rows[i] for i in coupled]).argmax(dim=-1)
+    return best
+
+
+def with_noise(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:
+    """Scores [n, vocab] with the shared noise of these sequences at these positions, float64."""
+    wanted = [(s.processors.noise, _coupled_key(s, position)) for s, position in rows]
+    return scores.double() + KeptGumbel.rows(wanted, scores.shape[1], scores.device)
+
+
+def _coupled_key(scored: Scored, position: int) -> int:
+    sampling = scored.processors.sampling
+    return key(sampling.seed, Purpose.COUPLED, sampling.sequence_index, position)

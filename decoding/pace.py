@@ -1,0 +1,43 @@
+"""How long a step takes by its number of tokens, as measured while it serves.
+
+Knows nothing of what the steps are for.
+"""
+
+from bisect import bisect_left
+
+_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512)
+_WEIGHT = 0.1
+# An outlier is the machine's business, not the width's: what is new counts as twice the average at most.
+_OUTLIER = 2.0
+
+
+class StepTimes:
+    """Running averages for a few widths, and straight lines between them."""
+
+    def __init__(self) -> None:
+        self._times_s: dict[int, float] = {}
+        self.jobs = 1.0
+        """Running average of the jobs of a step."""
+
+    def observe(self, tokens: int, jobs: int, spent_s: float) -> None:
+        """A step over so many tokens of so many jobs took so long."""
+        self.jobs += _WEIGHT * (jobs - self.jobs)
+        width = _WIDTHS[min(bisect_left(_WIDTHS, tokens), len(_WIDTHS) - 1)]
+        old = self._times_s.get(width)
+        # A new dictionary: others read it from another thread.
+        new = spent_s if old is None else old + _WEIGHT * (min(spent_s, _OUTLIER * old) - old)
+        self._times_s = dict(sorted({**self._times_s, width: new}.items()))
+
+    def at(self, tokens: float) -> float | None:
+        """Seconds of a step over so many tokens; beyond what was measured, as its neighbour. None before any step."""
+        times = self._times_s
+        if not times:
+            return None
+        widths = list(times)
+        right = bisect_left(widths, tokens)
+        if right == len(widths):
+            return times[widths[-1]]
+        if right == 0 or widths[right] == tokens:
+            return times[widths[right]]
+        a, b = widths[right - 1], widths[right]
+        return times[a] + (times[b] - times[a]) * (tokens - a) / (b - a)

@@ -1,0 +1,178 @@
+"""The blocks of one stream: commits in, proposals out, and outcomes drafted ahead while the target verifies.
+
+One task reads, another drafts. Knows nothing of models: it hands over to the session.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from decoding.ahead import Ahead, Turnout
+from decoding.errors import InvalidFieldError
+from decoding.proposal import NOTHING, Outcome, Proposal
+from draft_service.account import Account
+from draft_service.session import DraftSession
+from foredraft.v1 import draft_pb2
+from serving.messages import proposal_message
+from serving.ranges import check_draft_length, check_outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What an `Open` or a `Commit` asks for."""
+
+    k: int
+    budget_s: float
+    outcomes: int
+    verification_s: float
+    began: float
+
+    @staticmethod
+    def of(message: draft_pb2.Open | draft_pb2.Commit) -> "_Wanted":
+        return _Wanted(message.k, message.budget_s, message.outcomes, message.verification_s, began=time.perf_counter())
+
+
+class Blocks:
+    """The blocks of one stream, as commits ask for them."""
+
+    def __init__(
+        self,
+        session: DraftSession,
+        opened: draft_pb2.Open,
+        requests: AsyncIterator[draft_pb2.DraftRequest],
+        account: Account,
+        check_ids: Callable[[str, Sequence[int]], None],
+    ) -> None:
+        self._session, self._epoch, self._requests, self._account = session, opened.epoch, requests, account
+        self._check_ids = check_ids
+        self._first = _Wanted.of(opened)
+        # Blocks, then None when the target has closed its side, or what went wrong.
+        self._answers: asyncio.Queue[draft_pb2.DraftResponse | Exception | None] = asyncio.Queue()
+        self._drafting: asyncio.Task[None] | None = None
+        self._sent = 0
+        self._own = NOTHING  # what the target verifies, if it came from here
+        self._ahead = Ahead()  # of the base, and what was sent of it
+        self._growing: Turnout | None = None  # the tree that is being drafted
+        self._next: _Wanted | None = None  # asked for while it was
+
+    async def run(self) -> AsyncGenerator[draft_pb2.DraftResponse, None]:
+        """Yields blocks until the target closes its side."""
+        reading = asyncio.create_task(self._read())
+        try:
+            while (answer := await self._answers.get()) is not None:
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+            await self._give_up()
+
+    async def _read(self) -> None:
+        try:
+            self._start(self._first, None)
+            async for request in self._requests:
+                if request.WhichOneof("message") != "commit":
+                    raise InvalidFieldError("open", "comes once, commits after it")
+                self._check(request.commit)
+                await self._take(request.commit)
+            self._answers.put_nowait(None)
+        except Exception as error:  # told to the stream, which ends with it
+            self._answers.put_nowait(error)
+
+    def _check(self, commit: draft_pb2.Commit) -> None:
+        self._check_ids("accepted_ids", commit.accepted_ids)
+        self._check_ids("next_id", [commit.next_id])
+        self._check_ids("explicit_ids", commit.explicit_ids.ids)
+        check_draft_length(commit.k)
+        check_outcomes(commit.outcomes)
+
+    async def _take(self, commit: draft_pb2.Commit) -> None:
+        path, wanted = (*commit.accepted_ids, commit.next_id), _Wanted.of(commit)
+        explicit = commit.WhichOneof("verifying") == "explicit_ids"
+        if self._growing is None or explicit or not wanted.k:
+            await self._give_up()
+        self._account.committed(self._own, commit.accepted_ids)
+        self._session.commit(commit.base_len, commit.accepted_ids, commit.next_id)
+        if self._growing is not None:
+            # The branch that turned out right is on its way: what it lacks is less than all of a new one.
+            self._next, self._growing.path = wanted, path
+            return
+        verified = self._learn(path)
+        self._own = NOTHING if explicit else verified or NOTHING
+        self._start(wanted, Proposal(tuple(commit.explicit_ids.ids)) if explicit else verified, only_ahead=explicit)
+
+    def _learn(self, path: tuple[int, ...]) -> Proposal | None:
+        """What was drafted ahead for this turnout, if anything was."""
+        ahead, self._ahead = self._ahead, Ahead()
+        self._session.observe(ahead.view, len(path) - 1, path[-1])
+        found = next((o.proposal for o in ahead.outcomes if o.path == path), None)
+        self._account.foresaw(ahead.outcomes, found)
+        return found
+
+    def _start(self, wanted: _Wanted, verified: Proposal | None, only_ahead: bool = False) -> None:
+        """verified: what the target verifies already; None if it waits."""
+        ahead = wanted.outcomes > 0 and self._session.can_branch
+        if only_ahead and not ahead:
+            verified = None  # a block that nobody waits for: the sign that the draft is there
+        if wanted.k > 0 and (verified is None or ahead):
+            self._drafting = asyncio.create_task(self._work(wanted, verified))
+
+    async def _work(self, wanted: _Wanted, verified: Proposal | None) -> None:
+        try:
+            while True:
+                if verified is None:
+                    verified = self._own = await self._propose(wanted)
+                if not wanted.outcomes or not self._session.can_branch:
+                    return
+                turned_out = await self._draft_ahead(wanted, verified)
+                if turned_out is None or self._next is None:
+                    return
+                wanted, self._next = self._next, None
+                verified = self._learn(turned_out)
+                self._own = verified or NOTHING
+        except Exception as error:  # told to the stream, which ends with it
+            self._answers.put_nowait(error)
+
+    async def _propose(self, wanted: _Wanted) -> Proposal:
+        base_len = len(self._session.tokens)
+        proposal = await self._session.propose(wanted.k, wanted.budget_s)
+        spent_s = self._send(base_len, [Outcome((), proposal)], wanted)
+        self._account.sent(proposal, spent_s)
+        return proposal
+
+    async def _draft_ahead(self, wanted: _Wanted, verified: Proposal) -> tuple[int, ...] | None:
+        """Sends what it drafted; the verdict, if that came meanwhile."""
+        base_len, growing = len(self._session.tokens), Turnout()
+        self._growing = growing
+        try:
+            ahead = await self._session.ahead(verified.ids, wanted.k, wanted.outcomes, wanted.verification_s, growing)
+        finally:
+            self._growing = None
+        self._ahead = ahead
+        if ahead.outcomes:
+            spent_s = self._send(base_len, ahead.outcomes, wanted)
+            self._account.pushed(ahead.outcomes, spent_s)
+        return growing.path
+
+    def _send(self, base_len: int, outcomes: Sequence[Outcome], wanted: _Wanted) -> float:
+        spent_s = time.perf_counter() - wanted.began
+        self._sent += 1
+        block = draft_pb2.Block(
+            epoch=self._epoch,
+            block_id=self._sent,
+            base_len=base_len,
+            outcomes=[draft_pb2.Outcome(path=o.path, proposal=proposal_message(o.proposal)) for o in outcomes],
+            draft_s=spent_s,
+        )
+        self._answers.put_nowait(draft_pb2.DraftResponse(block=block))
+        return spent_s
+
+    async def _give_up(self) -> None:
+        """Ends what a commit overtook."""
+        task, self._drafting, self._next = self._drafting, None, None
+        if task is not None and not task.done():
+            self._account.gave_up()
+            task.cancel()
+            await asyncio.wait([task])

@@ -1,0 +1,27 @@
+"""The same promises where blocks are delayed, dropped, doubled and reordered on their way."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos import ChaoticDrafts
+from tests.exactness import test_seeds, test_wire
+
+
+@pytest.fixture
+def drafts() -> Iterator[ChaoticDrafts]:
+    drafts = ChaoticDrafts()
+    yield drafts
+    assert {"passed", "doubled", "delayed"} <= set(drafts.fates)
+
+
+@pytest.mark.parametrize(("rule", "width"), [("rejection", 0), ("rejection", 2), ("coupled", 0)])
+async def test_the_law(monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts, rule: str, width: int) -> None:
+    monkeypatch.setattr(test_wire, "draft_service", drafts)
+    await test_wire.test_texts_over_the_wire_have_the_targets_law(rule, width)
+    assert drafts.fates["dropped"]
+
+
+async def test_the_text_of_a_seed(monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts) -> None:
+    monkeypatch.setattr(test_seeds, "draft_service", drafts)
+    await test_seeds.test_the_text_depends_on_target_prompt_and_seed_alone()

@@ -1,0 +1,140 @@
+"""Outcomes pushed ahead, over the real wire: found by the target, drafted while it verifies, told when ruled out."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from foredraft import AsyncClient
+from tests.fakes import SlowRows, TableRows, random_table, table_model
+from tests.loopback import LoopbackDraft, LoopbackTarget, draft_service, target_service
+
+VOCAB = 12
+TABLE, OTHER = random_table(VOCAB, 0), random_table(VOCAB, 1)
+PROMPT = [1, 2, 3]
+FIELDS: dict[str, Any] = {
+    "max_new_tokens": 60,
+    "num_assistant_tokens": 3,
+    "assistant_confidence_threshold": 0.0,
+    "top_k": 0,
+}
+LAWS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "rejection": {"do_sample": True, "sampling_rule": "rejection", "seed": 3},
+    "coupled": {"do_sample": True, "seed": 3},
+}
+
+
+def misses(target: LoopbackTarget, reason: str) -> float:
+    return target.value("foredraft_outcome_misses_total", reason=reason)
+
+
+def hits(target: LoopbackTarget, arrival: str = "in_time") -> float:
+    return target.value("foredraft_outcome_hits_total", arrival=arrival)
+
+
+@pytest.mark.parametrize("law", LAWS)
+async def test_what_is_foreseen_is_not_waited_for(law: str) -> None:
+    """Steps of the target leave the draft time; a table with a few likely tokens is foreseen often."""
+    model = table_model(VOCAB)
+    async with (
+        draft_service(TableRows(OTHER * 0.3 + TABLE), model, ngram="off", q_width=0) as draft,
+        target_service(SlowRows(TABLE, 0.05), model, draft.address) as target,
+        AsyncClient(target.address) as client,
+    ):
+        result = await client.generate(PROMPT, **FIELDS, **LAWS[law])
+        rounds = result.stats.rounds
+        assert hits(target) > rounds / 2
+        missed = misses(target, "unforeseen") + misses(target, "late")
+        assert hits(target) + hits(target, "late") + missed >= rounds - 2
+        waited, trips = (target.value(f"foredraft_draft_{name}_seconds_sum") for name in ("wait", "round_trip"))
+        assert waited < trips / 2, "most of the draft's time and the network's is hidden"
+        assert draft.value("foredraft_draft_outcomes_total") >= hits(target)
+        assert draft.value("foredraft_draft_wasted_tokens_total") > 0
+        for direction in ("sent", "received"):
+            assert target.value("foredraft_draft_bytes_total", direction=direction) > 0
+        assert not result.stats.fallbacks
+
+
+async def test_a_draft_equal_to_the_target_is_waited_for_once() -> None:
+    model = table_model(VOCAB)
+    async with (
+        draft_service(TableRows(TABLE), model, ngram="off") as draft,
+        target_service(SlowRows(TABLE, 0.05), model, draft.address) as target,
+        AsyncClient(target.address) as client,
+    ):
+        result = await client.generate(PROMPT, **FIELDS)
+        assert result.stats.accepted == result.stats.proposed
+        assert (hits(target), target.value("foredraft_draft_round_trip_seconds_count")) == (
+            result.stats.rounds - 1,
+            result.stats.rounds,
+        )
+
+
+async def test_pushing_can_be_turned_off() -> None:
+    model = table_model(VOCAB)
+    async with (
+        draft_service(TableRows(TABLE), model, ngram="off") as draft,
+        target_service(SlowRows(TABLE, 0.01), model, draft.address, outcomes=0) as target,
+        AsyncClient(target.address) as client,
+    ):
+        result = await client.generate(PROMPT, **FIELDS)
+        assert result.stats.accepted == result.stats.proposed > 0
+        assert hits(target) == misses(target, "late") == draft.value("foredraft_draft_outcomes_total") == 0
+
+
+async def test_a_slow_tree_is_narrowed_to_what_came_true() -> None:
+    """The target is faster than the tree: the branch that turned out right goes on, and is waited for."""
+    model = table_model(VOCAB)
+    rows = SlowRows(TABLE, 0.01)
+    async with (
+        draft_service(rows, model, ngram="off") as draft,
+        target_service(TableRows(TABLE), model, draft.address) as target,
+        AsyncClient(target.address) as client,
+    ):
+        result = await client.generate(PROMPT, **FIELDS)
+        assert result.stats.accepted == result.stats.proposed > 0
+        assert hits(target, "late") > result.stats.rounds / 2
+        assert not result.stats.fallbacks
+        await _until_idle(draft)
+
+
+async def test_sequences_share_the_steps_of_a_draft() -> None:
+    model = table_model(VOCAB)
+    rows = SlowRows(TABLE, 0.002, count=6)
+    async with (
+        draft_service(rows, model, ngram="off") as draft,
+        target_service(SlowRows(TABLE, 0.06, count=6), model, draft.address) as target,
+        AsyncClient(target.address) as client,
+    ):
+        alone = await client.generate(PROMPT, **FIELDS)
+        together = await asyncio.gather(*(client.generate(PROMPT, **FIELDS) for _ in range(5)))
+        assert {r.token_ids for r in together} == {alone.token_ids}
+        assert max(rows.steps) > 1
+        assert hits(target) > 3 * alone.stats.rounds
+        await _until_idle(draft)
+
+
+async def test_goodput_leaves_a_useless_draft_alone() -> None:
+    """Without a number of assistant tokens in the call, foredraft chooses; a draft that is always wrong is dropped."""
+    model = table_model(VOCAB)
+    wrong = -TABLE
+    async with (
+        draft_service(TableRows(wrong), model, ngram="off") as draft,
+        target_service(SlowRows(TABLE, 0.01), model, draft.address, fallback="none") as target,
+        AsyncClient(target.address) as client,
+    ):
+        plain = await client.generate(PROMPT, max_new_tokens=100, num_assistant_tokens=0)
+        first = await client.generate(PROMPT, max_new_tokens=100)
+        later = await client.generate(PROMPT, max_new_tokens=100)
+        assert first.token_ids == later.token_ids == plain.token_ids
+        assert later.stats.proposed < 20
+
+
+async def _until_idle(draft: LoopbackDraft) -> None:
+    assert draft.engine
+    for _ in range(500):
+        if not draft.engine.pool.in_use:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("a row is still on loan")

@@ -1,0 +1,68 @@
+"""Outcomes that are drafted ahead for, and blocks that wait for their turn."""
+
+from decoding.ahead import View
+from draft_service.foresight import Foresight
+from foredraft.v1 import draft_pb2
+from target_service.inbox import Inbox
+
+
+def view(*confidences: float) -> View:
+    """Four candidates after each position, 10 to 13, the first the likeliest."""
+    places = range(len(confidences) + 1)
+    return View(confidences, tuple((10, 11, 12, 13) for _ in places), tuple((0.5, 0.3, 0.15, 0.05) for _ in places))
+
+
+def test_the_likely_outcomes_come_first() -> None:
+    foresight = Foresight()
+    sure, unsure = view(0.95, 0.95, 0.95, 0.95), view(0.95, 0.05, 0.95, 0.95)
+    assert foresight.choose(sure, 1) == [(4, 0)], "all accepted, the best candidate after them"
+    assert foresight.choose(unsure, 2)[0] == (1, 0), "rejected where the draft was unsure"
+    assert len(foresight.choose(sure, 6)) == 6
+    assert foresight.choose(view(), 3) == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_it_learns_where_and_what() -> None:
+    foresight, sure = Foresight(), view(0.95, 0.95, 0.95)
+    for _ in range(300):
+        foresight.observe(sure, 0, 12)  # always wrong at once, always the third candidate
+    assert foresight.choose(sure, 1) == [(0, 2)]
+    for _ in range(100):
+        foresight.observe(sure, 3, 11)  # all right, then the second
+    assert foresight.choose(sure, 4)[0] == (3, 1)
+    for _ in range(3000):
+        foresight.observe(sure, 3, 99)  # and nothing foreseen after them
+    assert foresight.choose(sure, 4) == [], "not worth any width"
+
+
+def block(base_len: int, *paths: list[int], block_id: int = 1) -> draft_pb2.Block:
+    outcomes = [draft_pb2.Outcome(path=p, proposal=draft_pb2.Proposal(ids=[block_id])) for p in paths]
+    return draft_pb2.Block(block_id=block_id, base_len=base_len, outcomes=outcomes)
+
+
+def test_an_outcome_fits_just_the_tokens_that_it_says() -> None:
+    inbox = Inbox()
+    inbox.asked(3)
+    assert inbox.receive(block(3, [7], [8, 9]))
+    assert inbox.receive(block(3, [], block_id=2))
+    found = inbox.find([1, 2, 3, 8, 9])
+    assert found is not None
+    assert found[1].path == [8, 9]
+    waited_for = inbox.find([1, 2, 3])
+    assert waited_for is not None
+    assert waited_for[0].block.block_id == 2
+    assert inbox.find([1, 2, 3, 9]) is None
+    assert inbox.find([1, 2, 3, 7, 7]) is None
+    assert inbox.has_outcomes(3)
+    assert not inbox.has_outcomes(4)
+
+
+def test_blocks_on_what_is_history_are_stale() -> None:
+    inbox = Inbox()
+    inbox.asked(3)
+    inbox.receive(block(3, [7]))
+    assert inbox.forget(3) == 0
+    inbox.asked(5)
+    assert inbox.find([1, 2, 3, 7]) is not None, "on the base before the newest"
+    assert inbox.forget(5) == 1
+    assert inbox.find([1, 2, 3, 7]) is None
+    assert not inbox.receive(block(3, [7]))

@@ -1,0 +1,99 @@
+"""Draft length: what is fastest by the measured times, and never much slower than plain decoding."""
+
+import random
+
+import pytest
+
+from decoding.pace import StepTimes
+from target_service.goodput import Acceptance, DraftTimes, Estimates, Goodput
+
+
+def steps(flat_s: float, token_s: float) -> StepTimes:
+    pace = StepTimes()
+    for tokens in (1, 2, 4, 6, 8, 12, 16, 24, 64):
+        for _ in range(60):
+            pace.observe(tokens, 1, flat_s + token_s * tokens)
+    return pace
+
+
+def settled(pace: StepTimes, times: DraftTimes, acceptance: float, bound: int = 20) -> tuple[Goodput, float]:
+    """After 300 rounds with a draft of this acceptance, and the time that they took as a share of plain decoding's."""
+    goodput, draw, taken_s, tokens = Goodput(Estimates(pace), bound), random.Random(0), 0.0, 0
+    plain_s = (pace.at(1) or 0.0) + 0.0004
+    for _ in range(300):
+        k = goodput.k(bound, times)
+        missed = draw.random() > times.hit_rate
+        k = 0 if missed and k and not goodput.waits(k, times, 0) else k
+        waited_s = times.wait_s(k) if missed and k else 0.0
+        accepted = 0
+        while accepted < k and draw.random() < acceptance:
+            accepted += 1
+        round_s = (pace.at(k + 1) or 0.0) + waited_s + (0.0008 if k else 0.0004)
+        goodput.observe(k, accepted, round_s, waited_s, found=False)
+        taken_s += round_s
+        tokens += accepted + 1
+    return goodput, taken_s / (tokens * plain_s)
+
+
+def test_a_good_draft_is_asked_for_more() -> None:
+    pace, times = steps(0.03, 0.0002), DraftTimes(0.001, 0.001, 0.8)
+    lengths = [settled(pace, times, a)[0].k(20, times) for a in (0.3, 0.6, 0.9)]
+    assert 0 < lengths[0] < lengths[1] < lengths[2] <= 20
+
+
+def test_a_costly_width_is_not_used() -> None:
+    times = DraftTimes(0.0, 0.0005, 0.8)
+    cheap, _ = settled(steps(0.03, 0.0), times, 0.7)
+    costly, _ = settled(steps(0.01, 0.01), times, 0.7)
+    assert costly.k(20, times) < cheap.k(20, times)
+
+
+def test_the_bound_is_kept() -> None:
+    times = DraftTimes(0.0, 0.0001, 1.0)
+    goodput, _ = settled(steps(0.03, 0.0), times, 0.95, bound=4)
+    assert goodput.k(20, times) == 4
+    assert goodput.k(2, times) == 2
+    assert goodput.k(0, times) == 0
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "times"),
+    [(0.0, DraftTimes(0.0, 0.001, 0.5)), (0.0, DraftTimes(0.05, 0.01, 0.0)), (0.2, DraftTimes(0.1, 0.02, 0.1))],
+    ids=["wrong", "wrong and far", "poor, far and slow"],
+)
+def test_no_draft_makes_it_much_slower(acceptance: float, times: DraftTimes) -> None:
+    """A long text; what was believed of a new draft costs a little once."""
+    goodput, share = settled(steps(0.03, 0.001), times, acceptance)
+    assert share < 1.03
+    ledger = goodput._shared.ledger.balance_s
+    for _ in range(600):
+        goodput.observe(0, 0, 0.0304, 0.0, found=False)
+    assert goodput._shared.ledger.balance_s >= ledger, "it is tried again some day"
+
+
+def test_waiting_or_going_on() -> None:
+    goodput, _ = settled(steps(0.03, 0.0001), DraftTimes(0.0, 0.001, 0.8), 0.8)
+    assert goodput.waits(5, DraftTimes(0.0, 0.001, 0.8), 0)
+    assert not goodput.waits(5, DraftTimes(0.3, 0.001, 0.8), 0)
+
+
+def test_a_new_sequence_believes_what_others_saw() -> None:
+    seen = Acceptance()
+    for _ in range(200):
+        seen.observe(5, 1)
+    new = Acceptance(seen)
+    assert new.rate(0) > 0.9
+    assert new.rate(1) < 0.1
+    assert new.length(5) == pytest.approx(2, abs=0.2)
+
+
+def test_step_times_between_and_beyond() -> None:
+    pace = StepTimes()
+    assert pace.at(1) is None
+    pace.observe(2, 1, 0.010)
+    pace.observe(6, 2, 0.014)
+    assert pace.at(1) == pace.at(2) == 0.010
+    assert pace.at(4) == pytest.approx(0.012)
+    assert pace.at(100) == 0.014
+    pace.observe(6, 2, 10.0)
+    assert pace.at(6) < 0.02, "an outlier counts little"
