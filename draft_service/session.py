@@ -20,6 +20,7 @@ from decoding.sampling import Sampling
 from draft_service.foresight import Foresight
 
 _IN_TIME = 0.75  # of the time there is: between two steps there is more to do
+_HARDLY = 1.15
 _FEWEST = 8  # outcomes, however little time there is
 
 
@@ -155,8 +156,15 @@ class DraftSession:
 
 
 def _affordable(pace: StepTimes, most: int, k: int, wanted_s: float) -> int:
-    """How many branches come in time, as far as steps were timed: a tree takes k + 1 of them."""
-    while most > _FEWEST and wanted_s > 0 and (pace.at(most * pace.jobs) or 0.0) * (k + 1) > _IN_TIME * wanted_s:
+    """How many branches come in time, as far as steps were timed: a tree takes k + 1 of them.
+
+    Where fewer would hardly be faster, none are left out.
+    """
+    fewest_s = pace.at(_FEWEST * pace.jobs)
+    if wanted_s <= 0 or fewest_s is None:
+        return most
+    step_s = max(_IN_TIME * wanted_s / (k + 1), _HARDLY * fewest_s)
+    while most > _FEWEST and (pace.at(most * pace.jobs) or 0.0) > step_s:
         most -= 1
     return most
 

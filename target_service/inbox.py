@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from foredraft.v1 import draft_pb2
 
+_MOST = 32  # blocks on two bases: a draft sends two of each
+
 
 @dataclass(slots=True)
 class Received:
@@ -32,8 +34,8 @@ class Inbox:
         self.asked_at[length] = time.perf_counter()
 
     def receive(self, block: draft_pb2.Block) -> bool:
-        """Keeps a block; False if nothing can be on its base any more."""
-        if block.base_len < min(self.asked_at, default=0):
+        """Keeps a block; False if nothing can be on its base any more, or if they come without end."""
+        if block.base_len < min(self.asked_at, default=0) or len(self._received) >= _MOST:
             return False
         self._received.append(Received(block, time.perf_counter()))
         return True

@@ -213,7 +213,7 @@ class RemoteSession:
         return proposal
 
     async def _read(self, draft: Draft, call: Any, epoch: int) -> None:
-        """Receives blocks until the stream ends; only the newest is kept."""
+        """Receives blocks until the stream ends."""
         reason = "ended the stream"
         try:
             async for response in call:

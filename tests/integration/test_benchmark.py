@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import distance
 from benchmarks.arena import CORES, MODELS, Course, prompts
 from benchmarks.one_stream import run
 from benchmarks.rival import InProcess
@@ -99,6 +100,21 @@ def test_the_whole_in_short(tmp_path: Path) -> None:
         drafted.parts_ms["target: waiting for the block"], rel=1e-6
     )
     assert "| foredraft, model draft | 1 + 1 |" in report.markdown()
+
+
+def test_distance_in_short(tmp_path: Path) -> None:
+    laws = (Sampling(0.0, 16),)
+    plan = distance.Plan(rtts_ms=(0.0, 20.0), laws=laws, prompts=2, crowds=(2,), pairs=1, size=WIDE)
+    section = distance.run(plan, tmp_path, {"command": "a test"})
+    rows = section.raw["emulated"]
+    at = {(row.pushed, row.rtt_ms): row for row in rows}
+    assert len(at) == 4
+    assert all(0 < row.floor_share <= 1.1 for row in rows)
+    near, far = at[False, 0.0], at[False, 20.0]
+    assert far.times_ms["r"] > near.times_ms["r"] + 15, "the proxy delays"
+    assert at[True, 0.0].hit_rate > 0
+    assert at[True, 20.0].hidden > far.hidden
+    assert "always wrong" in section.markdown
 
 
 def test_a_loop_is_a_tail_that_repeats() -> None:

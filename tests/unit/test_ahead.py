@@ -9,9 +9,11 @@ import pytest
 
 from decoding.ahead import RANKS, Ahead, View
 from decoding.engine import Engine, Step
+from decoding.pace import StepTimes
 from decoding.processors import Processors
 from decoding.proposal import Proposal
 from decoding.sampling import Rule, Sampling
+from draft_service.session import _affordable
 from tests.fakes import TableRows, random_table
 from tests.models import random_model, rows_of
 
@@ -124,6 +126,17 @@ async def test_a_tree_takes_as_long_whatever_is_drawn() -> None:
         if confidence or sampling is law:
             assert any(len(o.proposal.ids) < K for o in found.outcomes)
             assert all(o.path[-1] % 2 == 0 for o in found.outcomes) or sampling is not law
+
+
+@pytest.mark.parametrize(("token_s", "wanted_s", "most"), [(0.0, 0.001, 32), (0.001, 0.3, 32), (0.001, 0.05, 9)])
+def test_branches_that_come_in_time(token_s: float, wanted_s: float, most: int) -> None:
+    """Wide steps that cost no more are used; those that would be late are narrowed; not known is not late."""
+    pace = StepTimes()
+    assert _affordable(pace, 32, 5, wanted_s) == 32
+    for tokens in (1, 8, 32):
+        pace.observe(tokens, 1, 0.004 + token_s * tokens)
+    assert _affordable(pace, 32, 5, 0.0) == 32
+    assert _affordable(pace, 32, 5, wanted_s) == most
 
 
 async def test_no_more_branches_than_there_are_places_for() -> None:

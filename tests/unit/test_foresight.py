@@ -66,3 +66,4 @@ def test_blocks_on_what_is_history_are_stale() -> None:
     assert inbox.forget(5) == 1
     assert inbox.find([1, 2, 3, 7]) is None
     assert not inbox.receive(block(3, [7]))
+    assert sum(inbox.receive(block(5, [7])) for _ in range(100)) < 50, "a flood is not kept"

@@ -65,10 +65,9 @@ def test_no_draft_makes_it_much_slower(acceptance: float, times: DraftTimes) -> 
     """A long text; what was believed of a new draft costs a little once."""
     goodput, share = settled(steps(0.03, 0.001), times, acceptance)
     assert share < 1.03
-    ledger = goodput._shared.ledger.balance_s
     for _ in range(600):
         goodput.observe(0, 0, 0.0304, 0.0, found=False)
-    assert goodput._shared.ledger.balance_s >= ledger, "it is tried again some day"
+    assert goodput._shared.ledger.balance_s > 0, "it is tried again some day"
 
 
 def test_waiting_or_going_on() -> None:
