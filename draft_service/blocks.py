@@ -65,7 +65,10 @@ class Blocks:
                     raise answer
                 yield answer
         finally:
+            # Both at once, before anything is awaited: who leaves in a hurry must not leave work on the row.
             reading.cancel()
+            if self._drafting is not None:
+                self._drafting.cancel()
             await asyncio.wait([reading])
             await self._give_up()
 
