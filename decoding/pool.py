@@ -38,6 +38,7 @@ class RowPool:
         self._free = [_Free(i) for i in range(count)]
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.count = count
+        self._promised = 0  # free rows whose next holder has been woken, and has not taken them yet
 
     @property
     def in_use(self) -> int:
@@ -65,14 +66,16 @@ class RowPool:
             self._wake()
 
     async def _turn(self) -> None:
-        if self._free and not self._waiting:
+        if len(self._free) > self._promised and not self._waiting:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
+            self._promised -= 1
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
+                self._promised -= 1
                 self._wake()  # the turn was given and cannot be used: pass it on
             else:
                 self._waiting.remove(turn)
@@ -82,6 +85,7 @@ class RowPool:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
+                self._promised += 1
                 turn.set_result(None)
                 return
 
