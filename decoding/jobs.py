@@ -140,8 +140,8 @@ def draft_jobs(jobs: Sequence[DraftJob], logits: Tensor) -> list[bool]:
     scored = [Scored(j.processors, c, 1) for j, c in zip(jobs, contexts, strict=True)]
     scores = process(scored, logits)
     p = scores.softmax(dim=-1)
-    sampled = [i for i, j in enumerate(jobs) if j.processors.sampling.rule is Rule.REJECTION]
     ids = _certain_ids(scores, scored)  # [n]
+    sampled = [i for i, j in enumerate(jobs) if j.processors.sampling.rule is Rule.REJECTION]
     rows: dict[int, SparseRows] = {}
     if sampled:
         index = torch.tensor(sampled, device=device)
