@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
 from benchmarks.runs import Assist, Run, Sampling
+from benchmarks.widening import load_stock
 from benchmarks.worker import serve
 from decoding.packing import pack_weights
 
@@ -41,7 +41,7 @@ class InProcess:
     """Both models in this process, as transformers wants them."""
 
     def __init__(self, target: Path, draft: Path, packed_weights: bool = False) -> None:
-        self.target, self._draft = _load(target), _load(draft)
+        self.target, self._draft = load_stock(target), load_stock(draft)
         if packed_weights:
             pack_weights(self.target)
             pack_weights(self._draft)
@@ -99,11 +99,6 @@ def _counted(model: nn.Module) -> list[int]:
 
     model.register_forward_pre_hook(note, with_kwargs=True)
     return widths
-
-
-def _load(folder: Path) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model.eval()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _REPETITIONS = 30
 
 def widen(source: Path, folder: Path, intermediate_size: int, seed: int = 0) -> None:
     """Copies a Llama whose MLPs are wider; the copy has no end-of-text token, so that every text has full length."""
-    narrow = _load(source)
+    narrow = load_stock(source)
     config = AutoConfig.from_pretrained(source, dtype=torch.float32)
     config.intermediate_size = intermediate_size
     wide = LlamaForCausalLM(config)
@@ -105,10 +105,10 @@ def find_size(source: Path, folder: Path, least_s: float, most_s: float) -> int:
     Raises:
         ValueError: none was found; the machine is not quiet enough.
     """
-    own_s, size = forward_s(_load(source)), _FIRST_TRY
+    own_s, size = forward_s(load_stock(source)), _FIRST_TRY
     for _ in range(_TRIES):
         widen(source, folder, size)
-        size_s = forward_s(_load(folder))
+        size_s = forward_s(load_stock(folder))
         if least_s <= size_s <= most_s:
             return size
         # The time beyond the narrow model's grows with the neurons.
@@ -117,7 +117,8 @@ def find_size(source: Path, folder: Path, least_s: float, most_s: float) -> int:
     raise ValueError(f"no width takes {least_s * 1e3:.0f} to {most_s * 1e3:.0f} ms: is the machine busy?")
 
 
-def _load(folder: Path) -> PreTrainedModel:
+def load_stock(folder: Path) -> PreTrainedModel:
+    """A model as transformers runs it, in fp32."""
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model.eval()
 
@@ -129,7 +130,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
         widen(source, folder, size)
     else:
         size = find_size(source, folder, job["least_s"], job["most_s"])
-    narrow, wide = _load(source), _load(folder)
+    narrow, wide = load_stock(source), load_stock(folder)
     return {
         "intermediate_size": size,
         "parameters": wide.num_parameters(),

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from decoding.errors import ModelError
+from decoding.proof import disagreement
 
 # The order depends on the number of tokens; that of a round serves long prompts just as well.
 _TOKENS = 6
 # A packed layer is called by a way that takes some ten microseconds more: what is smaller would lose.
 _LEAST_BYTES = 1 << 20
-# Allowed difference of logits, as a share of the largest: another order of sums, not another weight.
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 8e-2}
+_WAY_OUT = "start with --no-packed-weights"
 
 
 class PackedLinear(nn.Module):
@@ -75,10 +75,5 @@ def _compare(model: nn.Module, ids: Tensor, before: Tensor) -> None:
         after = model(input_ids=ids, use_cache=False).logits
     except (AttributeError, TypeError, RuntimeError) as error:
         raise ModelError(f"{type(model).__name__} does not run with packed weights: {error}; {_WAY_OUT}") from error
-    difference = (after - before).abs().max().item()
-    if not difference <= _TOLERANCE[before.dtype] * max(before.abs().max().item(), 1e-6):
-        name = type(model).__name__
-        raise ModelError(f"{name} with packed weights differs from itself by {difference:.2g}; {_WAY_OUT}")
-
-
-_WAY_OUT = "start with --no-packed-weights"
+    if failure := disagreement(after, before):
+        raise ModelError(f"{type(model).__name__} with packed weights is not itself: {failure}; {_WAY_OUT}")

@@ -71,10 +71,8 @@ def _try(make: Callable[[], Rows], short: list[int], long: list[int], truth: lis
     except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     for name, got, want in (("long", got_long, truth[0]), ("short", got_short, truth[1])):
-        tolerance = _TOLERANCE[want.dtype] * max(want.abs().max().item(), 1e-6)
-        difference = (got - want.float()).abs().max().item()
-        if not difference <= tolerance:
-            return f"the {name} sequence's logits differ by {difference:.2g} (allowed {tolerance:.2g})"
+        if failure := disagreement(got, want):
+            return f"the {name} sequence's {failure}"
     return ""
 
 
@@ -89,8 +87,13 @@ def _try_branches(model: nn.Module, long: list[int], truth: Tensor) -> str:
         then = rows.forward([Feed(0, trunk + 2, [end, last], Tree(trunk, [trunk + 1] * 2, seen))], [2])
     except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    difference = (torch.stack([first[1], then[0]]) - truth[-2:].float()).abs().max().item()
-    tolerance = _TOLERANCE[truth.dtype] * max(truth.abs().max().item(), 1e-6)
+    return disagreement(torch.stack([first[1], then[0]]), truth[-2:])
+
+
+def disagreement(got: Tensor, want: Tensor) -> str:
+    """How far logits are from what they should be, if rounding does not explain it; empty if it does."""
+    tolerance = _TOLERANCE[want.dtype] * max(want.abs().max().item(), 1e-6)
+    difference = (got.float() - want.float()).abs().max().item()
     return "" if difference <= tolerance else f"logits differ by {difference:.2g} (allowed {tolerance:.2g})"
 
 

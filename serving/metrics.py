@@ -7,7 +7,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
-from foredraft.catalog import Acceptance, Registrar
+from foredraft.catalog import Acceptance, Registrar, TokenTimes
 
 
 class Pool(Protocol):
@@ -71,9 +71,7 @@ class TargetMetrics(EngineMetrics):
         self.prompt_tokens = registrar.counter("prompt_tokens")
         self.generated_tokens = registrar.counter("generation_tokens")
         self.queue_time = registrar.histogram("request_queue_time_seconds")
-        self.time_to_first_token = registrar.histogram("time_to_first_token_seconds")
-        self.inter_chunk = registrar.histogram("inter_chunk_seconds")
-        self.inter_token = registrar.histogram("inter_token_latency_seconds")
+        self.token_times = TokenTimes(registrar)
         self.e2e = registrar.histogram("e2e_request_latency_seconds")
         self._rounds = registrar.counter("rounds")
         self._drafts = registrar.counter("spec_decode_num_drafts")

@@ -79,13 +79,7 @@ class SequenceStream:
 
     def _time(self, count: int) -> None:
         now = time.perf_counter()
-        waited_s = now - self._last
-        if self.generated:
-            self._metrics.inter_chunk.observe(waited_s)
-            for _ in range(count):
-                self._metrics.inter_token.observe(waited_s / count)
-        else:
-            self._metrics.time_to_first_token.observe(waited_s)
+        self._metrics.token_times.observe(now - self._last, count, first=not self.generated)
         self._last = now
         self.generated += count
         self._metrics.generated_tokens.inc(count)

@@ -60,6 +60,15 @@ def _seconds(
     return Metric(f"foredraft_{name}_seconds", Histogram, "seconds", meaning, parts, labels, buckets)
 
 
+def _accepted(name: str, meaning: str, parts: tuple[Part, ...]) -> tuple[Metric, Metric]:
+    """The two counters that `Acceptance` moves."""
+    by_position = "Proposed tokens accepted, by their position in the proposal."
+    return (
+        _counter(name, "tokens", meaning, parts),
+        _counter(f"{name}_per_pos", "tokens", by_position, parts, position=_POSITIONS),
+    )
+
+
 METRICS = (
     # The engine, in both services.
     _gauge("rows", "rows", "Rows of the cache.", _SERVICES),
@@ -105,14 +114,7 @@ METRICS = (
     _counter("rounds", "rounds", "Verifications and plain decoding steps.", _TARGET),
     _counter("spec_decode_num_drafts", "proposals", "Proposals verified.", _TARGET),
     _counter("spec_decode_num_draft_tokens", "tokens", "Tokens proposed.", _TARGET),
-    _counter("spec_decode_num_accepted_tokens", "tokens", "Proposed tokens accepted.", _TARGET),
-    _counter(
-        "spec_decode_num_accepted_tokens_per_pos",
-        "tokens",
-        "Proposed tokens accepted, by their position in the proposal.",
-        _TARGET,
-        position=_POSITIONS,
-    ),
+    *_accepted("spec_decode_num_accepted_tokens", "Proposed tokens accepted.", _TARGET),
     _counter(
         "fallback_rounds",
         "rounds",
@@ -156,14 +158,7 @@ METRICS = (
     _counter("draft_rounds", "rounds", "Commits, each the end of a round of the target's.", _DRAFT),
     _counter("draft_blocks", "blocks", "Blocks sent.", _DRAFT, drafter=_DRAFTERS),
     _counter("draft_tokens", "tokens", "Tokens proposed.", _DRAFT, drafter=_DRAFTERS),
-    _counter("draft_accepted_tokens", "tokens", "Proposed tokens accepted, as commits tell.", _DRAFT),
-    _counter(
-        "draft_accepted_tokens_per_pos",
-        "tokens",
-        "Proposed tokens accepted, by their position in the proposal.",
-        _DRAFT,
-        position=_POSITIONS,
-    ),
+    *_accepted("draft_accepted_tokens", "Proposed tokens accepted, as commits tell.", _DRAFT),
     _counter("draft_cancelled", "proposals", "Proposals given up because a commit overtook them.", _DRAFT),
     _seconds("propose", "From a commit to the proposal that the target waits for, inside the draft.", _DRAFT),
     _seconds("draft_ahead", "From a commit to the outcomes of the next verification, inside the draft.", _DRAFT),
@@ -180,14 +175,7 @@ METRICS = (
     _counter("client_tokens", "tokens", "Tokens received.", _CLIENT),
     _counter("client_rounds", "rounds", "Rounds of the target's, as results tell.", _CLIENT),
     _counter("client_draft_tokens", "tokens", "Tokens proposed, as results tell.", _CLIENT),
-    _counter("client_accepted_tokens", "tokens", "Proposed tokens accepted, as results tell.", _CLIENT),
-    _counter(
-        "client_accepted_tokens_per_pos",
-        "tokens",
-        "Proposed tokens accepted, by their position in the proposal.",
-        _CLIENT,
-        position=_POSITIONS,
-    ),
+    *_accepted("client_accepted_tokens", "Proposed tokens accepted, as results tell.", _CLIENT),
     _seconds("client_time_to_first_token", "From the call to its first tokens, retries included.", _CLIENT),
     _seconds("client_inter_chunk", "Between two chunks of a call.", _CLIENT),
     _seconds(
@@ -245,3 +233,22 @@ class Acceptance:
         self._tokens.inc(accepted * rounds)
         for counter in self._at[:accepted]:
             counter.inc(rounds)
+
+
+class TokenTimes:
+    """When tokens come: to the first ones, between chunks, and each token's share of that."""
+
+    def __init__(self, registrar: Registrar, prefix: str = "") -> None:
+        """prefix: of the names of the three histograms."""
+        self._first = registrar.histogram(f"{prefix}time_to_first_token_seconds")
+        self._inter_chunk = registrar.histogram(f"{prefix}inter_chunk_seconds")
+        self._inter_token = registrar.histogram(f"{prefix}inter_token_latency_seconds")
+
+    def observe(self, waited_s: float, tokens: int, first: bool) -> None:
+        """So many tokens came together, so long after those before them, or after the beginning."""
+        if first:
+            self._first.observe(waited_s)
+            return
+        self._inter_chunk.observe(waited_s)
+        for _ in range(tokens):
+            self._inter_token.observe(waited_s / tokens)

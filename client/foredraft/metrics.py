@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
 from foredraft._types import Chunk, Stats
-from foredraft.catalog import Acceptance, Registrar
+from foredraft.catalog import Acceptance, Registrar, TokenTimes
 
 _lock = threading.Lock()
 _known: "WeakKeyDictionary[CollectorRegistry, ClientMetrics]" = WeakKeyDictionary()
@@ -24,9 +24,7 @@ class ClientMetrics:
         registrar = Registrar("client", registry)
         self.requests = registrar.counter("client_requests")
         self.seconds = registrar.histogram("client_request_seconds")
-        self.first_token = registrar.histogram("client_time_to_first_token_seconds")
-        self.inter_chunk = registrar.histogram("client_inter_chunk_seconds")
-        self.inter_token = registrar.histogram("client_inter_token_latency_seconds")
+        self.token_times = TokenTimes(registrar, "client_")
         self.tokens = registrar.counter("client_tokens")
         self._rounds = registrar.counter("client_rounds")
         self._draft_tokens = registrar.counter("client_draft_tokens")
@@ -78,15 +76,9 @@ class CallTimer:
         if not chunk.token_ids:
             return
         now = time.perf_counter()
-        waited_s, count = now - self._last, len(chunk.token_ids)
-        if self._tokens:
-            self._metrics.inter_chunk.observe(waited_s)
-            for _ in range(count):
-                self._metrics.inter_token.observe(waited_s / count)
-        else:
-            self._metrics.first_token.observe(waited_s)
+        self._metrics.token_times.observe(now - self._last, len(chunk.token_ids), first=not self._tokens)
         self._last = now
-        self._tokens += count
+        self._tokens += len(chunk.token_ids)
 
     def end(self, outcome: str, stats: Iterable[Stats] = ()) -> None:
         """The call ended; one that never began is none."""
