@@ -146,13 +146,15 @@ class RemoteSession:
     ) -> None:
         """Tells the draft what was committed since the last time, and asks for k tokens on it, or on what may follow.
 
+        A draft that is behind is told when it has answered what it was asked before.
+
         Args:
             block_id: of the block whose proposal the target verifies now.
             explicit: what it verifies instead; None with no block either while it waits for one.
             step_s: expected time of a verification, 0 if not known.
         """
-        if self._call is None:
-            return
+        if self._call is None or (self._behind and not self._answer_is_overdue):
+            return  # a draft that is behind would be interrupted with every round, and never answer
         base_len, self._told = self._told, len(tokens)
         message = self._asking.commit(base_len, tokens[base_len:], k, self._until_wanted_s(step_s))
         if explicit is not None:
@@ -188,6 +190,10 @@ class RemoteSession:
             # Its first block builds on tokens that are history by the time it comes: it is no
             # proposal but the sign that the draft has caught up.
             self._behind = True
+
+    @property
+    def _answer_is_overdue(self) -> bool:
+        return time.perf_counter() - self._inbox.asked_at.get(self._told, 0.0) > self._timeout_s
 
     def _until_wanted_s(self, step_s: float) -> float:
         """Of the time of a verification, what is left for the draft to work in."""
