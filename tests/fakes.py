@@ -60,13 +60,14 @@ class TableRows:
 class SlowRows(TableRows):
     """Steps that take a while, and fail when they are told to."""
 
-    def __init__(self, table: Tensor, step_s: float, count: int = 4) -> None:
+    def __init__(self, table: Tensor, step_s: float, count: int = 4, token_s: float = 0.0) -> None:
+        """token_s: of a step, for every token in it."""
         super().__init__(table, count)
-        self._step_s = step_s
+        self._step_s, self._token_s = step_s, token_s
         self.fails = False
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        time.sleep(self._step_s)
+        time.sleep(self._step_s + self._token_s * sum(len(f.ids) for f in feeds))
         if self.fails:
             raise RuntimeError("out of memory, say")
         return super().forward(feeds, scored)

@@ -119,9 +119,11 @@ async def test_goodput_leaves_a_useless_draft_alone() -> None:
     """Without a number of assistant tokens in the call, foredraft chooses; a draft that is always wrong is dropped."""
     model = table_model(VOCAB)
     wrong = -TABLE
+    # Proposed tokens cost time: how often what does not pay is tried again is a matter of that.
+    slow = SlowRows(TABLE, 0.005, token_s=0.002)
     async with (
         draft_service(TableRows(wrong), model, ngram="off") as draft,
-        target_service(SlowRows(TABLE, 0.01), model, draft.address, fallback="none") as target,
+        target_service(slow, model, draft.address, fallback="none") as target,
         AsyncClient(target.address) as client,
     ):
         plain = await client.generate(PROMPT, max_new_tokens=100, num_assistant_tokens=0)
