@@ -11,7 +11,7 @@ all are done. So whether it comes in time tells nothing of its tokens.
 Knows nothing of which outcomes are likely in the long run: `choose` is told how sure the draft was.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -19,30 +19,11 @@ import torch
 from torch import Tensor
 
 from decoding.cache import Tree
-from decoding.drawing import Draw, Drawn, draft_key, draw, ends_proposal, proposal_of, with_noise
-from decoding.processors import Processors, Scored, process
-from decoding.proposal import Outcome
-from decoding.sampling import Rule
-
-RANKS = 16
-"""Candidates for the token after each position."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What the draft thinks of a verification before it is over."""
-
-    confidences: tuple[float, ...] = ()
-    """Its probability of each verified token."""
-    candidates: tuple[tuple[int, ...], ...] = ()
-    """After each number of accepted tokens, the likely next ones, best first."""
-    likelihoods: tuple[tuple[float, ...], ...] = ()
-    """Of each candidate, if the verification ends there; they add up to 1."""
-
-
-Choose = Callable[[View, int], Sequence[tuple[int, int]]]
-"""From that, and the number of outcomes wanted at most, to outcomes: how many tokens are accepted, and which of the
-candidates after them comes next, from 0."""
+from decoding.drawing import Draw, Drawn, by_rank, draft_key, draw, ends_proposal, proposal_of, rows_of
+from decoding.jobs import scored_of
+from decoding.processors import Processors, process
+from decoding.proposal import Outcome, Proposal
+from decoding.view import Choose, View, likely
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +31,7 @@ class Ahead:
     """What was drafted ahead."""
 
     outcomes: tuple[Outcome, ...] = ()
-    view: View = View()
+    view: View = field(default_factory=View)
 
 
 @dataclass(slots=True)
@@ -62,27 +43,23 @@ class Turnout:
 
 @dataclass(slots=True)
 class _Branch:
-    accepted: int
-    next_id: int
+    path: tuple[int, ...]
+    places: list[int]  # that its text leads through
     drawn: list[Drawn] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-
-    def path(self, verified: Sequence[int]) -> tuple[int, ...]:
-        return (*verified[: self.accepted], self.next_id)
 
 
 @dataclass(slots=True)
 class AheadJob:
     """Wants proposals of k tokens for outcomes; stays in the engine until it has them.
 
-    `tokens` are those committed, `verified` the proposal under verification, `ids` the uncached ones of both.
+    `tokens` are those committed, `ids` the uncached ones of them and the proposal that is verified.
     """
 
     row: int
     start: int
     ids: Sequence[int]
     tokens: Sequence[int]
-    verified: Sequence[int]
+    verified: Proposal
     k: int
     most: int  # outcomes
     choose: Choose
@@ -90,21 +67,29 @@ class AheadJob:
     epoch: int = 0
     confidence: float = 0.0
     width: int = 0
+    alternatives: int = 0  # to the tokens of each branch
     turnout: Turnout = field(default_factory=Turnout)
     deadline: float = float("inf")
     """Of use, not of work: the tree that is wanted first grows first."""
     scored: int = 0
     tree: Tree | None = None
-    view: View = View()
+    view: View = field(default_factory=View)
     branches: list[_Branch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.scored = len(self.verified) + 1
+        beside, chain = self.verified.alternatives, len(self.ids) - len(self.verified.ids)
+        self.scored = len(self.verified.ids) + 1 + len(beside)
+        self.tree = Tree.beside(self.start, len(self.ids), [chain + at for at, _ in beside])
+        self.ids = [*self.ids, *(token for _, token in beside)]
 
     @property
     def result(self) -> Ahead:
         """All branches as far as they came, each up to its end."""
-        drafted = [Outcome(b.path(self.verified), proposal_of(self._cut(b.drawn))) for b in self.branches if b.drawn]
+        drafted = [
+            Outcome(b.path, proposal_of(self._cut(b.drawn), self.choose, self.alternatives))
+            for b in self.branches
+            if b.drawn
+        ]
         return Ahead(tuple(drafted), self.view)
 
     def _cut(self, drawn: Sequence[Drawn]) -> Sequence[Drawn]:
@@ -116,14 +101,22 @@ class AheadJob:
     def branch(self, view: View) -> bool:
         """Takes what the first pass said; False when there is nothing to draft."""
         self.view, candidates = view, view.candidates
-        self.start = len(self.tokens) + len(self.verified)
+        self.start += len(self.ids)
         ends = self.processors.sampling.eos_token_id
         self.branches = [
-            _Branch(accepted, candidates[accepted][rank])
-            for accepted, rank in self.choose(view, self.most)
-            if rank < len(candidates[accepted]) and candidates[accepted][rank] not in ends
+            self._branch(node, candidates[node][rank])
+            for node, rank in self.choose(view, self.most)
+            if rank < len(candidates[node]) and candidates[node][rank] not in ends
         ]
-        return self._feed([b.next_id for b in self.branches])
+        return self._feed([b.path[-1] for b in self.branches])
+
+    def _branch(self, node: int, next_id: int) -> _Branch:
+        """From a node of the view on."""
+        trunk, k, at = len(self.tokens), len(self.verified.ids), self.view.depth(node)
+        stem, places = self.verified.ids[:at], [*range(trunk, trunk + at)]
+        if node > k:
+            stem, places = (*stem, self.verified.alternatives[node - k - 1][1]), [*places, trunk + node - 1]
+        return _Branch((*stem, next_id), places)
 
     def advance(self, drawn: Sequence[Drawn]) -> bool:
         """Takes a token for every branch; False when the tree is complete."""
@@ -131,7 +124,7 @@ class AheadJob:
             branch.drawn.append(one)
         self.start += len(self.branches)
         if (path := self.turnout.path) is not None:
-            self.branches = [b for b in self.branches if b.path(self.verified) == path]
+            self.branches = [b for b in self.branches if b.path == path]
         going = bool(self.branches) and len(self.branches[0].drawn) < self.k
         return going and self._feed([b.drawn[-1].token for b in self.branches])
 
@@ -139,11 +132,7 @@ class AheadJob:
         """The next token of every branch: it follows what is accepted in its outcome, and its branch."""
         trunk = len(self.tokens)
         self.ids, self.scored = ids, len(ids)
-        self.tree = Tree(
-            trunk,
-            [trunk + b.accepted + len(b.drawn) for b in self.branches],
-            [[*range(trunk, trunk + b.accepted), *b.places] for b in self.branches],
-        )
+        self.tree = Tree(trunk, [trunk + len(b.places) for b in self.branches], [list(b.places) for b in self.branches])
         for i, branch in enumerate(self.branches):
             branch.places.append(self.start + i)
         return bool(ids)
@@ -152,12 +141,10 @@ class AheadJob:
         """What is wanted of the logits of a pass over all branches."""
         made = []
         for branch in self.branches:
-            path = branch.path(self.verified)
-            base_len, index = len(self.tokens) + len(path), len(branch.drawn)
-            context = [*self.tokens, *path, *(d.token for d in branch.drawn)]
-            made.append(
-                Draw(self.processors, context, draft_key(self.processors, self.epoch, base_len, index), self.width)
-            )
+            base_len, index = len(self.tokens) + len(branch.path), len(branch.drawn)
+            context = [*self.tokens, *branch.path, *(d.token for d in branch.drawn)]
+            key = draft_key(self.processors, self.epoch, base_len, index)
+            made.append(Draw(self.processors, context, key, self.width, self.alternatives > 0))
         return made
 
 
@@ -174,21 +161,10 @@ def ahead_jobs(jobs: Sequence[AheadJob], logits: Tensor) -> list[bool]:
 
 
 def _foresee(job: AheadJob, logits: Tensor) -> View:
-    verified = list(job.verified)
-    item = Scored(job.processors, [*job.tokens, *verified], job.scored)
-    scores = process([item], logits)
-    confidences = scores[:-1].softmax(dim=-1)[range(len(verified)), verified].tolist()
-    ranked = scores
-    if job.processors.sampling.rule is Rule.COUPLED:
-        # With the noise that the target will use: its token is foreseen, not guessed.
-        ranked = with_noise(scores, [(item, len(job.tokens) + i) for i in range(job.scored)])
-    ranked = ranked.clone()
+    verified, beside = job.verified.ids, job.verified.alternatives
+    scored = scored_of(job.processors, job.tokens, job.verified)
+    scores = process(scored, logits)
+    confidences = scores[: len(verified)].softmax(dim=-1)[range(len(verified)), list(verified)].tolist()
     # A token that follows a rejection is not the one that was rejected.
-    ranked[range(len(verified)), verified] = float("-inf")
-    best = ranked.softmax(dim=-1).topk(min(RANKS, ranked.shape[1]), dim=-1)
-    rows = list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-    return View(
-        tuple(confidences),
-        tuple(tuple(i for i, v in zip(*row, strict=True) if v > 0) for row in rows),
-        tuple(tuple(v for v in values if v > 0) for _, values in rows),
-    )
+    candidates, likelihoods = zip(*likely(by_rank(scores, rows_of(scored)), verified), strict=True)
+    return View(tuple(confidences), candidates, likelihoods, verified, beside)

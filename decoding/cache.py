@@ -35,6 +35,14 @@ class Tree:
     positions: Sequence[int]  # of each new token in its own text
     seen: Sequence[Sequence[int]]  # for each new token, places from `trunk` on that its text leads through
 
+    @staticmethod
+    def beside(start: int, count: int, ends: Sequence[int]) -> "Tree | None":
+        """`count` tokens in a line from `start` on, then one for each of `ends`, after so many of them."""
+        if not ends:
+            return None
+        lengths = [*range(count), *ends]
+        return Tree(start, [start + n for n in lengths], [range(start, start + n) for n in lengths])
+
 
 @dataclass(frozen=True, slots=True)
 class Feed:

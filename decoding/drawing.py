@@ -15,6 +15,7 @@ from decoding.noise import KeptGumbel, Purpose, gumbel, key
 from decoding.processors import Processors, Scored, process
 from decoding.proposal import Proposal, SparseRows
 from decoding.sampling import Rule
+from decoding.view import Choose, View, likely
 
 _MASS = 0.999
 
@@ -29,6 +30,8 @@ class Draw:
     """Of its random numbers, under the rejection rule: see `draft_key`."""
     width: int
     """Entries of the row of q, at most; 0 is the whole vocabulary."""
+    ranked: bool = False
+    """Whether candidates besides the token are wanted; there are none under the rejection rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Drawn:
     token: int
     probability: float
     row: SparseRows | None
+    candidates: tuple[int, ...] = ()
+    likelihoods: tuple[float, ...] = ()
 
 
 def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
@@ -57,7 +62,22 @@ def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
         p[index, ids[index]] = p_drawn  # the probability it was drawn with
         rows = dict(zip(sampled, sparse, strict=True))
     probabilities = p.gather(1, ids[:, None])[:, 0].tolist()
-    return [Drawn(t, q, rows.get(i)) for i, (t, q) in enumerate(zip(ids.tolist(), probabilities, strict=True))]
+    host_ids = ids.tolist()
+    others = _others(draws, scored, scores, host_ids)
+    drawn = zip(host_ids, probabilities, strict=True)
+    return [Drawn(t, q, rows.get(i), *others.get(i, ((), ()))) for i, (t, q) in enumerate(drawn)]
+
+
+def _others(
+    draws: Sequence[Draw], scored: Sequence[Scored], scores: Tensor, ids: Sequence[int]
+) -> dict[int, tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Candidates besides the drawn ids, and their likelihoods, where they are wanted."""
+    rules = [d.processors.sampling.rule for d in draws]
+    wanted = [i for i, d in enumerate(draws) if d.ranked and rules[i] is not Rule.REJECTION]
+    if not wanted:
+        return {}
+    ranked = by_rank(scores[wanted], [(scored[i], len(scored[i].tokens)) for i in wanted])
+    return dict(zip(wanted, likely(ranked, [ids[i] for i in wanted]), strict=True))
 
 
 def _sample(draws: Sequence[Draw], p: Tensor) -> tuple[Tensor, Tensor, list[SparseRows]]:
@@ -91,10 +111,20 @@ def ends_proposal(drawn: Drawn, processors: Processors, confidence: float) -> bo
     return drawn.probability < confidence or drawn.token in processors.sampling.eos_token_id
 
 
-def proposal_of(drawn: Sequence[Drawn]) -> Proposal:
-    """The tokens with their rows of q, if they have such."""
+def proposal_of(drawn: Sequence[Drawn], choose: Choose | None = None, alternatives: int = 0) -> Proposal:
+    """The tokens with their rows of q, if they have such, and with so many alternatives, if there are candidates."""
     rows = [d.row for d in drawn if d.row is not None]
-    return Proposal(tuple(d.token for d in drawn), SparseRows.join(rows) if rows else None, "model")
+    ids = tuple(d.token for d in drawn)
+    beside: tuple[tuple[int, int], ...] = ()
+    if choose and alternatives and not rows:
+        view = View(
+            tuple(d.probability for d in drawn),
+            tuple(d.candidates for d in drawn),
+            tuple(d.likelihoods for d in drawn),
+            ids,
+        )
+        beside = tuple((at, view.candidates[at][rank]) for at, rank in choose(view, alternatives))
+    return Proposal(ids, SparseRows.join(rows) if rows else None, "model", beside)
 
 
 def draft_key(processors: Processors, epoch: int, base_len: int, index: int) -> int:
@@ -109,12 +139,30 @@ def draft_key(processors: Processors, epoch: int, base_len: int, index: int) -> 
 def certain_ids(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
     """argmax(scores), with the shared noise added where the rule is coupled. int64 [n]."""
     best = scores.argmax(dim=-1)
-    rows = [(s, len(s.tokens) - s.count + 1 + i) for s in scored for i in range(s.count)]
+    rows = rows_of(scored)
     coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
     if coupled:
         index = torch.tensor(coupled, device=scores.device)
         best[index] = with_noise(scores[index], [rows[i] for i in coupled]).argmax(dim=-1)
     return best
+
+
+def rows_of(scored: Sequence[Scored]) -> list[tuple[Scored, int]]:
+    """Each row's sequence, and the position of the token that it scores."""
+    return [(s, len(s.tokens) - s.count + 1 + i) for s in scored for i in range(s.count)]
+
+
+def by_rank(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:
+    """Scores [n, vocab] of sequences at positions, in the order in which the target may choose.
+
+    Under the coupled rule with the noise that it will use: its token is foreseen, not guessed.
+    """
+    coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
+    if not coupled:
+        return scores
+    ranked = scores.double()
+    ranked[coupled] = with_noise(scores[coupled], [rows[i] for i in coupled])
+    return ranked
 
 
 def with_noise(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from decoding.ahead import Ahead, AheadJob, Choose, Turnout, ahead_jobs
-from decoding.cache import Feed
+from decoding.ahead import Ahead, AheadJob, Turnout, ahead_jobs
+from decoding.cache import Feed, Tree
 from decoding.jobs import DraftJob, ScoreJob, VerifyJob, draft_jobs, verify_jobs
 from decoding.line import Job, Line, Waiting, resolve
 from decoding.pace import StepTimes
@@ -25,6 +25,7 @@ from decoding.pool import Row, RowPool
 from decoding.processors import Processors
 from decoding.proposal import Proposal, Verdict
 from decoding.rows import Rows
+from decoding.view import Choose
 
 J = TypeVar("J", ScoreJob, VerifyJob, DraftJob, AheadJob)
 
@@ -92,15 +93,20 @@ class Engine:
         processors: Processors,
         logprobs: int | None = None,
     ) -> Verdict:
-        """Verifies a proposal on the committed tokens in one forward pass over k + 1 tokens.
+        """Verifies a proposal on the committed tokens in one forward pass over k + 1 tokens and its alternatives.
 
-        The row afterwards holds the committed and the accepted tokens; the verdict's last id is new.
+        The row afterwards holds the committed and the accepted tokens, but for an alternative, which is fed again;
+        the verdict's last id is new.
         """
         start = len(row.cached)
-        new = tokens[start:]
-        job = VerifyJob(row.index, start, [*new, *proposal.ids], list(tokens), proposal, processors, logprobs)
+        new, beside = tokens[start:], proposal.alternatives
+        if len(beside) > self.rows.spare:
+            raise ValueError(f"{len(beside)} alternatives, where rows have {self.rows.spare} places for them")
+        ids = [*new, *proposal.ids, *(token for _, token in beside)]
+        tree = Tree.beside(start, len(ids) - len(beside), [len(new) + at for at, _ in beside])
+        job = VerifyJob(row.index, start, ids, list(tokens), proposal, processors, logprobs, tree)
         verdict: Verdict = await self._line.submit(job)
-        row.cached.extend([*new, *verdict.ids[:-1]])
+        row.cached.extend([*new, *verdict.ids[: verdict.accepted - verdict.beside]])
         return verdict
 
     async def draft(
@@ -114,6 +120,8 @@ class Engine:
         confidence: float = 0.0,
         width: int = 0,
         deadline: float = float("inf"),
+        choose: Choose | None = None,
+        alternatives: int = 0,
     ) -> Proposal:
         """Drafts up to k tokens after the committed ones.
 
@@ -122,10 +130,12 @@ class Engine:
             confidence: the proposal ends after a token of less probability.
             width: entries of a row of q, at most; 0 is the whole vocabulary.
             deadline: `time.monotonic()` after which no further token is drawn.
+            choose: which alternatives to them, `alternatives` at most; see `decoding.view`.
         """
         start = len(row.cached)
         new = tokens[start:]
         job = DraftJob(row.index, start, new, list(tokens), k, processors, epoch, confidence, width, deadline)
+        job.choose, job.alternatives = choose, alternatives
         proposal: Proposal = await self._line.submit(job)
         row.cached.extend([*new, *proposal.ids[:-1]])
         return proposal
@@ -134,12 +144,13 @@ class Engine:
         self,
         row: Row,
         tokens: Sequence[int],
-        verified: Sequence[int],
+        verified: Proposal,
         k: int,
         processors: Processors,
         choose: Choose,
         most: int,
         *,
+        alternatives: int = 0,
         epoch: int = 0,
         confidence: float = 0.0,
         width: int = 0,
@@ -150,16 +161,18 @@ class Engine:
 
         Args:
             verified: the proposal, on the committed tokens.
-            choose: says which outcomes, see `decoding.ahead`; most: how many.
+            choose: says which outcomes, see `decoding.view`; most: how many.
+            alternatives: to the tokens of each proposal, at most.
             epoch, confidence, width: as in `draft`.
             turnout: where the caller writes the verdict once it knows it; one branch at most then goes on.
             deadline: when it is wanted; a tree that is wanted earlier goes first.
         """
         row.truncate(len(tokens) - 1)
         start = len(row.cached)
-        new = [*tokens[start:], *verified]
-        most = min(most, self.rows.spare // k)
-        job = AheadJob(row.index, start, new, list(tokens), tuple(verified), k, most, choose, processors)
+        new = [*tokens[start:], *verified.ids]
+        most = min(most, (self.rows.spare - len(verified.alternatives)) // k)
+        job = AheadJob(row.index, start, new, list(tokens), verified, k, most, choose, processors)
+        job.alternatives = alternatives
         job.epoch, job.confidence, job.width, job.deadline = epoch, confidence, width, deadline
         job.turnout = turnout or Turnout()
         ahead: Ahead = await self._line.submit(job)
@@ -207,7 +220,7 @@ class Engine:
 
 
 def _feed(job: Job) -> Feed:
-    return Feed(job.row, job.start, job.ids, job.tree if isinstance(job, AheadJob) else None)
+    return Feed(job.row, job.start, job.ids, job.tree if isinstance(job, AheadJob | VerifyJob) else None)
 
 
 def _joined(jobs: Sequence[J], parts: dict[int, Tensor], logits: Tensor) -> Tensor:

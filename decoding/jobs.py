@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from decoding.cache import Tree
 from decoding.drawing import Draw, Drawn, certain_ids, draft_key, draw, ends_proposal, proposal_of
 from decoding.noise import Purpose, gumbel, key, uniform
 from decoding.processors import Processors, Scored, process
 from decoding.proposal import Logprobs, Proposal, Verdict
 from decoding.sampling import Rule
 from decoding.verification import QRow, verify
+from decoding.view import Choose
 
 
 @dataclass(slots=True)
@@ -34,7 +36,8 @@ class ScoreJob:
 
 @dataclass(slots=True)
 class VerifyJob:
-    """Wants a proposal verified. `tokens` are those committed; `ids` the uncached ones and the proposal."""
+    """Wants a proposal verified. `tokens` are those committed; `ids` the uncached ones and the proposal, with
+    alternatives last."""
 
     row: int
     start: int
@@ -43,11 +46,12 @@ class VerifyJob:
     proposal: Proposal
     processors: Processors
     logprobs: int | None = None
+    tree: Tree | None = None
 
     @property
     def scored(self) -> int:
-        """One row of logits for each proposed token, and one for the bonus."""
-        return len(self.proposal.ids) + 1
+        """One row of logits for each proposed token, one for the bonus, one for each alternative."""
+        return len(self.proposal.ids) + 1 + len(self.proposal.alternatives)
 
 
 @dataclass(slots=True)
@@ -64,6 +68,8 @@ class DraftJob:
     confidence: float = 0.0
     width: int = 0
     deadline: float = float("inf")
+    choose: Choose | None = None
+    alternatives: int = 0
     scored: int = 1
     taken: list[Drawn] = field(default_factory=list)
 
@@ -82,40 +88,67 @@ class DraftJob:
     @property
     def proposal(self) -> Proposal:
         """What was drawn so far."""
-        return proposal_of(self.taken)
+        return proposal_of(self.taken, self.choose, self.alternatives)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A verification's ids, the rows of logits that they come from, and whether it went beside the proposal."""
+
+    ids: tuple[int, ...]
+    rows: Sequence[int]
+    beside: bool = False
 
 
 def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
-    """Verifies all proposals of a step; logits float32 [sum(k + 1), vocab]."""
-    scored = [Scored(j.processors, [*j.tokens, *j.proposal.ids], j.scored) for j in jobs]
-    scores = process(scored, logits)
-    if any(j.processors.sampling.rule is Rule.REJECTION for j in jobs):
-        verdicts = _by_law(jobs, _law(scores, scored))
-    else:
-        verdicts = _by_equality(jobs, certain_ids(scores, scored).tolist())  # the step's one transfer to the host
-    result, offset = [], 0
-    for job, ids in zip(jobs, verdicts, strict=True):
-        part = logits[offset : offset + len(ids)]
-        result.append(Verdict(ids, _logprobs(part, ids, job.logprobs) if job.logprobs is not None else ()))
-        offset += job.scored
-    return result
-
-
-def _by_equality(jobs: Sequence[VerifyJob], best: Sequence[int]) -> list[tuple[int, ...]]:
-    """What the rule comes to where every p is one-hot: proposed tokens stand as long as they are p's."""
-    verdicts, offset = [], 0
-    for job in jobs:
-        drafted, own = job.proposal.ids, best[offset : offset + job.scored]
-        accepted = 0
-        while accepted < len(drafted) and drafted[accepted] == own[accepted]:
-            accepted += 1
-        verdicts.append(tuple(own[: accepted + 1]))
-        offset += job.scored
+    """Verifies all proposals of a step; logits float32 [sum(scored), vocab]."""
+    parts = logits.split([j.scored for j in jobs])
+    ended: dict[int, _Ended] = {}
+    for sampled, verify_all in ((False, _by_equality), (True, _by_law)):
+        chosen = [i for i, j in enumerate(jobs) if (j.processors.sampling.rule is Rule.REJECTION) is sampled]
+        if chosen:
+            theirs = logits if len(chosen) == len(jobs) else torch.cat([parts[i] for i in chosen])
+            ended |= zip(chosen, verify_all([jobs[i] for i in chosen], theirs), strict=True)
+    verdicts = []
+    for i, (job, part) in enumerate(zip(jobs, parts, strict=True)):
+        end = ended[i]
+        logprobs = _logprobs(part[end.rows], end.ids, job.logprobs) if job.logprobs is not None else ()
+        verdicts.append(Verdict(end.ids, logprobs, end.beside))
     return verdicts
 
 
-def _by_law(jobs: Sequence[VerifyJob], p: Tensor) -> list[tuple[int, ...]]:
-    """The rule itself, see `decoding.verification`; p [sum(k + 1), vocab]."""
+def scored_of(processors: Processors, tokens: Sequence[int], proposal: Proposal) -> list[Scored]:
+    """What a forward pass over a proposal scores: the tokens after the committed ones, then after alternatives."""
+    beside = [Scored(processors, [*tokens, *proposal.ids[:at], token], 1) for at, token in proposal.alternatives]
+    return [Scored(processors, [*tokens, *proposal.ids], len(proposal.ids) + 1), *beside]
+
+
+def _by_equality(jobs: Sequence[VerifyJob], logits: Tensor) -> list[_Ended]:
+    """What the rule comes to where every p is one-hot: proposed tokens stand as long as they are p's."""
+    scored = [s for j in jobs for s in scored_of(j.processors, j.tokens, j.proposal)]
+    best = certain_ids(process(scored, logits), scored).tolist()  # the step's one transfer to the host
+    ended, offset = [], 0
+    for job in jobs:
+        ended.append(_walk(job.proposal, best[offset : offset + job.scored]))
+        offset += job.scored
+    return ended
+
+
+def _walk(proposal: Proposal, own: Sequence[int]) -> _Ended:
+    """Down the proposal as far as it is the target's own text, and into an alternative where it ends."""
+    drafted, at = proposal.ids, 0
+    while at < len(drafted) and drafted[at] == own[at]:
+        at += 1
+    if (at, own[at]) not in proposal.alternatives:
+        return _Ended(tuple(own[: at + 1]), range(at + 1))
+    row = len(drafted) + 1 + proposal.alternatives.index((at, own[at]))
+    return _Ended((*own[: at + 1], own[row]), [*range(at + 1), row], beside=True)
+
+
+def _by_law(jobs: Sequence[VerifyJob], logits: Tensor) -> list[_Ended]:
+    """The rule itself, see `decoding.verification`; logits [sum(k + 1), vocab]."""
+    scored = [Scored(j.processors, [*j.tokens, *j.proposal.ids], j.scored) for j in jobs]
+    p = process(scored, logits).softmax(dim=-1)
     device, vocab = p.device, p.shape[1]
     lengths = [len(j.proposal.ids) for j in jobs]
     k = max(lengths)
@@ -125,46 +158,20 @@ def _by_law(jobs: Sequence[VerifyJob], p: Tensor) -> list[tuple[int, ...]]:
     )
     drafted = drafted.view(len(jobs), k).long()
     q_rows, q_drafted = _q(jobs, k, vocab, device)
-    u, noise = _target_noise(jobs, k, vocab, device)
+    u = uniform(torch.tensor([_key(j, Purpose.ACCEPT) for j in jobs], device=device), k)
+    noise = gumbel(torch.tensor([_key(j, Purpose.RECOVER) for j in jobs], device=device), vocab)
     accepted, next_id = verify(p, drafted, q_drafted, torch.tensor(lengths, device=device), q_rows, u, noise)
-    verdicts = torch.stack([accepted, next_id]).tolist()  # the step's one transfer to the host
-    return [(*job.proposal.ids[:n], last) for job, n, last in zip(jobs, *verdicts, strict=True)]
+    verdicts = torch.stack([accepted, next_id]).tolist()  # the one transfer to the host
+    return [_Ended((*job.proposal.ids[:n], last), range(n + 1)) for job, n, last in zip(jobs, *verdicts, strict=True)]
 
 
 def draft_jobs(jobs: Sequence[DraftJob], logits: Tensor) -> list[bool]:
     """Draws the next token of every proposal; logits float32 [n, vocab]. True where it goes on."""
-    draws = [
-        Draw(
-            j.processors, [*j.tokens, *j.drawn], draft_key(j.processors, j.epoch, len(j.tokens), len(j.drawn)), j.width
-        )
-        for j in jobs
-    ]
+    draws = []
+    for j in jobs:
+        random = draft_key(j.processors, j.epoch, len(j.tokens), len(j.drawn))
+        draws.append(Draw(j.processors, [*j.tokens, *j.drawn], random, j.width, j.alternatives > 0))
     return [job.advance(drawn) for job, drawn in zip(jobs, draw(draws, logits), strict=True)]
-
-
-def _law(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
-    """p of every row: one-hot for greedy and coupled sequences, softmax under rejection. [n, vocab]."""
-    certain = [s.processors.sampling.rule is not Rule.REJECTION for s in scored for _ in range(s.count)]
-    if not any(certain):
-        return scores.softmax(dim=-1)
-    best = certain_ids(scores, scored)
-    p = torch.zeros_like(scores).scatter_(1, best[:, None], 1.0)
-    if all(certain):
-        return p
-    return torch.where(torch.tensor(certain, device=scores.device)[:, None], p, scores.softmax(dim=-1))
-
-
-def _target_noise(jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """u [batch, k] and Gumbel noise [batch, vocab]; certain sequences need neither."""
-    u = torch.full((len(jobs), k), 0.5, dtype=torch.float64, device=device)
-    noise = torch.zeros(len(jobs), 1, dtype=torch.float64, device=device).expand(-1, vocab)
-    sampled = [i for i, j in enumerate(jobs) if j.processors.sampling.rule is Rule.REJECTION]
-    if sampled:
-        index = torch.tensor(sampled, device=device)
-        u[index] = uniform(torch.tensor([_key(jobs[i], Purpose.ACCEPT) for i in sampled], device=device), k)
-        noise = noise.clone()
-        noise[index] = gumbel(torch.tensor([_key(jobs[i], Purpose.RECOVER) for i in sampled], device=device), vocab)
-    return u, noise
 
 
 def _key(job: VerifyJob, purpose: Purpose) -> int:

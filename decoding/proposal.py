@@ -3,6 +3,7 @@
 Knows nothing of how they are made or carried.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,16 +38,24 @@ class Proposal:
     ids: tuple[int, ...] = ()
     q: SparseRows | None = None
     made_by: str = "none"
+    alternatives: tuple[tuple[int, int], ...] = ()
+    """(at, id): verified beside the others in place of ids[at], where acceptance is equality. The likeliest first."""
 
-    def first(self, k: int) -> "Proposal":
+    def first(self, k: int, alternatives: int = 0) -> "Proposal":
         """At most the first k tokens. Lawful as long as k does not depend on the tokens."""
-        if len(self.ids) <= k:
+        if len(self.ids) <= k and len(self.alternatives) <= alternatives:
             return self
-        if self.q is None:
-            return Proposal(self.ids[:k], None, self.made_by)
+        beside = tuple((at, token) for at, token in self.alternatives if at < k)[:alternatives]
+        if self.q is None or len(self.ids) <= k:
+            return Proposal(self.ids[:k], self.q, self.made_by, beside)
         end = sum(self.q.counts[:k])
         q = SparseRows(self.q.ids[:end], self.q.probabilities[:end], self.q.counts[:k])
-        return Proposal(self.ids[:k], q, self.made_by)
+        return Proposal(self.ids[:k], q, self.made_by, beside)
+
+    def allows(self, accepted: Sequence[int]) -> bool:
+        """Whether these tokens can be what a verification accepted of it."""
+        ids, end = tuple(accepted), len(accepted) - 1
+        return self.ids[: len(ids)] == ids or (self.ids[:end] == ids[:end] and (end, ids[end]) in self.alternatives)
 
 
 NOTHING = Proposal()
@@ -77,6 +86,8 @@ class Verdict:
 
     ids: tuple[int, ...]
     logprobs: tuple[Logprobs, ...] = field(default=())
+    beside: bool = False
+    """Whether the last of those accepted is an alternative."""
 
     @property
     def accepted(self) -> int:

@@ -44,7 +44,7 @@ class Account:
 
     def committed(self, own: Proposal, accepted_ids: Sequence[int]) -> None:
         """A round of the target's ended; own: what it verified, if that came from here."""
-        accepted = len(accepted_ids) if own.ids[: len(accepted_ids)] == tuple(accepted_ids) else 0
+        accepted = len(accepted_ids) if own.allows(accepted_ids) else 0
         self._rounds += 1
         self._accepted += accepted
         self._metrics.rounds.inc()

@@ -15,7 +15,7 @@ from draft_service.account import Account
 from draft_service.session import DraftSession
 from foredraft.v1 import draft_pb2
 from serving.messages import proposal_message
-from serving.ranges import check_draft_length, check_outcomes
+from serving.ranges import check_alternatives, check_draft_length, check_outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,13 @@ class _Wanted:
     budget_s: float
     outcomes: int
     verification_s: float
+    alternatives: int
     began: float
 
     @staticmethod
     def of(message: draft_pb2.Open | draft_pb2.Commit) -> "_Wanted":
-        return _Wanted(message.k, message.budget_s, message.outcomes, message.verification_s, began=time.perf_counter())
+        m = message
+        return _Wanted(m.k, m.budget_s, m.outcomes, m.verification_s, m.alternatives, began=time.perf_counter())
 
 
 class Blocks:
@@ -90,6 +92,7 @@ class Blocks:
         self._check_ids("explicit_ids", commit.explicit_ids.ids)
         check_draft_length(commit.k)
         check_outcomes(commit.outcomes)
+        check_alternatives(commit.alternatives)
 
     async def _take(self, commit: draft_pb2.Commit) -> None:
         path, wanted = (*commit.accepted_ids, commit.next_id), _Wanted.of(commit)
@@ -109,7 +112,7 @@ class Blocks:
     def _learn(self, path: tuple[int, ...]) -> Proposal | None:
         """What was drafted ahead for this turnout, if anything was."""
         ahead, self._ahead = self._ahead, Ahead()
-        self._session.observe(ahead.view, len(path) - 1, path[-1])
+        self._session.observe(ahead.view, path)
         found = next((o.proposal for o in ahead.outcomes if o.path == path), None)
         self._account.foresaw(ahead.outcomes, found)
         return found
@@ -140,7 +143,7 @@ class Blocks:
 
     async def _propose(self, wanted: _Wanted) -> Proposal:
         base_len = len(self._session.tokens)
-        proposal = await self._session.propose(wanted.k, wanted.budget_s)
+        proposal = await self._session.propose(wanted.k, wanted.budget_s, wanted.alternatives)
         spent_s = self._send(base_len, [Outcome((), proposal)], wanted)
         self._account.sent(proposal, spent_s)
         return proposal
@@ -150,7 +153,9 @@ class Blocks:
         base_len, growing = len(self._session.tokens), Turnout()
         self._growing = growing
         try:
-            ahead = await self._session.ahead(verified.ids, wanted.k, wanted.outcomes, wanted.verification_s, growing)
+            ahead = await self._session.ahead(
+                verified, wanted.k, wanted.outcomes, wanted.verification_s, growing, wanted.alternatives
+            )
         finally:
             self._growing = None
         self._ahead = ahead

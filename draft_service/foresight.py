@@ -1,12 +1,13 @@
 """Which outcomes of a verification are worth drafting ahead for: what commits told of earlier ones.
 
-An outcome is a number of accepted tokens and a candidate after them, see `decoding.ahead`. Knows nothing of
-tokens or trees.
+An outcome is where the verification ends and a candidate after that, see `decoding.view`. The same choice says which
+tokens are worth verifying beside a proposal. Knows nothing of models or trees.
 """
 
+from collections.abc import Sequence
 from math import sqrt
 
-from decoding.ahead import RANKS, View
+from decoding.view import RANKS, View
 
 _BINS = 10
 _DECAY = 0.995  # of what was seen, at every commit
@@ -25,33 +26,46 @@ class Foresight:
         self._nexts = [_PRIOR, _PRIOR]
 
     def choose(self, view: View, most: int) -> list[tuple[int, int]]:
-        """The most likely outcomes: (accepted tokens, rank of the candidate)."""
-        reached, likely = 1.0, []
-        for at, candidates in enumerate(view.likelihoods):
-            whole = at == len(view.confidences)
-            accepted = 0.0 if whole else self._acceptance(view.confidences[at])
-            # What the draft thinks of a candidate, and how such candidates fared: neither is right alone.
-            chances = [
-                sqrt(p * seen / self._nexts[whole]) for p, seen in zip(candidates, self._ranks[whole], strict=False)
-            ]
-            likely += [(reached * (1 - accepted) * chance, at, rank) for rank, chance in enumerate(chances)]
+        """The most likely outcomes: (node of the view, rank of the candidate)."""
+        k, reached, found = len(view.confidences), 1.0, []
+        beside = {alternative: k + 1 + i for i, alternative in enumerate(view.alternatives)}
+        for at in range(min(k + 1, len(view.candidates))):
+            accepted = self._acceptance(view.confidences[at]) if at < k else 0.0
+            for rank, chance in enumerate(self._chances(view, at)):
+                likely, node = reached * (1 - accepted) * chance, beside.get((at, view.candidates[at][rank]))
+                if node is None:
+                    found.append((likely, at, rank))
+                else:  # it is verified too, and what comes after it is the outcome
+                    found += [(likely * then, node, after) for after, then in enumerate(self._chances(view, node))]
             reached *= accepted
-        likely = sorted((one for one in likely if one[0] > _LEAST), reverse=True)
-        return [(at, rank) for _, at, rank in likely[:most]]
+        found = sorted((one for one in found if one[0] > _LEAST), reverse=True)
+        return [(node, rank) for _, node, rank in found[:most]]
 
-    def observe(self, view: View, accepted: int, next_id: int) -> None:
-        """A verification accepted so many tokens, and then came this one."""
-        if accepted >= len(view.candidates):
+    def _chances(self, view: View, node: int) -> list[float]:
+        """Of each candidate at a node: what the draft thinks of it, and how such fared. Neither is right alone."""
+        whole = node >= len(view.confidences)
+        ranks, nexts = self._ranks[whole], self._nexts[whole]
+        return [sqrt(p * seen / nexts) for p, seen in zip(view.likelihoods[node], ranks, strict=False)]
+
+    def observe(self, view: View, path: Sequence[int]) -> None:
+        """A verification was followed by these tokens, its own first."""
+        turnout = view.turnout(path)
+        if turnout is None or turnout[0] >= len(view.candidates):
             return
+        node, next_id = turnout
+        accepted, k = view.depth(node), len(view.confidences)
         for i, confidence in enumerate(view.confidences[: accepted + 1]):
             at = _bin(confidence)
             self._tried[at] = _DECAY * self._tried[at] + 1
             self._stood[at] = _DECAY * self._stood[at] + (i < accepted)
-        whole, candidates = accepted == len(view.confidences), view.candidates[accepted]
-        rank = candidates.index(next_id) if next_id in candidates else None
+        self._ranked(node >= k, view.candidates[node], next_id)
+        if node > k:
+            self._ranked(False, view.candidates[accepted], path[accepted])
+
+    def _ranked(self, whole: bool, candidates: Sequence[int], token: int) -> None:
+        rank = candidates.index(token) if token in candidates else None
         self._nexts[whole] = _DECAY * self._nexts[whole] + 1
-        ranks = self._ranks[whole]
-        self._ranks[whole] = [_DECAY * seen + (at == rank) for at, seen in enumerate(ranks)]
+        self._ranks[whole] = [_DECAY * seen + (at == rank) for at, seen in enumerate(self._ranks[whole])]
 
     def _acceptance(self, confidence: float) -> float:
         at = _bin(confidence)

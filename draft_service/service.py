@@ -26,7 +26,7 @@ from serving.messages import (
     vocabulary_message,
 )
 from serving.metrics import DraftMetrics
-from serving.ranges import check_draft_length, check_ids, check_outcomes, check_ranges
+from serving.ranges import check_alternatives, check_draft_length, check_ids, check_outcomes, check_ranges
 
 _ANY_ID = 1 << 32  # n-grams speak every language
 
@@ -73,6 +73,7 @@ class Drafting:
         check_ranges(message.sampling, self._vocabulary_size)
         check_draft_length(message.k)
         check_outcomes(message.outcomes)
+        check_alternatives(message.alternatives)
         sampling = sampling_from(
             message.sampling,
             rule=rule_from(message.rule),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-from decoding.ahead import Ahead, Turnout, View
+from decoding.ahead import Ahead, Turnout
 from decoding.engine import Engine
 from decoding.errors import InvalidFieldError
 from decoding.ngram import NgramDrafter
@@ -17,6 +17,7 @@ from decoding.pool import Row
 from decoding.processors import Processors
 from decoding.proposal import NOTHING, Proposal
 from decoding.sampling import Sampling
+from decoding.view import View
 from draft_service.foresight import Foresight
 
 _IN_TIME = 0.75  # of the time there is: between two steps there is more to do
@@ -77,8 +78,8 @@ class DraftSession:
             self._ngram.extend(added)
         self._settle(base_len)
 
-    async def propose(self, k: int, budget_s: float) -> Proposal:
-        """Up to k tokens after the committed ones, within `budget_s` seconds (0: no limit).
+    async def propose(self, k: int, budget_s: float, alternatives: int = 0) -> Proposal:
+        """Up to k tokens after the committed ones, within `budget_s` seconds (0: no limit), and alternatives to them.
 
         Which drafter is used depends on committed tokens alone, never on drawn ones.
         """
@@ -104,6 +105,8 @@ class DraftSession:
             confidence=self._confidence,
             width=self._q_width,
             deadline=began + budget_s if budget_s > 0 else float("inf"),
+            choose=self._foresight.choose,
+            alternatives=alternatives,
         )
 
     @property
@@ -111,19 +114,23 @@ class DraftSession:
         """Whether outcomes can be drafted ahead for: a model's business."""
         return self._engine is not None and self._row is not None and self._engine.rows.spare > 0
 
-    async def ahead(self, verified: Sequence[int], k: int, most: int, wanted_s: float, turnout: Turnout) -> Ahead:
+    async def ahead(
+        self, verified: Proposal, k: int, most: int, wanted_s: float, turnout: Turnout, alternatives: int = 0
+    ) -> Ahead:
         """Proposals of up to k tokens for the likely outcomes of a verification.
 
         Args:
             verified: what is verified on the committed tokens.
             most: outcomes; fewer if a tree of so many takes longer than `wanted_s` seconds (0: not known).
+            alternatives: to the tokens of each proposal, at most.
             turnout: where `commit`'s caller writes the verdict.
         """
         engine, row, processors = self._engine, self._row, self._processors
         if not engine or not row or not processors:
             return Ahead()
         base_len = len(self.tokens)
-        k = min(k, engine.capacity - base_len - len(verified) - 1)
+        # An alternative and the token after it may follow the whole of what is verified.
+        k = min(k, engine.capacity - base_len - len(verified.ids) - 1)
         if k <= 0:
             return Ahead()
         async for _ in engine.prefill(row, self.tokens):
@@ -136,6 +143,7 @@ class DraftSession:
             processors,
             self._foresight.choose,
             _affordable(engine.pace, most, k, wanted_s),
+            alternatives=alternatives,
             epoch=self._epoch,
             confidence=self._confidence,
             width=self._q_width,
@@ -145,9 +153,9 @@ class DraftSession:
         self._settle(base_len)
         return ahead
 
-    def observe(self, view: View, accepted: int, next_id: int) -> None:
+    def observe(self, view: View, path: Sequence[int]) -> None:
         """Learns from what became of a verification that was drafted ahead for."""
-        self._foresight.observe(view, accepted, next_id)
+        self._foresight.observe(view, path)
 
     def _settle(self, known: int) -> None:
         """The row keeps what still stands; the first `known` tokens do."""

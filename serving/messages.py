@@ -109,6 +109,7 @@ def vocabulary_from(message: draft_pb2.Vocabulary) -> Vocabulary:
 def proposal_message(proposal: Proposal) -> draft_pb2.Proposal:
     """The wire's form of a proposal."""
     message = draft_pb2.Proposal(ids=proposal.ids, kind=_KINDS[proposal.made_by])
+    message.alternatives.extend(draft_pb2.Alternative(at=at, id=token) for at, token in proposal.alternatives)
     if proposal.q is not None:
         message.q.ids = proposal.q.ids.astype("<u4").tobytes()
         message.q.probabilities = proposal.q.probabilities.astype("<f4").tobytes()
@@ -125,8 +126,11 @@ def proposal_from(message: draft_pb2.Proposal, vocabulary_size: int) -> Proposal
     ids = tuple(message.ids)
     if any(i >= vocabulary_size for i in ids):
         raise MessageError("a proposed id is outside the vocabulary")
+    beside = tuple((a.at, a.id) for a in message.alternatives)
+    if any(at >= len(ids) or token >= vocabulary_size for at, token in beside):
+        raise MessageError("an alternative to no proposed id, or outside the vocabulary")
     q = _rows_from(message.q, len(ids), vocabulary_size) if message.HasField("q") else None
-    return Proposal(ids, q, kind_from(message.kind))
+    return Proposal(ids, q, kind_from(message.kind), beside)
 
 
 def _rows_from(message: draft_pb2.SparseRows, rows: int, vocabulary_size: int) -> SparseRows:

@@ -77,6 +77,8 @@ class TargetMetrics(EngineMetrics):
         self._drafts = registrar.counter("spec_decode_num_drafts")
         self._draft_tokens = registrar.counter("spec_decode_num_draft_tokens")
         self._acceptance = Acceptance(registrar, "spec_decode_num_accepted_tokens")
+        self._alternatives = registrar.counter("spec_decode_num_alternative_tokens")
+        self._beside = registrar.counter("spec_decode_num_accepted_alternatives")
         self._fallback_rounds = registrar.counter("fallback_rounds")
         self.stale_blocks = registrar.counter("stale_blocks")
         self.draft_round_trip = registrar.histogram("draft_round_trip_seconds")
@@ -94,6 +96,11 @@ class TargetMetrics(EngineMetrics):
             self._acceptance.observe(accepted)
         if fallback:
             self._fallback_rounds.labels(fallback).inc()
+
+    def observe_alternatives(self, verified: int, accepted: bool) -> None:
+        """So many were verified beside a proposal; whether one of them stood."""
+        self._alternatives.inc(verified)
+        self._beside.inc(accepted)
 
     def observe_foresight(self, hit: str, missed: str) -> None:
         """One verification that was to be drafted ahead for; hit: when that came, else missed: why it did not."""

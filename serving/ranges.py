@@ -12,6 +12,7 @@ from foredraft.v1 import generation_pb2
 MAX_SEQUENCES = 256
 MAX_DRAFT_LENGTH = 256
 MAX_OUTCOMES = 256
+MAX_ALTERNATIVES = 64
 # More would hold up the step of everybody else.
 _MAX_ENTRIES = 1024
 _MAX_STOP_STRINGS, _MAX_STOP_STRING_LENGTH = 64, 1024
@@ -102,6 +103,16 @@ def check_outcomes(most: int) -> None:
     """
     if most > MAX_OUTCOMES:
         raise InvalidFieldError("outcomes", f"is {most}; it must be at most {MAX_OUTCOMES}")
+
+
+def check_alternatives(most: int) -> None:
+    """Checks the number of tokens that are to be verified beside a proposal.
+
+    Raises:
+        InvalidFieldError: nobody would verify so many.
+    """
+    if most > MAX_ALTERNATIVES:
+        raise InvalidFieldError("alternatives", f"is {most}; it must be at most {MAX_ALTERNATIVES}")
 
 
 def _check_stop_strings(strings: Sequence[str]) -> None:

@@ -35,7 +35,9 @@ async def serve(settings: TargetSettings) -> None:
     async with Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.TargetService"]) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
-        loaded = await asyncio.to_thread(load_engine, settings.model, settings, metrics.observe_step)
+        loaded = await asyncio.to_thread(
+            load_engine, settings.model, settings, metrics.observe_step, settings.alternatives
+        )
         metrics.watch(loaded.engine.pool)
         defaults = model_config(settings.model, loaded.model.generation_config.to_dict())
         servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)

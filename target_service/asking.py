@@ -9,6 +9,17 @@ from target_service.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of a proposal."""
+
+    k: int
+    alternatives: int = 0
+    """To its tokens, at most."""
+    step_s: float = 0.0
+    """Expected time of its verification, 0 if not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Asking:
     """Makes the messages of one sequence."""
 
@@ -17,8 +28,8 @@ class Asking:
     """Within which a proposal that is waited for is useful."""
     outcomes: int
 
-    def opening(self, epoch: int, tokens: Sequence[int], k: int, step_s: float) -> draft_pb2.Open:
-        """Begins, on the tokens committed so far. step_s: expected time of a verification, 0 if not known."""
+    def opening(self, epoch: int, tokens: Sequence[int], wanted: Wanted) -> draft_pb2.Open:
+        """Begins, on the tokens committed so far."""
         plan = self.plan
         sampling = plan.sampling
         return draft_pb2.Open(
@@ -30,20 +41,21 @@ class Asking:
             seed=sampling.seed,
             sequence_index=sampling.sequence_index,
             max_length=plan.max_length,
-            k=k,
+            k=wanted.k,
             budget_s=self.budget_s,
             outcomes=self.outcomes,
-            verification_s=step_s,
+            verification_s=wanted.step_s,
+            alternatives=wanted.alternatives,
             cache_scope=bytes.fromhex(plan.owner),
         )
 
-    def commit(self, base_len: int, ids: Sequence[int], k: int, until_wanted_s: float) -> draft_pb2.Commit:
-        """Tells what was committed on a base and asks for k tokens.
+    def commit(self, base_len: int, ids: Sequence[int], wanted: Wanted, until_wanted_s: float) -> draft_pb2.Commit:
+        """Tells what was committed on a base and asks for more.
 
         until_wanted_s: that a draft has for outcomes, 0 if not known.
         """
-        message = draft_pb2.Commit(base_len=base_len, accepted_ids=ids[:-1], next_id=ids[-1], k=k)
-        message.budget_s = self.budget_s
-        if k > 0:
+        message = draft_pb2.Commit(base_len=base_len, accepted_ids=ids[:-1], next_id=ids[-1], k=wanted.k)
+        message.budget_s, message.alternatives = self.budget_s, wanted.alternatives
+        if wanted.k > 0:
             message.outcomes, message.verification_s = self.outcomes, until_wanted_s
         return message

@@ -28,6 +28,9 @@ class TargetSettings:
     outcomes: int = setting(
         32, "outcomes of a verification that drafts prepare for meanwhile; 0 waits for every proposal", at_least=0
     )
+    alternatives: int = setting(
+        16, "tokens verified beside a proposal where that pays, at most, if acceptance is equality", at_least=0
+    )
     grace: float = setting(30.0, "seconds that running streams have to end on SIGTERM", at_least=0)
     log_level: str = setting("info", "least level that is logged", LEVELS)
     log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)

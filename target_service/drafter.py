@@ -8,11 +8,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
+from decoding.engine import Engine
 from decoding.ngram import NgramDrafter
-from decoding.pace import StepTimes
 from decoding.proposal import NOTHING, Proposal, Verdict
+from decoding.sampling import Rule
 from serving.metrics import TargetMetrics
+from target_service.asking import Wanted
 from target_service.config import TargetSettings
 from target_service.drafts import Drafts
 from target_service.goodput import Estimates, Goodput
@@ -33,16 +36,18 @@ class Drafter:
         estimates: Estimates,
         ngrams: bool,
         only_ngrams: bool,
+        alternatives: int,
         metrics: TargetMetrics,
     ) -> None:
+        """alternatives: to the tokens of a proposal, at most."""
         self._plan, self._remote, self._estimates = plan, remote, estimates
         # Where the request does not say how many tokens every round is to have.
         chooses = remote is not None and plan.config.num_assistant_tokens_schedule == "goodput"
-        self._goodput = Goodput(estimates, plan.config.num_assistant_tokens) if chooses else None
+        self._goodput = Goodput(estimates, plan.config.num_assistant_tokens, alternatives) if chooses else None
         self._ngrams, self._only_ngrams, self._metrics = ngrams, only_ngrams, metrics
         self._index: NgramDrafter | None = None
         self._prepared: tuple[Proposal, str] | None = None  # and why, known when the draft was told the last verdict
-        self._k = 0  # of the proposal that is under verification
+        self._wanted = Wanted(0)  # of the next proposal
         self._last = NOTHING
         self._waited_s, self._began_s, self._missed = 0.0, 0.0, ""
         self._eos = frozenset(plan.sampling.eos_token_id)
@@ -51,57 +56,58 @@ class Drafter:
     async def begin(self, tokens: Sequence[int], k: int) -> None:
         """Called once, as soon as the sequence has its row."""
         if self._remote:
-            self._k = self._bounded(k)
-            await self._remote.begin(tokens, min(k, max(self._k, 1)), self._step_s(k))
+            self._wanted = self._chosen(k)
+            await self._remote.begin(tokens, replace(self._wanted, k=min(k, max(self._wanted.k, 1))))
 
     async def propose(self, tokens: Sequence[int], k: int) -> Proposal:
         """At most k tokens to verify on the committed ones."""
         prepared, self._prepared = self._prepared, None
-        k, self._waited_s = min(k, self._k) if self._goodput else k, 0.0
+        k, self._waited_s = min(k, self._wanted.k) if self._goodput else k, 0.0
+        wanted = replace(self._wanted, k=k)
         self._began_s = time.perf_counter()
         self.fallback = ""
         if k <= 0:
             self._last = NOTHING
         elif prepared is not None:
-            self._last, self.fallback = prepared[0].first(k), prepared[1]
+            self._last, self.fallback = prepared[0].first(k, wanted.alternatives), prepared[1]
         else:
-            self._last = await self._ask(tokens, k)
+            self._last = await self._ask(tokens, wanted)
         return self._last
 
-    async def _ask(self, tokens: Sequence[int], k: int) -> Proposal:
+    async def _ask(self, tokens: Sequence[int], wanted: Wanted) -> Proposal:
         if self._remote:
-            proposal = await self._remote.propose(tokens, k)
+            proposal = await self._remote.propose(tokens, wanted)
             self._waited_s = self._remote.waited_s
             self._count("late" if self._remote.was_foreseen else "")
             if proposal.ids:
                 return proposal
             self.fallback = self._remote.last_problem
-        return await self._look_up(tokens, k)
+        return await self._look_up(tokens, wanted.k)
 
     async def commit(self, tokens: Sequence[int], verdict: Verdict, k: int) -> None:
         """Tells whoever drafts what became of the last proposal; `tokens` hold the verdict's already."""
         remote, base_len = self._remote, len(tokens) - len(verdict.ids)
         if self._goodput:
-            round_s, own = time.perf_counter() - self._began_s, self._last.made_by == "ngram"
-            self._goodput.observe(len(self._last.ids), verdict.accepted, round_s, self._waited_s, own)
-        self._k = k = self._bounded(k)
+            self._goodput.observe(self._last, verdict, time.perf_counter() - self._began_s, self._waited_s)
+        self._wanted = wanted = self._chosen(k)
+        k = wanted.k
         if not remote or not remote.is_open or not (k or self._last.ids):
             return  # plain rounds are told together, once a proposal is wanted again
-        foreseen = remote.foreseen(tokens, k) if k > 0 else None
+        foreseen = remote.foreseen(tokens, wanted) if k > 0 else None
         self._missed = remote.missed(base_len) if k > 0 and self._last.ids else ""
         if foreseen is not None:
             self._count("in_time")
         if foreseen is not None and foreseen[1].ids:
             self._prepared = foreseen[1], ""
-            await remote.commit(tokens, k, block_id=foreseen[0], step_s=self._step_s(k))
+            await remote.commit(tokens, wanted, block_id=foreseen[0])
         elif remote.is_waited_for and k > 0 and await self._waits(tokens, k):
-            await remote.commit(tokens, k, step_s=self._step_s(k))
+            await remote.commit(tokens, wanted)
         else:
             # The round goes on without it: it is told with what.
             found = await self._look_up(tokens, k)
             self._prepared = found, "cheaper" if remote.is_waited_for else "late"
             self._count("")
-            await remote.commit(tokens, k, explicit=found.ids, step_s=self._step_s(k))
+            await remote.commit(tokens, wanted, explicit=found.ids)
 
     async def _waits(self, tokens: Sequence[int], k: int) -> bool:
         """Whether the next round waits for the draft, which has drafted nothing ahead for it."""
@@ -118,12 +124,13 @@ class Drafter:
                 self._remote.times.foresaw(bool(hit))
             self._metrics.observe_foresight(hit, missed)
 
-    def _bounded(self, k: int) -> int:
-        times = self._remote.times if self._remote else None
-        return self._goodput.k(k, times) if self._goodput else k
-
-    def _step_s(self, k: int) -> float:
-        return self._estimates.step_s(k) or 0.0
+    def _chosen(self, k: int) -> Wanted:
+        """Of the next proposal, with k tokens at most."""
+        times, beside = self._remote.times if self._remote else None, 0
+        if self._goodput:
+            k = self._goodput.k(k, times)
+            beside = self._goodput.alternatives(k, times)
+        return Wanted(k, beside, self._estimates.step_s(k + beside) or 0.0)
 
     async def close(self) -> None:
         """Frees what the draft service holds."""
@@ -148,11 +155,12 @@ class Drafters:
     """Makes a drafter for each sequence, as its parameters ask."""
 
     def __init__(
-        self, settings: TargetSettings, drafts: Drafts, vocabulary_size: int, pace: StepTimes, metrics: TargetMetrics
+        self, settings: TargetSettings, drafts: Drafts, vocabulary_size: int, engine: Engine, metrics: TargetMetrics
     ) -> None:
         self._settings, self._drafts, self._metrics = settings, drafts, metrics
         self._vocabulary_size = vocabulary_size
-        self._estimates = Estimates(pace)
+        self._estimates = Estimates(engine.pace)
+        self._alternatives = min(settings.alternatives, engine.rows.spare)
 
     @asynccontextmanager
     async def follow(self, plan: Plan) -> AsyncIterator[Drafter]:
@@ -165,7 +173,9 @@ class Drafters:
                 self._drafts, plan, self._vocabulary_size, settings.draft_timeout, settings.outcomes, self._metrics
             )
         ngrams = only_ngrams or (remote is not None and self._settings.fallback == "ngram")
-        drafter = Drafter(plan, remote, self._estimates, ngrams, only_ngrams, self._metrics)
+        by_equality = plan.sampling.rule is not Rule.REJECTION
+        alternatives = self._alternatives if by_equality else 0
+        drafter = Drafter(plan, remote, self._estimates, ngrams, only_ngrams, alternatives, self._metrics)
         try:
             yield drafter
         finally:

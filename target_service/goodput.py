@@ -7,9 +7,11 @@ it cost; in debt, a sequence decodes plainly, so that no draft can make it much 
 Knows nothing of messages or rows.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from decoding.pace import StepTimes
+from decoding.proposal import Proposal, Verdict
 
 _WEIGHT = 0.05
 _PRIOR = 4.0  # rounds' worth of what the service saw before, for a new sequence
@@ -20,6 +22,7 @@ _ALLOWANCE = 0.01
 _GAIN = 1.02  # below that, estimates are too coarse to tell
 _FIRST = 5  # tokens, before anything was measured
 _TRIED = 3  # tokens, where it does not seem to pay
+_BESIDE = (0, 4, 8, 16, 32)  # alternatives that are weighed against each other
 
 
 @dataclass(slots=True)
@@ -53,6 +56,9 @@ class Acceptance:
         rates = [before.rate(i) for i in range(_LONGEST)] if before else [0.7] * _LONGEST
         self._stood = [_PRIOR * rate for rate in rates]
         self._tried = [_PRIOR] * _LONGEST
+        # By numbers of alternatives.
+        saved = [before.saved(n) for n in _BESIDE[1:]] if before else [0.3, 0.4, 0.5, 0.55]
+        self._saved = [[_PRIOR * rate, _PRIOR] for rate in saved]
 
     def rate(self, position: int) -> float:
         at = min(position, _LONGEST - 1)
@@ -64,13 +70,29 @@ class Acceptance:
             self._tried[i] = _DECAY * self._tried[i] + 1
             self._stood[i] = _DECAY * self._stood[i] + (i < accepted)
 
-    def length(self, k: int) -> float:
+    def length(self, k: int, alternatives: int = 0) -> float:
         """Expected tokens of a round with k proposed ones."""
         length, reached = 1.0, 1.0
         for i in range(k):
             reached *= self.rate(i)
             length += reached
-        return length
+        return length + (1 - reached) * self.saved(alternatives)
+
+    def saved(self, alternatives: int) -> float:
+        """How often a proposal that is not accepted whole goes on in one of its alternatives."""
+        if not alternatives:
+            return 0.0
+        stood, tried = self._saved[_bucket(alternatives)]
+        return stood / tried
+
+    def went_beside(self, alternatives: int, stood: bool) -> None:
+        """A proposal with alternatives was not accepted whole; whether one of these stood."""
+        counts = self._saved[_bucket(alternatives)]
+        counts[:] = [_DECAY * counts[0] + stood, _DECAY * counts[1] + 1]
+
+
+def _bucket(alternatives: int) -> int:
+    return min(bisect_left(_BESIDE, alternatives), len(_BESIDE) - 1) - 1
 
 
 @dataclass(slots=True)
@@ -99,7 +121,7 @@ class Estimates:
     """Of a round, besides its step: plain, and with a proposal."""
 
     def step_s(self, k: int) -> float | None:
-        """Expected time of a step in which every sequence has k proposed tokens; None before any step."""
+        """Expected time of a step in which every sequence has k proposed tokens or alternatives; None before any."""
         return self.pace.at(max(1.0, self.pace.jobs) * (k + 1))
 
     def round_s(self, k: int) -> float | None:
@@ -118,9 +140,9 @@ class Estimates:
 class Goodput:
     """Chooses for one sequence."""
 
-    def __init__(self, shared: Estimates, bound: int) -> None:
-        """bound: tokens of a proposal at most."""
-        self._shared, self._bound = shared, bound
+    def __init__(self, shared: Estimates, bound: int, alternatives: int = 0) -> None:
+        """bound: tokens of a proposal, at most; alternatives: to them, at most."""
+        self._shared, self._bound, self._most_beside = shared, bound, alternatives
         self._acceptance = Acceptance(shared.acceptance)
         self._found_length = 1.3  # tokens of a round with an n-gram proposal
 
@@ -139,6 +161,18 @@ class Goodput:
         cost_s = (self._shared.round_s(tried) or plain_s) - plain_s + times.wait_s(tried)
         return tried if ledger.balance_s > 2 * max(cost_s, 0.05 * plain_s) else 0
 
+    def alternatives(self, k: int, times: DraftTimes | None) -> int:
+        """How many to ask for beside k tokens."""
+        if not k or not self._most_beside or times is None or self._shared.round_s(0) is None:
+            return 0
+        waiting_s = (1 - times.hit_rate) * times.wait_s(k)
+        rates = []
+        for beside in {min(n, self._most_beside) for n in _BESIDE}:
+            round_s = self._shared.round_s(k + beside) or 0.0
+            rates.append((self._acceptance.length(k, beside) / (round_s + waiting_s), -beside))
+        best, without = max(rates), next(rate for rate, beside in rates if not beside)
+        return -best[1] if best[0] > _GAIN * without else 0
+
     def waits(self, k: int, times: DraftTimes, found: int) -> bool:
         """Whether to wait for the draft, which has nothing ready; `found` tokens from n-grams would do instead."""
         plain_s, round_s, found_s = (self._shared.round_s(n) for n in (0, k, found))
@@ -147,10 +181,10 @@ class Goodput:
         instead = max(1 / plain_s, self._found_length / found_s if found else 0.0)
         return self._acceptance.length(k) / (round_s + times.wait_s(k)) > instead
 
-    def observe(self, proposed: int, accepted: int, round_s: float, waited_s: float, found: bool) -> None:
-        """One round, from asking for its proposal to its verdict; found: that was an n-gram of the target's own."""
-        shared = self._shared
-        shared.observe(proposed, round_s - waited_s)
+    def observe(self, proposal: Proposal, verdict: Verdict, round_s: float, waited_s: float) -> None:
+        """One round, from asking for its proposal to its verdict."""
+        shared, proposed, accepted = self._shared, len(proposal.ids), verdict.accepted
+        shared.observe(proposed + len(proposal.alternatives), round_s - waited_s)
         plain_s = shared.round_s(0)
         if plain_s is None:
             return
@@ -158,11 +192,14 @@ class Goodput:
             shared.ledger.plain(plain_s)
             return
         shared.ledger.assisted((accepted + 1) * plain_s - min(round_s, 3 * plain_s + waited_s), plain_s)
-        if found:
+        if proposal.made_by == "ngram":
             self._found_length += 2 * _WEIGHT * (accepted + 1 - self._found_length)
         elif proposed:
-            self._acceptance.observe(proposed, accepted)
-            shared.acceptance.observe(proposed, accepted)
+            stood, beside = accepted - verdict.beside, len(proposal.alternatives)
+            for acceptance in (self._acceptance, shared.acceptance):
+                acceptance.observe(proposed, stood)
+                if beside and stood < proposed:
+                    acceptance.went_beside(beside, verdict.beside)
 
     def _rate(self, k: int, times: DraftTimes, plain_s: float) -> float:
         """Tokens per second; a miss is waited for, or decoded plainly, whichever is faster."""

@@ -17,7 +17,7 @@ from foredraft.v1 import draft_pb2
 from serving.logs import request_id
 from serving.messages import MessageError, proposal_from
 from serving.metrics import TargetMetrics
-from target_service.asking import Asking
+from target_service.asking import Asking, Wanted
 from target_service.drafts import Draft, Drafts
 from target_service.goodput import DraftTimes
 from target_service.inbox import Inbox, Received
@@ -66,33 +66,30 @@ class RemoteSession:
             reading.cancel()
             await asyncio.wait([reading])
 
-    async def begin(self, tokens: Sequence[int], k: int, step_s: float = 0.0) -> None:
-        """Opens a session on the committed tokens with whichever draft service can be used now.
-
-        step_s: expected time of a verification, 0 if not known.
-        """
+    async def begin(self, tokens: Sequence[int], wanted: Wanted) -> None:
+        """Opens a session on the committed tokens with whichever draft service can be used now."""
         draft = self._drafts.pick()
-        if draft is None or k <= 0:
+        if draft is None or wanted.k <= 0:
             return
         self._epoch += 1
         # A draft that failed others lately has to answer first before anybody waits for it.
         self._draft, self._behind, self._inbox = draft, not draft.trusted, Inbox()
         draft.sessions += 1
         self._up = asyncio.Queue()
-        self._up.put_nowait(draft_pb2.DraftRequest(open=self._asking.opening(self._epoch, tokens, k, step_s)))
+        self._up.put_nowait(draft_pb2.DraftRequest(open=self._asking.opening(self._epoch, tokens, wanted)))
         self._inbox.asked(len(tokens))
         self._told = len(tokens)
         self._call = draft.open(_drain(self._up), request_id())
         self._reading = asyncio.create_task(self._read(draft, self._call, self._epoch))
 
-    async def propose(self, tokens: Sequence[int], k: int) -> Proposal:
+    async def propose(self, tokens: Sequence[int], wanted: Wanted) -> Proposal:
         """The block on the committed tokens, waited for within the timeout; else nothing, at once if known.
 
         `last_problem` then says why.
         """
         self.last_problem, self.waited_s, self.was_foreseen = "", 0.0, False
         if self._call is None:
-            await self._reopen(tokens, k)
+            await self._reopen(tokens, wanted)
             self.last_problem = (self._drafts.unused_reason and "mismatch") or "lost"
             return NOTHING
         began = time.perf_counter()
@@ -118,15 +115,15 @@ class RemoteSession:
             except TimeoutError:
                 continue
         self.waited_s = time.perf_counter() - began
-        return self._use(*found, k)
+        return self._use(*found, wanted)
 
-    def foreseen(self, tokens: Sequence[int], k: int) -> tuple[int, Proposal] | None:
+    def foreseen(self, tokens: Sequence[int], wanted: Wanted) -> tuple[int, Proposal] | None:
         """The block, by its id, with a proposal on just these tokens that was drafted ahead; None if there is none."""
         found = self._inbox.find(tokens)
         if found is None:
             return None
         self.last_problem, self.waited_s = "", 0.0
-        proposal = self._use(*found, k)
+        proposal = self._use(*found, wanted)
         return None if self._call is None else (found[0].block.block_id, proposal)
 
     def missed(self, base_len: int) -> str:
@@ -138,25 +135,23 @@ class RemoteSession:
     async def commit(
         self,
         tokens: Sequence[int],
-        k: int,
+        wanted: Wanted,
         *,
         block_id: int = 0,
         explicit: Sequence[int] | None = None,
-        step_s: float = 0.0,
     ) -> None:
-        """Tells the draft what was committed since the last time, and asks for k tokens on it, or on what may follow.
+        """Tells the draft what was committed since the last time, and asks for tokens on it, or on what may follow.
 
         A draft that is behind is told when it has answered what it was asked before.
 
         Args:
             block_id: of the block whose proposal the target verifies now.
             explicit: what it verifies instead; None with no block either while it waits for one.
-            step_s: expected time of a verification, 0 if not known.
         """
         if self._call is None or (self._behind and not self._answer_is_overdue):
             return  # a draft that is behind would be interrupted with every round, and never answer
         base_len, self._told = self._told, len(tokens)
-        message = self._asking.commit(base_len, tokens[base_len:], k, self._until_wanted_s(step_s))
+        message = self._asking.commit(base_len, tokens[base_len:], wanted, self._until_wanted_s(wanted.step_s))
         if explicit is not None:
             message.explicit_ids.ids.extend(explicit)
             message.explicit_ids.SetInParent()
@@ -184,9 +179,9 @@ class RemoteSession:
         """What proposals of the draft service cost; None without one."""
         return self._draft.times if self._draft else None
 
-    async def _reopen(self, tokens: Sequence[int], k: int) -> None:
+    async def _reopen(self, tokens: Sequence[int], wanted: Wanted) -> None:
         if self._draft is None:
-            await self.begin(tokens, k)
+            await self.begin(tokens, wanted)
             # Its first block builds on tokens that are history by the time it comes: it is no
             # proposal but the sign that the draft has caught up.
             self._behind = True
@@ -199,7 +194,7 @@ class RemoteSession:
         """Of the time of a verification, what is left for the draft to work in."""
         return max(step_s - self._draft.times.network_s, step_s / 4) if self._draft else step_s
 
-    def _use(self, received: Received, outcome: draft_pb2.Outcome, k: int) -> Proposal:
+    def _use(self, received: Received, outcome: draft_pb2.Outcome, wanted: Wanted) -> Proposal:
         """An outcome's proposal, checked."""
         received.used, self.was_foreseen = True, bool(outcome.path)
         base_len, block = received.block.base_len, received.block
@@ -207,7 +202,8 @@ class RemoteSession:
         self._metrics.draft_round_trip.observe(round_trip_s)
         self._metrics.draft_wait.observe(self.waited_s)
         try:
-            proposal = proposal_from(outcome.proposal, self._vocabulary_size).first(k)
+            proposal = proposal_from(outcome.proposal, self._vocabulary_size)
+            proposal = proposal.first(wanted.k, wanted.alternatives)
         except MessageError as error:
             self._lose(f"sent a bad block: {error}")
             self.last_problem = "refused"

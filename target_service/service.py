@@ -42,7 +42,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._defaults = defaults
         self._planner = Planner(model, defaults, engine.capacity)
         self._drafts = Drafts(settings.draft_addresses, model.vocabulary)
-        self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine.pace, metrics)
+        self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine, metrics)
 
     async def Generate(
         self, request: target_pb2.GenerateRequest, context: Any

@@ -42,12 +42,15 @@ class TableRows:
     def _grow(self, feed: Feed, tree: Tree) -> list[list[int]]:
         """The texts that the new tokens of a tree end."""
         held, nodes, texts = self._held[feed.row], self._branches[feed.row], []
+        del held[feed.start :]
         assert tree.trunk <= len(held) <= feed.start, "branches are written over the text"
         for i, (token, position, seen) in enumerate(zip(feed.ids, tree.positions, tree.seen, strict=True)):
             nodes[feed.start + i] = token
             path = [held[place] if place < len(held) else nodes[place] for place in seen]
             texts.append([*held[: tree.trunk], *path, token])
             assert len(texts[-1]) == position + 1
+            if position == feed.start + i == len(held):
+                held.append(token)  # in a line with the text
         return texts
 
     def copy_row(self, source: int, target: int, length: int) -> None:

@@ -114,7 +114,9 @@ METRICS = (
     _counter("rounds", "rounds", "Verifications and plain decoding steps.", _TARGET),
     _counter("spec_decode_num_drafts", "proposals", "Proposals verified.", _TARGET),
     _counter("spec_decode_num_draft_tokens", "tokens", "Tokens proposed.", _TARGET),
-    *_accepted("spec_decode_num_accepted_tokens", "Proposed tokens accepted.", _TARGET),
+    *_accepted("spec_decode_num_accepted_tokens", "Proposed tokens accepted, alternatives among them.", _TARGET),
+    _counter("spec_decode_num_alternative_tokens", "tokens", "Tokens verified beside proposals.", _TARGET),
+    _counter("spec_decode_num_accepted_alternatives", "tokens", "Of these, those that were accepted.", _TARGET),
     _counter(
         "fallback_rounds",
         "rounds",

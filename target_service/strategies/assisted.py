@@ -43,6 +43,7 @@ async def assisted(
                 await drafter.commit(tokens, verdict, lookahead.k(stopping.room))
             statistics.observe(proposal, verdict, drafter.fallback)
             metrics.observe_round(len(proposal.ids), verdict.accepted, drafter.fallback)
+            metrics.observe_alternatives(len(proposal.alternatives), verdict.beside)
             await stream.send(taken, verdict.accepted, verdict.logprobs)
         if stopping.reason == "max_time":
             await stream.send(Taken((), stopping.flush(), "max_time"), 0)

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from decoding.ahead import RANKS, Ahead, View
+from decoding.ahead import Ahead
 from decoding.engine import Engine, Step
 from decoding.pace import StepTimes
 from decoding.processors import Processors
 from decoding.proposal import Proposal
 from decoding.sampling import Rule, Sampling
+from decoding.view import RANKS, View
 from draft_service.session import _affordable
 from tests.fakes import TableRows, random_table
 from tests.models import random_model, rows_of
@@ -41,13 +42,28 @@ async def draft(engine: Engine, law: Sampling, tokens: Sequence[int], confidence
         return await engine.draft(row, tokens, K, processors, epoch=2, confidence=confidence, width=5)
 
 
-async def ahead(engine: Engine, law: Sampling, verified: Sequence[int], confidence: float = 0.0) -> Ahead:
+async def ahead(
+    engine: Engine,
+    law: Sampling,
+    verified: Sequence[int],
+    confidence: float = 0.0,
+    beside: tuple[tuple[int, int], ...] = (),
+) -> Ahead:
     async with engine.pool.lend(TEXT, "") as row:
         async for _ in engine.prefill(row, TEXT):
             pass
         processors = Processors(law, engine.device)
         return await engine.ahead(
-            row, TEXT, verified, K, processors, everything, 32, epoch=2, confidence=confidence, width=5
+            row,
+            TEXT,
+            Proposal(tuple(verified), None, "model", beside),
+            K,
+            processors,
+            everything,
+            32,
+            epoch=2,
+            confidence=confidence,
+            width=5,
         )
 
 
@@ -81,6 +97,39 @@ async def test_a_branch_is_what_would_be_drafted_after_the_verdict(name: str, co
     assert len(found.outcomes) == 2 * (K + 1)
     for outcome in found.outcomes:
         same(outcome.proposal, await draft(engine, law, [*TEXT, *outcome.path], confidence))
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["greedy", "coupled"])
+@pytest.mark.parametrize("model", ["llama", "table"])
+async def test_branches_after_an_alternative(name: str, model: str) -> None:
+    rows = TableRows(random_table(VOCAB, 3)) if model == "table" else rows_of(random_model("llama"), 3, 64, 64)
+    engine, law = Engine(rows, VOCAB if model == "table" else 4096), LAWS[name]
+    verified = (await draft(engine, law, TEXT)).ids
+    beside = ((0, (verified[0] + 1) % VOCAB), (2, (verified[2] + 3) % VOCAB))
+    found = await ahead(engine, law, verified, beside=beside)
+    paths = [o.path for o in found.outcomes]
+    for at, token in beside:
+        stem = (*verified[:at], token)
+        assert sum(path[:-1] == stem for path in paths) == 2, "it is a place like any other to go on from"
+    for outcome in found.outcomes:
+        same(outcome.proposal, await draft(engine, law, [*TEXT, *outcome.path]))
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["greedy", "coupled", "rejection"])
+async def test_alternatives_are_the_likeliest_other_tokens(name: str) -> None:
+    engine, law = Engine(TableRows(random_table(VOCAB, 3)), VOCAB), LAWS[name]
+    async with engine.pool.lend(TEXT, "") as row:
+        processors = Processors(law, engine.device)
+        proposal = await engine.draft(row, TEXT, K, processors, choose=everything, alternatives=5)
+    if name == "rejection":
+        assert proposal.alternatives == (), "what is accepted by chance has none"
+    else:
+        assert [at for at, _ in proposal.alternatives] == [0, 0, 1, 1, 2]
+        assert all(proposal.ids[at] != token for at, token in proposal.alternatives)
+        assert proposal.first(1, 9).alternatives == proposal.alternatives[:2]
+        assert proposal.first(K).alternatives == ()
     engine.close()
 
 

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from decoding.pace import StepTimes
+from decoding.proposal import NOTHING, Proposal, Verdict
 from target_service.goodput import Acceptance, DraftTimes, Estimates, Goodput
 
 
@@ -29,7 +30,7 @@ def settled(pace: StepTimes, times: DraftTimes, acceptance: float, bound: int = 
         while accepted < k and draw.random() < acceptance:
             accepted += 1
         round_s = (pace.at(k + 1) or 0.0) + waited_s + (0.0008 if k else 0.0004)
-        goodput.observe(k, accepted, round_s, waited_s, found=False)
+        goodput.observe(Proposal((0,) * k), Verdict((0,) * (accepted + 1)), round_s, waited_s)
         taken_s += round_s
         tokens += accepted + 1
     return goodput, taken_s / (tokens * plain_s)
@@ -66,7 +67,7 @@ def test_no_draft_makes_it_much_slower(acceptance: float, times: DraftTimes) -> 
     goodput, share = settled(steps(0.03, 0.001), times, acceptance)
     assert share < 1.03
     for _ in range(600):
-        goodput.observe(0, 0, 0.0304, 0.0, found=False)
+        goodput.observe(NOTHING, Verdict((0,)), 0.0304, 0.0)
     assert goodput._shared.ledger.balance_s > 0, "it is tried again some day"
 
 
@@ -74,6 +75,23 @@ def test_waiting_or_going_on() -> None:
     goodput, _ = settled(steps(0.03, 0.0001), DraftTimes(0.0, 0.001, 0.8), 0.8)
     assert goodput.waits(5, DraftTimes(0.0, 0.001, 0.8), 0)
     assert not goodput.waits(5, DraftTimes(0.3, 0.001, 0.8), 0)
+
+
+@pytest.mark.parametrize(("token_s", "stood", "some"), [(0.0, True, True), (0.0, False, False), (0.003, True, False)])
+def test_alternatives_where_they_pay(token_s: float, stood: bool, some: bool) -> None:
+    """They cost width and save rounds: both are measured."""
+    times, pace = DraftTimes(0.0, 0.001, 0.9), steps(0.03, token_s)
+    goodput = Goodput(Estimates(pace), 5, alternatives=16)
+    for _ in range(200):
+        k = goodput.k(5, times)
+        beside = goodput.alternatives(k, times)
+        proposal = Proposal((0,) * k, None, "model", ((0, 1),) * beside)
+        verdict = Verdict((1, 0), beside=True) if stood and beside else Verdict((1,))
+        goodput.observe(proposal, verdict, pace.at(1 + k + beside) or 0.0, 0.0)
+    assert 0 <= goodput.alternatives(5, times) <= 16
+    assert (goodput.alternatives(5, times) > 0) == some
+    assert goodput.alternatives(0, times) == 0
+    assert Goodput(Estimates(pace), 5).alternatives(5, times) == 0
 
 
 def test_a_new_sequence_believes_what_others_saw() -> None:

@@ -27,7 +27,7 @@ class DraftRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("epoch", "prompt_ids", "generated_ids", "sampling", "rule", "seed", "sequence_index", "max_length", "k", "budget_s", "cache_scope", "outcomes", "verification_s")
+    __slots__ = ("epoch", "prompt_ids", "generated_ids", "sampling", "rule", "seed", "sequence_index", "max_length", "k", "budget_s", "cache_scope", "outcomes", "verification_s", "alternatives")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PROMPT_IDS_FIELD_NUMBER: _ClassVar[int]
     GENERATED_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class Open(_message.Message):
     CACHE_SCOPE_FIELD_NUMBER: _ClassVar[int]
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     VERIFICATION_S_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     prompt_ids: _containers.RepeatedScalarFieldContainer[int]
     generated_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -54,10 +55,11 @@ class Open(_message.Message):
     cache_scope: bytes
     outcomes: int
     verification_s: float
-    def __init__(self, epoch: _Optional[int] = ..., prompt_ids: _Optional[_Iterable[int]] = ..., generated_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., seed: _Optional[int] = ..., sequence_index: _Optional[int] = ..., max_length: _Optional[int] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ..., cache_scope: _Optional[bytes] = ..., outcomes: _Optional[int] = ..., verification_s: _Optional[float] = ...) -> None: ...
+    alternatives: int
+    def __init__(self, epoch: _Optional[int] = ..., prompt_ids: _Optional[_Iterable[int]] = ..., generated_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., seed: _Optional[int] = ..., sequence_index: _Optional[int] = ..., max_length: _Optional[int] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ..., cache_scope: _Optional[bytes] = ..., outcomes: _Optional[int] = ..., verification_s: _Optional[float] = ..., alternatives: _Optional[int] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("base_len", "accepted_ids", "next_id", "block_id", "explicit_ids", "k", "budget_s", "outcomes", "verification_s")
+    __slots__ = ("base_len", "accepted_ids", "next_id", "block_id", "explicit_ids", "k", "budget_s", "outcomes", "verification_s", "alternatives")
     BASE_LEN_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_IDS_FIELD_NUMBER: _ClassVar[int]
     NEXT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +69,7 @@ class Commit(_message.Message):
     BUDGET_S_FIELD_NUMBER: _ClassVar[int]
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     VERIFICATION_S_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     base_len: int
     accepted_ids: _containers.RepeatedScalarFieldContainer[int]
     next_id: int
@@ -76,7 +79,8 @@ class Commit(_message.Message):
     budget_s: float
     outcomes: int
     verification_s: float
-    def __init__(self, base_len: _Optional[int] = ..., accepted_ids: _Optional[_Iterable[int]] = ..., next_id: _Optional[int] = ..., block_id: _Optional[int] = ..., explicit_ids: _Optional[_Union[_generation_pb2.TokenIds, _Mapping]] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ..., outcomes: _Optional[int] = ..., verification_s: _Optional[float] = ...) -> None: ...
+    alternatives: int
+    def __init__(self, base_len: _Optional[int] = ..., accepted_ids: _Optional[_Iterable[int]] = ..., next_id: _Optional[int] = ..., block_id: _Optional[int] = ..., explicit_ids: _Optional[_Union[_generation_pb2.TokenIds, _Mapping]] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ..., outcomes: _Optional[int] = ..., verification_s: _Optional[float] = ..., alternatives: _Optional[int] = ...) -> None: ...
 
 class DraftResponse(_message.Message):
     __slots__ = ("opened", "block")
@@ -127,14 +131,24 @@ class Outcome(_message.Message):
     def __init__(self, path: _Optional[_Iterable[int]] = ..., proposal: _Optional[_Union[Proposal, _Mapping]] = ...) -> None: ...
 
 class Proposal(_message.Message):
-    __slots__ = ("ids", "q", "kind")
+    __slots__ = ("ids", "q", "kind", "alternatives")
     IDS_FIELD_NUMBER: _ClassVar[int]
     Q_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[int]
     q: SparseRows
     kind: DrafterKind
-    def __init__(self, ids: _Optional[_Iterable[int]] = ..., q: _Optional[_Union[SparseRows, _Mapping]] = ..., kind: _Optional[_Union[DrafterKind, str]] = ...) -> None: ...
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternative]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ..., q: _Optional[_Union[SparseRows, _Mapping]] = ..., kind: _Optional[_Union[DrafterKind, str]] = ..., alternatives: _Optional[_Iterable[_Union[Alternative, _Mapping]]] = ...) -> None: ...
+
+class Alternative(_message.Message):
+    __slots__ = ("at", "id")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    at: int
+    id: int
+    def __init__(self, at: _Optional[int] = ..., id: _Optional[int] = ...) -> None: ...
 
 class SparseRows(_message.Message):
     __slots__ = ("ids", "probabilities", "counts")

@@ -1,0 +1,60 @@
+"""What a draft thinks of a verification before it is over: how sure it was of each token, and what else was likely.
+
+Outcomes of the verification are chosen from it, and tokens that are worth verifying beside the proposal. Knows
+nothing of what became of earlier ones.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+RANKS = 16
+"""Candidates for the token after each position."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Of a proposal of k tokens and m alternatives to them.
+
+    A verification ends at a node: 0 to k are so many tokens of the proposal accepted, k + 1 to k + m the alternatives.
+    """
+
+    confidences: tuple[float, ...] = ()
+    """The draft's probability of each proposed token."""
+    candidates: tuple[tuple[int, ...], ...] = ()
+    """At each node, the likely next tokens, best first; at the first k not the proposed one."""
+    likelihoods: tuple[tuple[float, ...], ...] = ()
+    """Of each candidate, if the verification ends there; they add up to 1."""
+    proposed: tuple[int, ...] = ()
+    alternatives: tuple[tuple[int, int], ...] = ()
+    """(at, id): what may stand in place of proposed token `at`."""
+
+    def depth(self, node: int) -> int:
+        """Tokens of the proposal that stand where a verification ends at this node."""
+        k = len(self.confidences)
+        return node if node <= k else self.alternatives[node - k - 1][0]
+
+    def turnout(self, path: Sequence[int]) -> tuple[int, int] | None:
+        """The node at which a verification ended that committed these tokens, and the token after it."""
+        at = 0
+        while at < len(path) and at < len(self.proposed) and path[at] == self.proposed[at]:
+            at += 1
+        if at == len(path):
+            return None
+        if (at, path[at]) not in self.alternatives or at + 1 == len(path):
+            return at, path[at]
+        return len(self.confidences) + 1 + self.alternatives.index((at, path[at])), path[at + 1]
+
+
+Choose = Callable[[View, int], Sequence[tuple[int, int]]]
+"""From that, and the number of outcomes wanted at most: at which nodes, and which of the candidates comes next."""
+
+
+def likely(ranked: Tensor, excluded: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Candidates and their likelihoods by scores [n, vocab], but for one excluded id in each of the first rows."""
+    ranked = ranked.clone()
+    ranked[range(len(excluded)), list(excluded)] = float("-inf")
+    best = ranked.softmax(dim=-1).topk(min(RANKS, ranked.shape[1]), dim=-1)
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(tuple(i for i, v in zip(*row, strict=True) if v > 0), tuple(v for v in row[1] if v > 0)) for row in rows]
