@@ -164,7 +164,8 @@ def _foresee(job: AheadJob, logits: Tensor) -> View:
     verified, beside = job.verified.ids, job.verified.alternatives
     scored = scored_of(job.processors, job.tokens, job.verified)
     scores = process(scored, logits)
+    chain = torch.tensor(verified, dtype=torch.long, device=scores.device)
     confidences = scores[: len(verified)].softmax(dim=-1)[range(len(verified)), list(verified)].tolist()
     # A token that follows a rejection is not the one that was rejected.
-    candidates, likelihoods = zip(*likely(by_rank(scores, rows_of(scored)), verified), strict=True)
+    candidates, likelihoods = zip(*likely(by_rank(scores, rows_of(scored)), chain), strict=True)
     return View(tuple(confidences), candidates, likelihoods, verified, beside)

@@ -51,33 +51,22 @@ def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
     scores = process(scored, logits)
     p = scores.softmax(dim=-1)
     sampled = [i for i, d in enumerate(draws) if d.processors.sampling.rule is Rule.REJECTION]
-    if len(sampled) < len(draws):
-        ids = certain_ids(scores, scored)  # [n]
-    else:
-        ids = torch.empty(len(draws), dtype=torch.long, device=logits.device)
+    certain = [i for i, d in enumerate(draws) if d.processors.sampling.rule is not Rule.REJECTION]
+    ids = torch.empty(len(draws), dtype=torch.long, device=logits.device)
+    others: dict[int, tuple[tuple[int, ...], tuple[float, ...]]] = {}
+    if certain:
+        ranked = by_rank(scores[certain] if sampled else scores, rows_of([scored[i] for i in certain]))
+        ids[certain] = best = ranked.argmax(dim=-1)
+        wanted = [at for at, i in enumerate(certain) if draws[i].ranked]
+        if wanted:
+            others = dict(zip([certain[at] for at in wanted], likely(ranked[wanted], best[wanted]), strict=True))
     rows: dict[int, SparseRows] = {}
     if sampled:
-        index = torch.tensor(sampled, device=logits.device)
-        ids[index], p_drawn, sparse = _sample([draws[i] for i in sampled], p[index])
-        p[index, ids[index]] = p_drawn  # the probability it was drawn with
+        ids[sampled], p_drawn, sparse = _sample([draws[i] for i in sampled], p[sampled])
+        p[sampled, ids[sampled]] = p_drawn  # the probability it was drawn with
         rows = dict(zip(sampled, sparse, strict=True))
-    probabilities = p.gather(1, ids[:, None])[:, 0].tolist()
-    host_ids = ids.tolist()
-    others = _others(draws, scored, scores, host_ids)
-    drawn = zip(host_ids, probabilities, strict=True)
-    return [Drawn(t, q, rows.get(i), *others.get(i, ((), ()))) for i, (t, q) in enumerate(drawn)]
-
-
-def _others(
-    draws: Sequence[Draw], scored: Sequence[Scored], scores: Tensor, ids: Sequence[int]
-) -> dict[int, tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Candidates besides the drawn ids, and their likelihoods, where they are wanted."""
-    rules = [d.processors.sampling.rule for d in draws]
-    wanted = [i for i, d in enumerate(draws) if d.ranked and rules[i] is not Rule.REJECTION]
-    if not wanted:
-        return {}
-    ranked = by_rank(scores[wanted], [(scored[i], len(scored[i].tokens)) for i in wanted])
-    return dict(zip(wanted, likely(ranked, [ids[i] for i in wanted]), strict=True))
+    drawn = zip(ids.tolist(), p.gather(1, ids[:, None])[:, 0].tolist(), strict=True)
+    return [Drawn(token, q, rows.get(i), *others.get(i, ((), ()))) for i, (token, q) in enumerate(drawn)]
 
 
 def _sample(draws: Sequence[Draw], p: Tensor) -> tuple[Tensor, Tensor, list[SparseRows]]:
@@ -138,13 +127,7 @@ def draft_key(processors: Processors, epoch: int, base_len: int, index: int) -> 
 
 def certain_ids(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
     """argmax(scores), with the shared noise added where the rule is coupled. int64 [n]."""
-    best = scores.argmax(dim=-1)
-    rows = rows_of(scored)
-    coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
-    if coupled:
-        index = torch.tensor(coupled, device=scores.device)
-        best[index] = with_noise(scores[index], [rows[i] for i in coupled]).argmax(dim=-1)
-    return best
+    return by_rank(scores, rows_of(scored)).argmax(dim=-1)
 
 
 def rows_of(scored: Sequence[Scored]) -> list[tuple[Scored, int]]:
@@ -153,22 +136,20 @@ def rows_of(scored: Sequence[Scored]) -> list[tuple[Scored, int]]:
 
 
 def by_rank(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:
-    """Scores [n, vocab] of sequences at positions, in the order in which the target may choose.
+    """Scores [n, vocab] of sequences at positions, by which their tokens are chosen with certainty.
 
-    Under the coupled rule with the noise that it will use: its token is foreseen, not guessed.
+    Under the coupled rule that is with the shared noise, in float64: the draft foresees the target's token.
     """
     coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
     if not coupled:
         return scores
+    wanted = [(rows[i][0].processors.noise, _coupled_key(*rows[i])) for i in coupled]
+    noise = KeptGumbel.rows(wanted, scores.shape[1], scores.device)
+    if len(coupled) == len(rows):
+        return noise.add_(scores)
     ranked = scores.double()
-    ranked[coupled] = with_noise(scores[coupled], [rows[i] for i in coupled])
+    ranked[coupled] += noise
     return ranked
-
-
-def with_noise(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:
-    """Scores [n, vocab] with the shared noise of these sequences at these positions, float64."""
-    wanted = [(s.processors.noise, _coupled_key(s, position)) for s, position in rows]
-    return scores.double() + KeptGumbel.rows(wanted, scores.shape[1], scores.device)
 
 
 def _coupled_key(scored: Scored, position: int) -> int:

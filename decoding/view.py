@@ -25,7 +25,7 @@ class View:
     candidates: tuple[tuple[int, ...], ...] = ()
     """At each node, the likely next tokens, best first; at the first k not the proposed one."""
     likelihoods: tuple[tuple[float, ...], ...] = ()
-    """Of each candidate, if the verification ends there; they add up to 1."""
+    """Of each candidate, if the verification ends there; about 1 in sum."""
     proposed: tuple[int, ...] = ()
     alternatives: tuple[tuple[int, int], ...] = ()
     """(at, id): what may stand in place of proposed token `at`."""
@@ -51,10 +51,14 @@ Choose = Callable[[View, int], Sequence[tuple[int, int]]]
 """From that, and the number of outcomes wanted at most: at which nodes, and which of the candidates comes next."""
 
 
-def likely(ranked: Tensor, excluded: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+def likely(ranked: Tensor, excluded: Tensor) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
     """Candidates and their likelihoods by scores [n, vocab], but for one excluded id in each of the first rows."""
-    ranked = ranked.clone()
-    ranked[range(len(excluded)), list(excluded)] = float("-inf")
-    best = ranked.softmax(dim=-1).topk(min(RANKS, ranked.shape[1]), dim=-1)
-    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return [(tuple(i for i, v in zip(*row, strict=True) if v > 0), tuple(v for v in row[1] if v > 0)) for row in rows]
+    best = ranked.float().topk(min(RANKS + 1, ranked.shape[1]), dim=-1)
+    first = best.indices[: len(excluded)] == excluded[:, None]
+    best.values[: len(excluded)].masked_fill_(first, float("-inf"))
+    likelihoods = best.values.softmax(dim=-1)  # of these few, which are most of the mass
+    found = []
+    for ids, values in zip(best.indices.tolist(), likelihoods.tolist(), strict=True):
+        pairs = [(i, v) for i, v in zip(ids, values, strict=True) if v > 0][:RANKS]
+        found.append((tuple(i for i, _ in pairs), tuple(v for _, v in pairs)))
+    return found
