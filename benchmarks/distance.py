@@ -27,7 +27,7 @@ from benchmarks.tally import Measured, Row, table, tally
 from benchmarks.worker import ROOT, Worker
 
 K = 5
-TARGET_MS, DRAFT_MS = 40.0, 4.0
+TARGET_MS, DRAFT_MS = 60.0, 6.0
 """Of the emulated pair: a draft token takes a tenth of a target step."""
 LAWS = (Sampling(0.0, 64), Sampling(0.7, 64), Sampling(0.7, 64, rule="coupled"))
 

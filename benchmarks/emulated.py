@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from decoding import engine
+from decoding import engine, starting
 from decoding.cache import Feed
 from decoding.rows import PackedRows
 
@@ -39,6 +39,7 @@ def pace(step_s: float) -> None:
         return then
 
     PackedRows.forward = forward  # type: ignore[method-assign]
+    starting.step_s = lambda rows, width: step_s
     for name in ("verify_jobs", "draft_jobs", "ahead_jobs"):
         setattr(engine, name, paced(getattr(engine, name)))
 

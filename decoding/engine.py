@@ -51,16 +51,18 @@ class Engine:
         *,
         chunk_tokens: int = 256,
         on_step: Callable[[Step], None] | None = None,
+        pace: StepTimes | None = None,
     ) -> None:
         """vocabulary_size: ids from here on are padding and never chosen. chunk_tokens: new tokens in
-        one step, beyond what a single job needs. on_step: called on the device thread."""
+        one step, beyond what a single job needs. on_step: called on the device thread. pace: what is known of
+        its steps already."""
         self.rows = rows
         self.pool = RowPool(rows.count)
         self.device = rows.device
         self.capacity = rows.capacity
         self.vocabulary_size = vocabulary_size
         self.chunk_tokens = chunk_tokens
-        self.pace = StepTimes()
+        self.pace = pace or StepTimes()
         self._on_step = on_step
         self._line = Line(chunk_tokens, self.pace)
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)

@@ -5,7 +5,7 @@ Knows nothing of what the steps are for.
 
 from bisect import bisect_left
 
-_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512)
+WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 _WEIGHT = 0.1
 # An outlier is the machine's business, not the width's: what is new counts as twice the average at most.
 _OUTLIER = 2.0
@@ -22,7 +22,7 @@ class StepTimes:
     def observe(self, tokens: int, jobs: int, spent_s: float) -> None:
         """A step over so many tokens of so many jobs took so long."""
         self.jobs += _WEIGHT * (jobs - self.jobs)
-        width = _WIDTHS[min(bisect_left(_WIDTHS, tokens), len(_WIDTHS) - 1)]
+        width = WIDTHS[min(bisect_left(WIDTHS, tokens), len(WIDTHS) - 1)]
         old = self._times_s.get(width)
         # A new dictionary: others read it from another thread.
         new = spent_s if old is None else old + _WEIGHT * (min(spent_s, _OUTLIER * old) - old)

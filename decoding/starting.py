@@ -5,16 +5,20 @@ Knows nothing of services; their settings have these fields.
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+from decoding.cache import Feed
 from decoding.engine import Engine, Step
 from decoding.loading import LoadedModel, load
+from decoding.pace import WIDTHS, StepTimes
 from decoding.packing import pack_weights
 from decoding.proof import prove_rows
+from decoding.rows import Rows
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,10 @@ class ModelSettings(Protocol):
     def chunk_tokens(self) -> int: ...
     @property
     def packed_weights(self) -> bool: ...
+
+
+# In which the widths of steps are timed, or as many of them as there is time for.
+_TIMING_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,8 @@ def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], No
     packed = pack_weights(model.module) if settings.packed_weights else 0
     capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
     rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
-    engine = Engine(rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step)
+    pace = time_steps(rows, settings.chunk_tokens)
+    engine = Engine(rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step, pace=pace)
     log.info(
         "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",
         name,
@@ -94,3 +103,25 @@ def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], No
     if model.length_note:
         log.warning("%s: %s; longer sequences are refused", name, model.length_note)
     return LoadedEngine(engine, model)
+
+
+def time_steps(rows: Rows, most: int) -> StepTimes:
+    """Times steps of every width up to `most` tokens, widest last; the first request finds the device warmed up.
+
+    What was never timed would be taken from a prompt's step far wider, and so never be tried.
+    """
+    pace, began = StepTimes(), time.perf_counter()
+    with torch.inference_mode():
+        for width in [w for w in WIDTHS if w <= min(most, rows.capacity)]:
+            times = [step_s(rows, width) for _ in range(3)]
+            pace.observe(width, 1, min(times))
+            if time.perf_counter() - began > _TIMING_S:
+                break
+    return pace
+
+
+def step_s(rows: Rows, width: int) -> float:
+    """Of one step over so many tokens."""
+    began = time.perf_counter()
+    rows.forward([Feed(0, 0, [0] * width)], [width]).argmax(dim=-1).tolist()  # waits for the device
+    return time.perf_counter() - began

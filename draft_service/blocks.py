@@ -144,13 +144,13 @@ class Blocks:
     async def _propose(self, wanted: _Wanted) -> Proposal:
         base_len = len(self._session.tokens)
         proposal = await self._session.propose(wanted.k, wanted.budget_s, wanted.alternatives)
-        spent_s = self._send(base_len, [Outcome((), proposal)], wanted)
+        spent_s = self._send(base_len, [Outcome((), proposal)], wanted.began)
         self._account.sent(proposal, spent_s)
         return proposal
 
     async def _draft_ahead(self, wanted: _Wanted, verified: Proposal) -> tuple[int, ...] | None:
         """Sends what it drafted; the verdict, if that came meanwhile."""
-        base_len, growing = len(self._session.tokens), Turnout()
+        base_len, growing, began = len(self._session.tokens), Turnout(), time.perf_counter()
         self._growing = growing
         try:
             ahead = await self._session.ahead(
@@ -160,12 +160,12 @@ class Blocks:
             self._growing = None
         self._ahead = ahead
         if ahead.outcomes:
-            spent_s = self._send(base_len, ahead.outcomes, wanted)
+            spent_s = self._send(base_len, ahead.outcomes, began)
             self._account.pushed(ahead.outcomes, spent_s)
         return growing.path
 
-    def _send(self, base_len: int, outcomes: Sequence[Outcome], wanted: _Wanted) -> float:
-        spent_s = time.perf_counter() - wanted.began
+    def _send(self, base_len: int, outcomes: Sequence[Outcome], began: float) -> float:
+        spent_s = time.perf_counter() - began
         self._sent += 1
         block = draft_pb2.Block(
             epoch=self._epoch,

@@ -14,7 +14,8 @@ from decoding.pace import StepTimes
 from decoding.proposal import Proposal, Verdict
 
 _WEIGHT = 0.05
-_PRIOR = 4.0  # rounds' worth of what the service saw before, for a new sequence
+_PRIOR = 4.0  # rounds' worth of what is believed before any
+_BELIEVED = 0.7  # of the first token, before any
 _DECAY = 0.97
 _LONGEST = 32  # positions whose acceptance is told apart
 # Of the time that plain decoding would take, what assistance may cost at most while it is tried.
@@ -32,12 +33,18 @@ class DraftTimes:
     network_s: float = 0.0
     token_s: float = 0.002
     hit_rate: float = 0.5
+    pass_s: float = 0.002
+    """Of a tree that is drafted ahead: one over what is verified, one more for each token."""
 
     def proposed(self, round_trip_s: float, draft_s: float, tokens: int) -> None:
         """A proposal that was waited for came."""
         self.network_s += 4 * _WEIGHT * (max(0.0, round_trip_s - draft_s) - self.network_s)
         if tokens:
             self.token_s += 4 * _WEIGHT * (draft_s / tokens - self.token_s)
+
+    def pushed(self, draft_s: float, tokens: int) -> None:
+        """Proposals of so many tokens came that were drafted ahead."""
+        self.pass_s += 4 * _WEIGHT * (draft_s / (tokens + 1) - self.pass_s)
 
     def foresaw(self, hit: bool) -> None:
         """A verification went as it was drafted ahead for, or not."""
@@ -47,34 +54,44 @@ class DraftTimes:
         """Of a proposal of k tokens that is asked for only now."""
         return self.network_s + k * self.token_s
 
+    def ahead_s(self, k: int) -> float:
+        """From telling the draft what is verified to proposals of k tokens for its outcomes."""
+        return self.network_s + (k + 1) * self.pass_s
+
 
 class Acceptance:
     """How often the token at a position is accepted if all before it are."""
 
     def __init__(self, before: "Acceptance | None" = None) -> None:
         """before: what was seen elsewhere, believed until this one has seen enough."""
-        rates = [before.rate(i) for i in range(_LONGEST)] if before else [0.7] * _LONGEST
-        self._stood = [_PRIOR * rate for rate in rates]
-        self._tried = [_PRIOR] * _LONGEST
+        self._believed = before.rates(_LONGEST) if before else None
+        self._stood = [0.0] * _LONGEST
+        self._tried = [0.0] * _LONGEST
+        self._belief = [_PRIOR] * _LONGEST  # rounds' worth of what is believed
         # By numbers of alternatives.
-        saved = [before.saved(n) for n in _BESIDE[1:]] if before else [0.3, 0.4, 0.5, 0.55]
+        saved = [before.saved(n) for n in _BESIDE[1:]] if before else [0.35, 0.45, 0.55, 0.6]
         self._saved = [[_PRIOR * rate, _PRIOR] for rate in saved]
 
-    def rate(self, position: int) -> float:
-        at = min(position, _LONGEST - 1)
-        return self._stood[at] / self._tried[at]
+    def rates(self, k: int) -> list[float]:
+        """At the first k positions; where nothing was seen yet, as at the one before."""
+        rates: list[float] = []
+        for i in range(min(k, _LONGEST)):
+            believed = self._believed[i] if self._believed else rates[-1] if rates else _BELIEVED
+            rates.append((self._stood[i] + self._belief[i] * believed) / (self._tried[i] + self._belief[i]))
+        return rates + rates[-1:] * (k - len(rates))
 
     def observe(self, proposed: int, accepted: int) -> None:
         """One verification."""
         for i in range(min(proposed, accepted + 1, _LONGEST)):
+            self._belief[i] *= _DECAY
             self._tried[i] = _DECAY * self._tried[i] + 1
             self._stood[i] = _DECAY * self._stood[i] + (i < accepted)
 
     def length(self, k: int, alternatives: int = 0) -> float:
         """Expected tokens of a round with k proposed ones."""
         length, reached = 1.0, 1.0
-        for i in range(k):
-            reached *= self.rate(i)
+        for rate in self.rates(k):
+            reached *= rate
             length += reached
         return length + (1 - reached) * self.saved(alternatives)
 
@@ -205,6 +222,8 @@ class Goodput:
         """Tokens per second; a miss is waited for, or decoded plainly, whichever is faster."""
         round_s, length, hit = self._shared.round_s(k), self._acceptance.length(k), times.hit_rate
         assert round_s is not None
-        waiting = length / (round_s + (1 - hit) * times.wait_s(k))
-        going_on = (hit * length + 1 - hit) / (hit * round_s + (1 - hit) * plain_s)
+        # What is drafted ahead has the time of a round; beyond that it is waited for too.
+        hit_s, plain_s = max(round_s, times.ahead_s(k)), max(plain_s, times.ahead_s(k))
+        waiting = length / (hit * hit_s + (1 - hit) * (round_s + times.wait_s(k)))
+        going_on = (hit * length + 1 - hit) / (hit * hit_s + (1 - hit) * plain_s)
         return max(waiting, going_on)

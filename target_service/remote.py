@@ -236,6 +236,8 @@ class RemoteSession:
         if block.epoch != epoch or not self._inbox.receive(block):
             self._metrics.stale_blocks.inc()
             return
+        if all(outcome.path for outcome in block.outcomes):
+            draft.times.pushed(block.draft_s, max((len(o.proposal.ids) for o in block.outcomes), default=0))
         draft.answered()
         self._behind = False
 

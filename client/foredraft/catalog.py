@@ -163,7 +163,7 @@ METRICS = (
     *_accepted("draft_accepted_tokens", "Proposed tokens accepted, as commits tell.", _DRAFT),
     _counter("draft_cancelled", "proposals", "Proposals given up because a commit overtook them.", _DRAFT),
     _seconds("propose", "From a commit to the proposal that the target waits for, inside the draft.", _DRAFT),
-    _seconds("draft_ahead", "From a commit to the outcomes of the next verification, inside the draft.", _DRAFT),
+    _seconds("draft_ahead", "From knowing what is verified to outcomes of that, inside the draft.", _DRAFT),
     _counter("draft_outcomes", "outcomes", "Outcomes drafted ahead for, and pushed.", _DRAFT),
     _counter("draft_wasted_tokens", "tokens", "Tokens pushed for outcomes that did not come.", _DRAFT),
     # The client.
