@@ -7,6 +7,7 @@ import argparse
 import statistics
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,19 @@ class BareTimes:
 
     def fastest_s(self, width: float) -> float:
         """Of a forward pass of this width; between two that were measured, a straight line."""
+        return self._between(width, min)
+
+    def _between(self, width: float, of: Callable[[list[float]], float]) -> float:
         widths = [w for w, times in self._times_s.items() if times]
         right = min(bisect_left(widths, width), len(widths) - 1)
         left = right if widths[right] == width else max(right - 1, 0)
         a, b = widths[left], widths[right]
-        a_s, b_s = min(self._times_s[a]), min(self._times_s[b])
+        a_s, b_s = of(self._times_s[a]), of(self._times_s[b])
         return b_s if a == b else a_s + (b_s - a_s) * (width - a) / (b - a)
 
-    def median_s(self, width: int) -> float:
-        return statistics.median(self._times_s[width])
+    def median_s(self, width: float) -> float:
+        """The same of the median one."""
+        return self._between(width, statistics.median)
 
     def table_ms(self) -> dict[str, tuple[float, float]]:
         """Fastest and median by width, of those that were measured."""

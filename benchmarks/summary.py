@@ -93,5 +93,5 @@ def _line(at: int, lane: Lane, heats: Sequence[Heat], bare: BareTimes) -> Line:
 def _floor_s(run: Run, bare: BareTimes) -> float:
     """What its rounds would take as bare forward passes: those with a proposal, and those of one token."""
     drafted = run.drafts / run.rounds
-    with_s = bare.fastest_s(1 + run.proposed / run.drafts) if run.drafts else 0.0
-    return run.later_rounds * (drafted * with_s + (1 - drafted) * bare.fastest_s(1))
+    with_s = bare.median_s(1 + run.proposed / run.drafts) if run.drafts else 0.0
+    return run.later_rounds * (drafted * with_s + (1 - drafted) * bare.median_s(1))

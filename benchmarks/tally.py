@@ -7,15 +7,17 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.bare import BareTimes
 from benchmarks.report import grid
 from benchmarks.runs import Run, Sampling
 from benchmarks.services import Counters
 
 _ARRIVALS = ("in_time", "late")
 _MISSES = ("unforeseen", "late")
+_WAYS = ("chosen", "pushed", "synchronous")
 _HEAD = (
-    "", "RTT, ms", "tokens/s (quartiles)", "mean acceptance length", "share of floor", "hit rate", "hidden",
-    "bytes a round", "share of formula",
+    "", "RTT, ms", "tokens/s (quartiles)", "mean acceptance length", "k", "alternatives", "share of floor", "hit rate",
+    "hidden", "bytes a round", "share of formula",
 )  # fmt: skip
 
 
@@ -33,40 +35,51 @@ class Row:
     """One way of drafting at one distance."""
 
     law: str
-    pushed: bool
+    way: str
     rtt_ms: float
     tokens_per_s: tuple[float, float, float]
     """Quartiles."""
     rate: float
     """All tokens after the first ones by all of their time."""
     acceptance_length: float
+    proposed: float
+    """Tokens a round."""
+    alternatives: float
     floor_share: float
+    fastest_floor_share: float
+    """The same by the fastest bare forward pass instead of the median."""
     hit_rate: float
     hidden: float
     bytes_per_round: float
-    formula_share: float
+    formula_share: float | None
+    """None where draft lengths vary."""
     times_ms: dict[str, float]
     """That the formula is made of."""
 
 
 def tally(
     law: Sampling,
-    pushed: bool,
+    way: str,
     rtt_ms: float,
     some: Sequence[Measured],
-    bare: tuple[float, float],
+    bare: BareTimes | float,
 ) -> Row:
-    """law to rtt_ms: what was measured; bare: fastest and median forward pass over k + 1 tokens, in seconds."""
+    """law to rtt_ms: what was measured; bare: a bare forward pass, in seconds, by its width or always."""
     runs = [one.run for one in some]
     target, draft = _sum([one.target for one in some]), _sum([one.draft for one in some])
     hits = sum(target[f'outcome_hits_total{{arrival="{a}"}}'] for a in _ARRIVALS)
     misses = sum(target[f'outcome_misses_total{{reason="{r}"}}'] for r in _MISSES)
     hit_rate = hits / (hits + misses) if hits + misses else 0.0
+    rounds = sum(r.rounds for r in runs)
     length = sum(r.later_tokens for r in runs) / sum(r.later_rounds for r in runs)
+    proposed = sum(r.proposed for r in runs) / rounds
+    alternatives = target["spec_decode_num_alternative_tokens_total"] / rounds
+    width = 1 + proposed + alternatives
+    steps_s = (bare.median_s(width), bare.fastest_s(width)) if isinstance(bare, BareTimes) else (bare, bare)
     trip_s, wait_s = target.seconds("draft_round_trip"), target.seconds("draft_wait")
     sent = sum(target[f'draft_bytes_total{{direction="{way}"}}'] for way in ("sent", "received"))
     trips = target["draft_round_trip_seconds_count"]
-    network_s = max(0.0, trip_s / trips - draft.mean_s("propose")) if not pushed else rtt_ms / 1e3
+    network_s = max(0.0, trip_s / trips - draft.mean_s("propose")) if way == "synchronous" else rtt_ms / 1e3
     times = {
         "T_v": (target.mean_s("step", "forward") + target.mean_s("step", "verification")) * 1e3,
         "K t_d": draft.mean_s("propose") * 1e3,
@@ -79,16 +92,19 @@ def tally(
     low, median, high = statistics.quantiles([r.tokens_per_s for r in runs], n=4, method="inclusive")
     return Row(
         law=str(law),
-        pushed=pushed,
+        way=way,
         rtt_ms=rtt_ms,
         tokens_per_s=(low, median, high),
         rate=rate,
         acceptance_length=length,
-        floor_share=rate / (length / bare[0]),
+        proposed=proposed,
+        alternatives=alternatives,
+        floor_share=rate / (length / steps_s[0]),
+        fastest_floor_share=rate / (length / steps_s[1]),
         hit_rate=hit_rate,
         hidden=1 - wait_s / trip_s,
-        bytes_per_round=sent / sum(r.rounds for r in runs),
-        formula_share=rate / (length / round_ms * 1e3),
+        bytes_per_round=sent / rounds,
+        formula_share=None if way == "chosen" else rate / (length / round_ms * 1e3),
         times_ms=times,
     )
 
@@ -104,24 +120,27 @@ def table(title: str, rows: Sequence[Row]) -> str:
     """Markdown: a grid, and how pushing at 5 ms compares with waiting at none."""
     lines = [
         (
-            f"{row.law}, {'pushed' if row.pushed else 'synchronous'}",
+            f"{row.law}, {row.way}",
             f"{row.rtt_ms:g}",
             f"{row.tokens_per_s[1]:.1f} ({row.tokens_per_s[0]:.1f} to {row.tokens_per_s[2]:.1f})",
             f"{row.acceptance_length:.2f}",
+            f"{row.proposed:.1f}",
+            f"{row.alternatives:.1f}" if row.alternatives else "",
             f"{row.floor_share:.0%}",
-            f"{row.hit_rate:.0%}" if row.pushed else "",
+            f"{row.hit_rate:.0%}" if row.way != "synchronous" else "",
             f"{row.hidden:.0%}",
             f"{row.bytes_per_round:.0f}",
-            f"{row.formula_share:.0%}",
+            f"{row.formula_share:.0%}" if row.formula_share else "",
         )
-        for row in sorted(rows, key=lambda row: (row.law, row.pushed, row.rtt_ms))
+        for row in sorted(rows, key=lambda row: (row.law, -_WAYS.index(row.way), row.rtt_ms))
     ]
-    at = {(row.law, row.pushed, row.rtt_ms): row.rate for row in rows}
+    at = {(row.law, row.way, row.rtt_ms): row.rate for row in rows}
     notes = [
-        f"- {law}: pushed at {rtt:g} ms : synchronous at 0 ms: **{at[law, True, rtt] / rate:.2f}**"
-        for (law, pushed, here), rate in at.items()
-        if not pushed and here == 0
+        f"- {law}: {way} at {rtt:g} ms : synchronous at 0 ms: **{at[law, way, rtt] / rate:.2f}**"
+        for (law, base, here), rate in at.items()
+        if base == "synchronous" and here == 0
+        for way in ("pushed", "chosen")
         for rtt in (0.0, 5.0)
-        if (law, True, rtt) in at
+        if (law, way, rtt) in at
     ]
     return "\n\n".join([f"### {title}", grid(_HEAD, lines), "\n".join(notes)])

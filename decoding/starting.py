@@ -51,8 +51,8 @@ class ModelSettings(Protocol):
     def packed_weights(self) -> bool: ...
 
 
-# In which the widths of steps are timed, or as many of them as there is time for.
-_TIMING_S = 3.0
+# Steps are timed up to this width, or as far as there is time for.
+_TIMED_TOKENS, _TIMING_S = 64, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], No
     packed = pack_weights(model.module) if settings.packed_weights else 0
     capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
     rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
-    pace = time_steps(rows, settings.chunk_tokens)
+    pace = time_steps(rows)
     engine = Engine(rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step, pace=pace)
     log.info(
         "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",
@@ -105,14 +105,14 @@ def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], No
     return LoadedEngine(engine, model)
 
 
-def time_steps(rows: Rows, most: int) -> StepTimes:
-    """Times steps of every width up to `most` tokens, widest last; the first request finds the device warmed up.
+def time_steps(rows: Rows) -> StepTimes:
+    """Times steps of the widths that verification and trees have; the first request finds the device warmed up.
 
     What was never timed would be taken from a prompt's step far wider, and so never be tried.
     """
     pace, began = StepTimes(), time.perf_counter()
     with torch.inference_mode():
-        for width in [w for w in WIDTHS if w <= min(most, rows.capacity)]:
+        for width in [w for w in WIDTHS if w <= min(_TIMED_TOKENS, rows.capacity)]:
             times = [step_s(rows, width) for _ in range(3)]
             pace.observe(width, 1, min(times))
             if time.perf_counter() - began > _TIMING_S:

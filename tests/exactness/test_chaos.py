@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos import ChaoticDrafts
+from tests.exactness import test_alternatives as wire
 from tests.exactness import test_seeds, test_wire
 
 
@@ -25,3 +26,10 @@ async def test_the_law(monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts, r
 async def test_the_text_of_a_seed(monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts) -> None:
     monkeypatch.setattr(test_seeds, "draft_service", drafts)
     await test_seeds.test_the_text_depends_on_target_prompt_and_seed_alone()
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "coupled"])
+async def test_alternatives(monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts, sampled: bool) -> None:
+    monkeypatch.setattr(wire, "draft_service", drafts)
+    verified, _, _ = await wire.same_texts(sampled)
+    assert verified > 0

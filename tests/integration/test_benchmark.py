@@ -107,13 +107,13 @@ def test_distance_in_short(tmp_path: Path) -> None:
     plan = distance.Plan(rtts_ms=(0.0, 20.0), laws=laws, prompts=2, crowds=(2,), pairs=1, size=WIDE)
     section = distance.run(plan, tmp_path, {"command": "a test"})
     rows = section.raw["emulated"]
-    at = {(row.pushed, row.rtt_ms): row for row in rows}
-    assert len(at) == 4
+    at = {(row.way, row.rtt_ms): row for row in rows}
+    assert len(at) == 6
     assert all(0 < row.floor_share <= 1.1 for row in rows)
-    near, far = at[False, 0.0], at[False, 20.0]
+    near, far = at["synchronous", 0.0], at["synchronous", 20.0]
     assert far.times_ms["r"] > near.times_ms["r"] + 15, "the proxy delays"
-    assert at[True, 0.0].hit_rate > 0
-    assert at[True, 20.0].hidden > far.hidden
+    assert at["pushed", 0.0].hit_rate > 0
+    assert at["pushed", 20.0].hidden > far.hidden
     assert "always wrong" in section.markdown
 
 
