@@ -20,7 +20,7 @@ from benchmarks.report import grid
 from benchmarks.runs import Assist, Prompt, Sampling
 from benchmarks.services import service
 
-PAIRS = 20
+PAIRS = 30
 _LAWS = (Sampling(0.0, 64), Sampling(0.7, 64))
 _RESAMPLES = 2000
 

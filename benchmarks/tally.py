@@ -76,7 +76,7 @@ def tally(
     alternatives = target["spec_decode_num_alternative_tokens_total"] / rounds
     width = 1 + proposed + alternatives
     steps_s = (bare.median_s(width), bare.fastest_s(width)) if isinstance(bare, BareTimes) else (bare, bare)
-    trip_s, wait_s = target.seconds("draft_round_trip"), target.seconds("draft_wait")
+    trip_s = target.seconds("draft_round_trip")
     sent = sum(target[f'draft_bytes_total{{direction="{way}"}}'] for way in ("sent", "received"))
     trips = target["draft_round_trip_seconds_count"]
     network_s = max(0.0, trip_s / trips - draft.mean_s("propose")) if way == "synchronous" else rtt_ms / 1e3
@@ -102,7 +102,7 @@ def tally(
         floor_share=rate / (length / steps_s[0]),
         fastest_floor_share=rate / (length / steps_s[1]),
         hit_rate=hit_rate,
-        hidden=1 - wait_s / trip_s,
+        hidden=target["draft_hidden_seconds_total"] / trip_s,
         bytes_per_round=sent / rounds,
         formula_share=None if way == "chosen" else rate / (length / round_ms * 1e3),
         times_ms=times,

@@ -83,6 +83,7 @@ class TargetMetrics(EngineMetrics):
         self.stale_blocks = registrar.counter("stale_blocks")
         self.draft_round_trip = registrar.histogram("draft_round_trip_seconds")
         self.draft_wait = registrar.histogram("draft_wait_seconds")
+        self.draft_hidden = registrar.counter("draft_hidden_seconds")
         self.draft_bytes = registrar.counter("draft_bytes")
         self._hits = registrar.counter("outcome_hits")
         self._misses = registrar.counter("outcome_misses")

@@ -201,6 +201,7 @@ class RemoteSession:
         round_trip_s = received.at - self._inbox.asked_at.get(base_len, received.at)
         self._metrics.draft_round_trip.observe(round_trip_s)
         self._metrics.draft_wait.observe(self.waited_s)
+        self._metrics.draft_hidden.inc(max(0.0, round_trip_s - self.waited_s))
         try:
             proposal = proposal_from(outcome.proposal, self._vocabulary_size)
             proposal = proposal.first(wanted.k, wanted.alternatives)

@@ -126,7 +126,8 @@ METRICS = (
     ),
     _counter("stale_blocks", "blocks", "Blocks on tokens that were no longer the last.", _TARGET),
     _seconds("draft_round_trip", "From a commit to the block that was used, draft and network together.", _TARGET),
-    _seconds("draft_wait", "Of that time, what the round waited; the rest was hidden behind a verification.", _TARGET),
+    _counter("draft_hidden_seconds", "seconds", "Of that time, what nobody waited for.", _TARGET),
+    _seconds("draft_wait", "Of that time, what the round waited for.", _TARGET),
     _counter(
         "outcome_hits",
         "rounds",
