@@ -172,7 +172,7 @@ class Engine:
         row.truncate(len(tokens) - 1)
         start = len(row.cached)
         new = [*tokens[start:], *verified.ids]
-        most = min(most, (self.rows.spare - len(verified.alternatives)) // k)
+        most = max(0, min(most, (self.rows.spare - len(verified.alternatives)) // k))
         job = AheadJob(row.index, start, new, list(tokens), verified, k, most, choose, processors)
         job.alternatives = alternatives
         job.epoch, job.confidence, job.width, job.deadline = epoch, confidence, width, deadline

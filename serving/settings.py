@@ -20,9 +20,16 @@ class SettingsError(Exception):
     """A setting that is unknown or does not parse."""
 
 
-def setting(default: Any, help: str, choices: Sequence[str] = (), at_least: float | None = None) -> Any:
-    """A field of a settings dataclass with its help text."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices), "at_least": at_least})
+def setting(
+    default: Any,
+    help: str,
+    choices: Sequence[str] = (),
+    at_least: float | None = None,
+    at_most: float = math.inf,
+) -> Any:
+    """A field of a settings dataclass with its help text. at_least, at_most: of a number."""
+    allowed = {"choices": tuple(choices), "at_least": at_least, "at_most": at_most}
+    return dataclasses.field(default=default, metadata={"help": help, **allowed})
 
 
 def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, str]) -> S:
@@ -48,10 +55,11 @@ def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, 
     for key, value in values.items():
         if (choices := fields[key].metadata.get("choices")) and value not in choices:
             raise SettingsError(f"{key}: {value!r} is not one of {', '.join(choices)}")
-        least = fields[key].metadata.get("at_least")
+        least, most = (fields[key].metadata.get(end) for end in ("at_least", "at_most"))
         # Written so that NaN, which is at least nothing, is refused too.
-        if least is not None and not least <= value < math.inf:
-            raise SettingsError(f"{key}: {value!r} is not a number from {least:g} on")
+        if least is not None and not (least <= value < math.inf and value <= most):
+            end = "on" if most == math.inf else f"to {most:g}"
+            raise SettingsError(f"{key}: {value!r} is not a number from {least:g} {end}")
     return kind(**values)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from serving.logs import FORMATS, LEVELS
+from serving.ranges import MAX_ALTERNATIVES, MAX_OUTCOMES
 from serving.settings import setting
 
 
@@ -26,10 +27,16 @@ class TargetSettings:
     draft_timeout: float = setting(1.0, "seconds that a round waits for a draft before it goes on without", at_least=0)
     fallback: str = setting("ngram", "what proposes while no draft service does", ("ngram", "none"))
     outcomes: int = setting(
-        32, "outcomes of a verification that drafts prepare for meanwhile; 0 waits for every proposal", at_least=0
+        32,
+        "outcomes of a verification that drafts prepare for meanwhile; 0 waits for every proposal",
+        at_least=0,
+        at_most=MAX_OUTCOMES,
     )
     alternatives: int = setting(
-        16, "tokens verified beside a proposal where that pays, at most, if acceptance is equality", at_least=0
+        16,
+        "tokens verified beside a proposal where that pays, at most, if acceptance is equality",
+        at_least=0,
+        at_most=MAX_ALTERNATIVES,
     )
     grace: float = setting(30.0, "seconds that running streams have to end on SIGTERM", at_least=0)
     log_level: str = setting("info", "least level that is logged", LEVELS)

@@ -17,6 +17,7 @@ class Example:
     fast: bool = setting(False, "whether")
     colour: str = setting("red", "which colour", ("red", "blue"))
     wait: float = setting(1.0, "how long", at_least=0)
+    width: int = setting(1, "how wide", at_least=0, at_most=8)
 
 
 def test_flag_over_environment_over_default() -> None:
@@ -34,6 +35,7 @@ def test_flag_over_environment_over_default() -> None:
         ([], {"X_FAST": "perhaps"}),
         (["--colour", "green"], {}),
         (["--wait", "-1"], {}),
+        (["--width", "9"], {}),
         (["--wait", "nan"], {}),
         ([], {"X_WAIT": "inf"}),
     ],
