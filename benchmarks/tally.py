@@ -78,14 +78,7 @@ def tally(
     steps_s = (bare.median_s(width), bare.fastest_s(width)) if isinstance(bare, BareTimes) else (bare, bare)
     trip_s = target.seconds("draft_round_trip")
     sent = sum(target[f'draft_bytes_total{{direction="{way}"}}'] for way in ("sent", "received"))
-    trips = target["draft_round_trip_seconds_count"]
-    network_s = max(0.0, trip_s / trips - draft.mean_s("propose")) if way == "synchronous" else rtt_ms / 1e3
-    times = {
-        "T_v": (target.mean_s("step", "forward") + target.mean_s("step", "verification")) * 1e3,
-        "K t_d": draft.mean_s("propose") * 1e3,
-        "T_tree": draft.mean_s("draft_ahead") * 1e3,
-        "r": network_s * 1e3,
-    }
+    times = _times_ms(way, rtt_ms, target, draft)
     wait_ms = times["T_v"] + times["r"] + times["K t_d"]
     round_ms = hit_rate * max(times["T_v"], times["T_tree"] + times["r"]) + (1 - hit_rate) * wait_ms
     rate = sum(r.later_tokens for r in runs) / sum(r.later_s for r in runs)
@@ -102,11 +95,24 @@ def tally(
         floor_share=rate / (length / steps_s[0]),
         fastest_floor_share=rate / (length / steps_s[1]),
         hit_rate=hit_rate,
-        hidden=target["draft_hidden_seconds_total"] / trip_s,
+        hidden=target["draft_hidden_seconds_total"] / trip_s if trip_s else 0.0,
         bytes_per_round=sent / rounds,
         formula_share=None if way == "chosen" else rate / (length / round_ms * 1e3),
         times_ms=times,
     )
+
+
+def _times_ms(way: str, rtt_ms: float, target: Counters, draft: Counters) -> dict[str, float]:
+    """What the formula is made of. Where every proposal is waited for, messages count as network."""
+    if way == "synchronous":
+        trip_s = target.seconds("draft_round_trip") / target["draft_round_trip_seconds_count"]
+        rtt_ms = max(0.0, trip_s - draft.mean_s("propose")) * 1e3
+    return {
+        "T_v": (target.mean_s("step", "forward") + target.mean_s("step", "verification")) * 1e3,
+        "K t_d": draft.mean_s("propose") * 1e3,
+        "T_tree": draft.mean_s("draft_ahead") * 1e3,
+        "r": rtt_ms,
+    }
 
 
 def _sum(some: Sequence[Counters]) -> Counters:
