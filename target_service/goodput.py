@@ -20,6 +20,7 @@ _DECAY = 0.97
 _LONGEST = 32  # positions whose acceptance is told apart
 # Of the time that plain decoding would take, what assistance may cost at most while it is tried.
 _ALLOWANCE = 0.01
+_PATIENCE = 5.0  # rounds' time that assistance may owe while the estimates speak for it
 _GAIN = 1.02  # below that, estimates are too coarse to tell
 _FIRST = 5  # tokens, before anything was measured
 _TRIED = 3  # tokens, where it does not seem to pay
@@ -172,7 +173,8 @@ class Goodput:
         k, rate = max(((k, self._rate(k, times, plain_s)) for k in range(1, bound + 1)), key=lambda pair: pair[1])
         ledger = self._shared.ledger
         if rate * plain_s > _GAIN:
-            return k if ledger.balance_s > 0 else 0
+            # Proposals are accepted by chance: a few bad rounds are no reason to distrust the estimates.
+            return k if ledger.balance_s > -_PATIENCE * plain_s else 0
         # It does not pay by these estimates; they are tried again as far as the allowance goes.
         tried = min(k, _TRIED)
         cost_s = (self._shared.round_s(tried) or plain_s) - plain_s + times.wait_s(tried)
