@@ -51,7 +51,7 @@ stubs-fresh: .venv-protos/.ready
 train: setup
 	$(RUN) demo/train.py --out demo/models
 
-# Everything that is told of speed: an hour on two idle cores; ARGS=--write keeps the results.
+# Everything that is told of speed: more than an hour on two idle cores; ARGS=--write keeps the results.
 bench: bench-one-stream bench-distance
 
 # Beside transformers, one stream at a time.

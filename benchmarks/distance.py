@@ -1,6 +1,6 @@
 """What distance costs: a draft behind a network, waited for or pushing ahead. Two cores, Linux.
 
-make bench-distance                  # all of it, some ten minutes on an idle machine
+make bench-distance                  # all of it, some 25 minutes on an idle machine
 make bench-distance ARGS=--write     # writes the results into benchmarks/
 
 Knows nothing of transformers: who competes is foredraft with itself, and with arithmetic.

@@ -15,7 +15,7 @@ from draft_service.account import Account
 from draft_service.session import DraftSession
 from foredraft.v1 import draft_pb2
 from serving.messages import proposal_message
-from serving.ranges import check_alternatives, check_draft_length, check_outcomes
+from serving.ranges import check_asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,7 @@ class Blocks:
         self._check_ids("accepted_ids", commit.accepted_ids)
         self._check_ids("next_id", [commit.next_id])
         self._check_ids("explicit_ids", commit.explicit_ids.ids)
-        check_draft_length(commit.k)
-        check_outcomes(commit.outcomes)
-        check_alternatives(commit.alternatives)
+        check_asked(commit)
 
     async def _take(self, commit: draft_pb2.Commit) -> None:
         path, wanted = (*commit.accepted_ids, commit.next_id), _Wanted.of(commit)

@@ -26,7 +26,7 @@ from serving.messages import (
     vocabulary_message,
 )
 from serving.metrics import DraftMetrics
-from serving.ranges import check_alternatives, check_draft_length, check_ids, check_outcomes, check_ranges
+from serving.ranges import check_asked, check_ids, check_ranges
 
 _ANY_ID = 1 << 32  # n-grams speak every language
 
@@ -71,9 +71,7 @@ class Drafting:
         self.check_ids("prompt_ids", message.prompt_ids)
         self.check_ids("generated_ids", message.generated_ids)
         check_ranges(message.sampling, self._vocabulary_size)
-        check_draft_length(message.k)
-        check_outcomes(message.outcomes)
-        check_alternatives(message.alternatives)
+        check_asked(message)
         sampling = sampling_from(
             message.sampling,
             rule=rule_from(message.rule),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from decoding.errors import InvalidFieldError
-from foredraft.v1 import generation_pb2
+from foredraft.v1 import draft_pb2, generation_pb2
 
 MAX_SEQUENCES = 256
 MAX_DRAFT_LENGTH = 256
@@ -85,34 +85,16 @@ def check_ids(field: str, ids: Sequence[int], vocabulary_size: int) -> None:
         raise InvalidFieldError(field, f"id {max(ids)} is outside the vocabulary of {vocabulary_size} tokens")
 
 
-def check_draft_length(k: int) -> None:
-    """Checks the number of tokens asked of a draft.
+def check_asked(message: draft_pb2.Open | draft_pb2.Commit) -> None:
+    """Checks how much is asked of a draft.
 
     Raises:
-        InvalidFieldError: nobody would verify so many.
+        InvalidFieldError: no step has room for so much, or nobody would verify it.
     """
-    if k > MAX_DRAFT_LENGTH:
-        raise InvalidFieldError("k", f"is {k}; it must be at most {MAX_DRAFT_LENGTH}")
-
-
-def check_outcomes(most: int) -> None:
-    """Checks the number of outcomes that are to be drafted ahead for.
-
-    Raises:
-        InvalidFieldError: no step has room for so many.
-    """
-    if most > MAX_OUTCOMES:
-        raise InvalidFieldError("outcomes", f"is {most}; it must be at most {MAX_OUTCOMES}")
-
-
-def check_alternatives(most: int) -> None:
-    """Checks the number of tokens that are to be verified beside a proposal.
-
-    Raises:
-        InvalidFieldError: nobody would verify so many.
-    """
-    if most > MAX_ALTERNATIVES:
-        raise InvalidFieldError("alternatives", f"is {most}; it must be at most {MAX_ALTERNATIVES}")
+    limits = {"k": MAX_DRAFT_LENGTH, "outcomes": MAX_OUTCOMES, "alternatives": MAX_ALTERNATIVES}
+    for field, limit in limits.items():
+        if (asked := getattr(message, field)) > limit:
+            raise InvalidFieldError(field, f"is {asked}; it must be at most {limit}")
 
 
 def _check_stop_strings(strings: Sequence[str]) -> None:
