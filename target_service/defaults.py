@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from decoding.errors import ModelError
+from foredraft._fields import write
 from foredraft.v1 import generation_pb2
 
 log = logging.getLogger(__name__)
@@ -31,20 +32,16 @@ _TRANSFORMERS: dict[str, Any] = {
     "num_assistant_tokens": 20,
     "assistant_confidence_threshold": 0.4,
     "max_matching_ngram_size": 2,
+    "num_beams": 1,
+    "length_penalty": 1.0,
+    "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
 }
 DEFAULT_NEW_TOKENS = 20
-_ID_LISTS = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id")
 # Values by which transformers' own configs say "off".
 _NEUTRAL: dict[str, Any] = {
-    "num_beams": 1,
-    "num_beam_groups": 1,
-    "penalty_alpha": 0.0,
-    "diversity_penalty": 0.0,
-    "length_penalty": 1.0,
-    "early_stopping": False,
     "encoder_repetition_penalty": 1.0,
     "encoder_no_repeat_ngram_size": 0,
-    "guidance_scale": 1.0,
     "assistant_lookbehind": 10,
     "target_lookbehind": 10,
 }
@@ -87,25 +84,11 @@ def model_config(name: str, values: Mapping[str, Any]) -> Config:
                 f"{name}: its generation_config.json sets {field}={value!r}, which is not supported; "
                 "serve a copy of the model directory without that field"
             )
-        assign(config, field, value)
+        try:
+            write(config, field, value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ModelError(f"{name}: its generation_config.json sets {field}={value!r}: {error}") from error
     return config
-
-
-def assign(config: Config, field: str, value: Any) -> None:
-    """Sets a field from the plain value that transformers' config holds."""
-    if field in _ID_LISTS:
-        getattr(config, field).ids[:] = [value] if isinstance(value, int) else list(value)
-        if not getattr(config, field).ids:
-            getattr(config, field).SetInParent()
-    elif field == "stop_strings":
-        config.stop_strings.values[:] = [value] if isinstance(value, str) else list(value)
-    elif field == "bad_words_ids":
-        config.bad_words_ids.values.extend(generation_pb2.TokenIds(ids=ids) for ids in value)
-    elif field == "sequence_bias":
-        pairs = value.items() if isinstance(value, Mapping) else value
-        config.sequence_bias.values.extend(generation_pb2.SequenceBias(ids=ids, bias=bias) for ids, bias in pairs)
-    else:
-        setattr(config, field, value)
 
 
 def fill(config: Config, model: Config) -> Config:

@@ -24,6 +24,13 @@ _SAMPLING_ONLY = {
     "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "top_h": None,
     "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
 }  # fmt: skip
+# Fields that have no effect yet, and the values by which they are off.
+_NOT_YET: dict[str, Any] = {
+    "num_beams": 1, "length_penalty": 1.0, "early_stopping": 1, "num_beam_groups": 1, "diversity_penalty": 0.0,
+    "penalty_alpha": 0.0, "guidance_scale": 1.0, "exponential_decay_length_penalty": None, "token_healing": False,
+    "watermarking_config": None, "use_cache": True, "cache_implementation": "dynamic", "cache_config": None,
+    "output_scores": False, "output_logits": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,9 @@ class Planner:
 
     def _check(self, asked: Config, config: Config) -> None:
         check_ranges(config, self._model.vocabulary.size)
+        for name, off in _NOT_YET.items():
+            if config.HasField(name) and getattr(config, name) != off:
+                raise InvalidFieldError(name, "is not served yet; leave it out")
         if not config.do_sample:
             for name, off in _SAMPLING_ONLY.items():
                 if asked.HasField(name) and getattr(asked, name) != off:

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from decoding.engine import Engine
+from decoding.errors import InvalidFieldError
 from decoding.loading import LoadedModel
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 from serving.logs import serve_request
@@ -88,6 +89,26 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             drafts={draft.address: draft.state for draft in self._drafts.all},
             generation_config=self._defaults,
         )
+
+    async def ListGenerationConfigs(
+        self, request: target_pb2.ListGenerationConfigsRequest, context: Any
+    ) -> target_pb2.ListGenerationConfigsResponse:
+        raise InvalidFieldError("message", "named configs are not served yet")
+
+    async def GetGenerationConfig(
+        self, request: target_pb2.GetGenerationConfigRequest, context: Any
+    ) -> target_pb2.GetGenerationConfigResponse:
+        raise InvalidFieldError("message", "named configs are not served yet")
+
+    async def SaveGenerationConfig(
+        self, request: target_pb2.SaveGenerationConfigRequest, context: Any
+    ) -> target_pb2.SaveGenerationConfigResponse:
+        raise InvalidFieldError("message", "named configs are not served yet")
+
+    async def DetectWatermark(
+        self, request: target_pb2.DetectWatermarkRequest, context: Any
+    ) -> target_pb2.DetectWatermarkResponse:
+        raise InvalidFieldError("message", "watermarks are not detected yet")
 
     async def close(self) -> None:
         """Ends the connections to the drafts and the device thread."""

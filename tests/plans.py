@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from decoding.sampling import Rule
+from foredraft._fields import write
 from serving.messages import sampling_from
-from target_service.defaults import Config, assign, fill
+from target_service.defaults import Config, fill
 from target_service.plan import Plan
 
 
@@ -13,7 +14,7 @@ def plan(tokens: Sequence[int], new_tokens: int, *, rule: Rule = Rule.GREEDY, se
     """A plan for one sequence; fields as in GenerationConfig."""
     asked = Config()
     for name, value in fields.items():
-        assign(asked, name, value)
+        write(asked, name, value)
     config = fill(asked, Config())
     config.max_length = len(tokens) + new_tokens
     sampling = sampling_from(config, rule=rule, seed=seed, sequence_index=0, prompt_length=len(tokens))

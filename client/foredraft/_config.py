@@ -5,6 +5,7 @@ Knows nothing of the wire, nor of what a value may be: `_parameters` checks and 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,21 @@ class GenerationConfig:
     assistant_confidence_threshold: float | None = None
     prompt_lookup_num_tokens: int | None = None
     max_matching_ngram_size: int | None = None
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    early_stopping: bool | Literal["never"] | None = None
+    num_beam_groups: int | None = None
+    diversity_penalty: float | None = None
+    penalty_alpha: float | None = None
+    guidance_scale: float | None = None
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    token_healing: bool | None = None
+    watermarking_config: Mapping[str, Any] | None = None
+    use_cache: bool | None = None
+    cache_implementation: str | None = None
+    cache_config: Mapping[str, Any] | None = None
+    output_scores: bool | None = None
+    output_logits: bool | None = None
 
 
 FIELDS = tuple(f.name for f in fields(GenerationConfig))

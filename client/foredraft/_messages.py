@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from foredraft._errors import ForedraftError, InternalError, InvalidRequestError, from_rpc
-from foredraft._parameters import UINT32_MAX, UINT64_MAX, config_from, config_message, whole
+from foredraft._fields import UINT32_MAX, UINT64_MAX, whole
+from foredraft._parameters import config_from, config_message
 from foredraft._prompts import prompt_messages
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, Stats
 from foredraft.v1 import generation_pb2, target_pb2

@@ -13,40 +13,25 @@ from foredraft._errors import InvalidRequestError
 _OFF: dict[str, Any] = {
     "assistant_lookbehind": 10,
     "disable_compile": False,
-    "diversity_penalty": 0.0,
-    "early_stopping": False,
     "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
-    "guidance_scale": 1.0,
     "is_assistant": False,
-    "length_penalty": 1.0,
     "low_memory": False,
-    "num_beam_groups": 1,
-    "num_beams": 1,
     "output_attentions": False,
     "output_hidden_states": False,
-    "output_logits": False,
-    "output_scores": False,
-    "penalty_alpha": 0.0,
     "return_dict_in_generate": False,
     "target_lookbehind": 10,
-    "token_healing": False,
-    "use_cache": True,
     "use_mtp": False,
 }
 _WAYS_OUT = {
-    "beams are not served; leave it out, or sample: do_sample=True, num_return_sequences=n": (
-        "num_beams num_beam_groups diversity_penalty length_penalty early_stopping constraints force_words_ids"
-    ),
-    "this way of decoding is not served; leave it out and use do_sample=True, or greedy decoding": (
-        "penalty_alpha dola_layers low_memory guidance_scale assistant_early_exit use_mtp speculation_type "
-        "assistant_ensemble_weight custom_generate negative_prompt_ids"
+    "this way of decoding is not served; leave it out": (
+        "constraints force_words_ids dola_layers low_memory assistant_early_exit use_mtp speculation_type "
+        "assistant_ensemble_weight custom_generate"
     ),
     "a Result always holds text, ids and statistics; leave it out": "return_dict_in_generate",
-    "ask for log-probabilities with logprobs=k": "output_scores output_logits",
     "the service keeps what is inside the model; leave it out": "output_attentions output_hidden_states",
     "how the model is run is the choice of whoever runs the service; leave it out": (
-        "use_cache cache_implementation cache_config max_cache_len past_key_values compile_config "
+        "max_cache_len past_key_values compile_config "
         "disable_compile prefill_chunk_size continuous_batching_config trust_remote_code "
         "use_model_defaults synced_gpus"
     ),
@@ -56,8 +41,8 @@ _WAYS_OUT = {
     "the service has its own; leave it out": "tokenizer assistant_model assistant_tokenizer is_assistant",
     "pass the prompt as the first argument, without padding": ("input_ids attention_mask inputs_embeds position_ids"),
     "not offered by this version; leave it out": (
-        "watermarking_config exponential_decay_length_penalty token_healing encoder_repetition_penalty "
-        "encoder_no_repeat_ngram_size decoder_start_token_id assistant_lookbehind target_lookbehind"
+        "encoder_repetition_penalty encoder_no_repeat_ngram_size decoder_start_token_id assistant_lookbehind "
+        "target_lookbehind negative_prompt_ids"
     ),
 }
 _WAY_OUT = {name: way for way, names in _WAYS_OUT.items() for name in names.split()}

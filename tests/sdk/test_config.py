@@ -61,18 +61,9 @@ def test_the_defaults_of_transformers_are_no_request() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"num_beams": 4},
-        {"penalty_alpha": 0.6},
-        {"guidance_scale": 1.5},
-        {"cache_implementation": "static"},
-        {"watermarking_config": {"greenlist_ratio": 0.3}},
-        {"use_cache": False},
-        {"output_scores": True},
         {"force_words_ids": [[1]]},
         {"return_dict_in_generate": True},
-        {"token_healing": True},
         {"use_mtp": True},
-        {"exponential_decay_length_penalty": (5, 1.1)},
         {"dola_layers": "high"},
         {"something_own": 1},
     ],
@@ -139,6 +130,12 @@ def test_what_is_no_config(config: Any) -> None:
         ("do_sample", np.bool_(True), True),
         ("num_assistant_tokens", 0, 0),
         ("num_assistant_tokens_schedule", "constant", "constant"),
+        ("early_stopping", False, "EARLY_STOPPING_FALSE"),
+        ("early_stopping", "never", "EARLY_STOPPING_NEVER"),
+        ("exponential_decay_length_penalty", (5, 1.1), {"start": 5, "factor": 1.1}),
+        ("cache_config", {"backend": "quanto", "nbits": 4}, {"backend": "quanto", "nbits": 4}),
+        ("watermarking_config", {"bias": 2.5, "context_width": 2}, {"greenlist": {"bias": 2.5, "context_width": 2}}),
+        ("watermarking_config", {"ngram_len": 5, "keys": [1, -2]}, {"synth_id": {"ngram_len": 5, "keys": ["1", "-2"]}}),
     ],
 )
 def test_values(name: str, value: Any, on_the_wire: Any) -> None:
@@ -187,8 +184,8 @@ def test_values_out_of_range(name: str, value: Any) -> None:
 
 def test_nothing_is_sent_when_it_is_refused(target: Callable[..., FakeTarget]) -> None:
     fake = target()
-    with Client(fake.address) as client, pytest.raises(InvalidRequestError, match="num_beams=4"):
-        client.generate("a", transformers.GenerationConfig(num_beams=4))
+    with Client(fake.address) as client, pytest.raises(InvalidRequestError, match="low_memory=True"):
+        client.generate("a", transformers.GenerationConfig(low_memory=True))
     assert not fake.requests
 
 

@@ -117,6 +117,6 @@ def test_a_conversation_needs_a_template() -> None:
         _request(prompt=chat)
 
 
-def test_a_model_that_asks_for_beams_is_refused_at_start() -> None:
-    with pytest.raises(ModelError, match="num_beams"):
-        _planner(num_beams=4)
+def test_a_model_that_asks_for_what_is_not_served_is_refused_at_start() -> None:
+    with pytest.raises(ModelError, match="dola_layers"):
+        _planner(dola_layers="high")

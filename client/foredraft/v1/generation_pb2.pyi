@@ -11,9 +11,20 @@ class SamplingRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SAMPLING_RULE_UNSPECIFIED: _ClassVar[SamplingRule]
     SAMPLING_RULE_REJECTION: _ClassVar[SamplingRule]
     SAMPLING_RULE_COUPLED: _ClassVar[SamplingRule]
+
+class EarlyStopping(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EARLY_STOPPING_UNSPECIFIED: _ClassVar[EarlyStopping]
+    EARLY_STOPPING_FALSE: _ClassVar[EarlyStopping]
+    EARLY_STOPPING_TRUE: _ClassVar[EarlyStopping]
+    EARLY_STOPPING_NEVER: _ClassVar[EarlyStopping]
 SAMPLING_RULE_UNSPECIFIED: SamplingRule
 SAMPLING_RULE_REJECTION: SamplingRule
 SAMPLING_RULE_COUPLED: SamplingRule
+EARLY_STOPPING_UNSPECIFIED: EarlyStopping
+EARLY_STOPPING_FALSE: EarlyStopping
+EARLY_STOPPING_TRUE: EarlyStopping
+EARLY_STOPPING_NEVER: EarlyStopping
 
 class TokenIds(_message.Message):
     __slots__ = ("ids",)
@@ -74,7 +85,7 @@ class SequenceBiasList(_message.Message):
     def __init__(self, values: _Optional[_Iterable[_Union[SequenceBias, _Mapping]]] = ...) -> None: ...
 
 class GenerationConfig(_message.Message):
-    __slots__ = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time", "stop_strings", "do_sample", "num_return_sequences", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "renormalize_logits", "eos_token_id", "pad_token_id", "bos_token_id", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "prompt_lookup_num_tokens", "max_matching_ngram_size")
+    __slots__ = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time", "stop_strings", "do_sample", "num_return_sequences", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "renormalize_logits", "eos_token_id", "pad_token_id", "bos_token_id", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "prompt_lookup_num_tokens", "max_matching_ngram_size", "num_beams", "length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty", "penalty_alpha", "guidance_scale", "exponential_decay_length_penalty", "token_healing", "watermarking_config", "use_cache", "cache_implementation", "cache_config", "output_scores", "output_logits")
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +120,21 @@ class GenerationConfig(_message.Message):
     ASSISTANT_CONFIDENCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LOOKUP_NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_MATCHING_NGRAM_SIZE_FIELD_NUMBER: _ClassVar[int]
+    NUM_BEAMS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    EARLY_STOPPING_FIELD_NUMBER: _ClassVar[int]
+    NUM_BEAM_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    DIVERSITY_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    PENALTY_ALPHA_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
+    EXPONENTIAL_DECAY_LENGTH_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_HEALING_FIELD_NUMBER: _ClassVar[int]
+    WATERMARKING_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    USE_CACHE_FIELD_NUMBER: _ClassVar[int]
+    CACHE_IMPLEMENTATION_FIELD_NUMBER: _ClassVar[int]
+    CACHE_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCORES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_LOGITS_FIELD_NUMBER: _ClassVar[int]
     max_length: int
     max_new_tokens: int
     min_length: int
@@ -143,4 +169,83 @@ class GenerationConfig(_message.Message):
     assistant_confidence_threshold: float
     prompt_lookup_num_tokens: int
     max_matching_ngram_size: int
-    def __init__(self, max_length: _Optional[int] = ..., max_new_tokens: _Optional[int] = ..., min_length: _Optional[int] = ..., min_new_tokens: _Optional[int] = ..., max_time: _Optional[float] = ..., stop_strings: _Optional[_Union[Strings, _Mapping]] = ..., do_sample: bool = ..., num_return_sequences: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., top_h: _Optional[float] = ..., typical_p: _Optional[float] = ..., epsilon_cutoff: _Optional[float] = ..., eta_cutoff: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., no_repeat_ngram_size: _Optional[int] = ..., bad_words_ids: _Optional[_Union[TokenIdsList, _Mapping]] = ..., sequence_bias: _Optional[_Union[SequenceBiasList, _Mapping]] = ..., suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., begin_suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., forced_bos_token_id: _Optional[int] = ..., forced_eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., remove_invalid_values: bool = ..., renormalize_logits: bool = ..., eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., pad_token_id: _Optional[int] = ..., bos_token_id: _Optional[int] = ..., num_assistant_tokens: _Optional[int] = ..., num_assistant_tokens_schedule: _Optional[str] = ..., assistant_confidence_threshold: _Optional[float] = ..., prompt_lookup_num_tokens: _Optional[int] = ..., max_matching_ngram_size: _Optional[int] = ...) -> None: ...
+    num_beams: int
+    length_penalty: float
+    early_stopping: EarlyStopping
+    num_beam_groups: int
+    diversity_penalty: float
+    penalty_alpha: float
+    guidance_scale: float
+    exponential_decay_length_penalty: ExponentialDecay
+    token_healing: bool
+    watermarking_config: WatermarkingConfig
+    use_cache: bool
+    cache_implementation: str
+    cache_config: CacheConfig
+    output_scores: bool
+    output_logits: bool
+    def __init__(self, max_length: _Optional[int] = ..., max_new_tokens: _Optional[int] = ..., min_length: _Optional[int] = ..., min_new_tokens: _Optional[int] = ..., max_time: _Optional[float] = ..., stop_strings: _Optional[_Union[Strings, _Mapping]] = ..., do_sample: bool = ..., num_return_sequences: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., top_h: _Optional[float] = ..., typical_p: _Optional[float] = ..., epsilon_cutoff: _Optional[float] = ..., eta_cutoff: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., no_repeat_ngram_size: _Optional[int] = ..., bad_words_ids: _Optional[_Union[TokenIdsList, _Mapping]] = ..., sequence_bias: _Optional[_Union[SequenceBiasList, _Mapping]] = ..., suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., begin_suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., forced_bos_token_id: _Optional[int] = ..., forced_eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., remove_invalid_values: bool = ..., renormalize_logits: bool = ..., eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., pad_token_id: _Optional[int] = ..., bos_token_id: _Optional[int] = ..., num_assistant_tokens: _Optional[int] = ..., num_assistant_tokens_schedule: _Optional[str] = ..., assistant_confidence_threshold: _Optional[float] = ..., prompt_lookup_num_tokens: _Optional[int] = ..., max_matching_ngram_size: _Optional[int] = ..., num_beams: _Optional[int] = ..., length_penalty: _Optional[float] = ..., early_stopping: _Optional[_Union[EarlyStopping, str]] = ..., num_beam_groups: _Optional[int] = ..., diversity_penalty: _Optional[float] = ..., penalty_alpha: _Optional[float] = ..., guidance_scale: _Optional[float] = ..., exponential_decay_length_penalty: _Optional[_Union[ExponentialDecay, _Mapping]] = ..., token_healing: bool = ..., watermarking_config: _Optional[_Union[WatermarkingConfig, _Mapping]] = ..., use_cache: bool = ..., cache_implementation: _Optional[str] = ..., cache_config: _Optional[_Union[CacheConfig, _Mapping]] = ..., output_scores: bool = ..., output_logits: bool = ...) -> None: ...
+
+class ExponentialDecay(_message.Message):
+    __slots__ = ("start", "factor")
+    START_FIELD_NUMBER: _ClassVar[int]
+    FACTOR_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    factor: float
+    def __init__(self, start: _Optional[int] = ..., factor: _Optional[float] = ...) -> None: ...
+
+class WatermarkingConfig(_message.Message):
+    __slots__ = ("greenlist", "synth_id")
+    GREENLIST_FIELD_NUMBER: _ClassVar[int]
+    SYNTH_ID_FIELD_NUMBER: _ClassVar[int]
+    greenlist: Greenlist
+    synth_id: SynthId
+    def __init__(self, greenlist: _Optional[_Union[Greenlist, _Mapping]] = ..., synth_id: _Optional[_Union[SynthId, _Mapping]] = ...) -> None: ...
+
+class Greenlist(_message.Message):
+    __slots__ = ("greenlist_ratio", "bias", "hashing_key", "seeding_scheme", "context_width")
+    GREENLIST_RATIO_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    HASHING_KEY_FIELD_NUMBER: _ClassVar[int]
+    SEEDING_SCHEME_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    greenlist_ratio: float
+    bias: float
+    hashing_key: int
+    seeding_scheme: str
+    context_width: int
+    def __init__(self, greenlist_ratio: _Optional[float] = ..., bias: _Optional[float] = ..., hashing_key: _Optional[int] = ..., seeding_scheme: _Optional[str] = ..., context_width: _Optional[int] = ...) -> None: ...
+
+class SynthId(_message.Message):
+    __slots__ = ("ngram_len", "keys", "context_history_size", "sampling_table_seed", "sampling_table_size", "skip_first_ngram_calls", "debug_mode")
+    NGRAM_LEN_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_HISTORY_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_TABLE_SEED_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_TABLE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SKIP_FIRST_NGRAM_CALLS_FIELD_NUMBER: _ClassVar[int]
+    DEBUG_MODE_FIELD_NUMBER: _ClassVar[int]
+    ngram_len: int
+    keys: _containers.RepeatedScalarFieldContainer[int]
+    context_history_size: int
+    sampling_table_seed: int
+    sampling_table_size: int
+    skip_first_ngram_calls: bool
+    debug_mode: bool
+    def __init__(self, ngram_len: _Optional[int] = ..., keys: _Optional[_Iterable[int]] = ..., context_history_size: _Optional[int] = ..., sampling_table_seed: _Optional[int] = ..., sampling_table_size: _Optional[int] = ..., skip_first_ngram_calls: bool = ..., debug_mode: bool = ...) -> None: ...
+
+class CacheConfig(_message.Message):
+    __slots__ = ("backend", "nbits", "axis_key", "axis_value", "q_group_size", "residual_length")
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    NBITS_FIELD_NUMBER: _ClassVar[int]
+    AXIS_KEY_FIELD_NUMBER: _ClassVar[int]
+    AXIS_VALUE_FIELD_NUMBER: _ClassVar[int]
+    Q_GROUP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    backend: str
+    nbits: int
+    axis_key: int
+    axis_value: int
+    q_group_size: int
+    residual_length: int
+    def __init__(self, backend: _Optional[str] = ..., nbits: _Optional[int] = ..., axis_key: _Optional[int] = ..., axis_value: _Optional[int] = ..., q_group_size: _Optional[int] = ..., residual_length: _Optional[int] = ...) -> None: ...

@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from foredraft.v1 import generation_pb2 as foredraft_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66oredraft/v1/target.proto\x12\x0c\x66oredraft.v1\x1a\x1d\x66oredraft/v1/generation.proto\"\x8a\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x07prompts\x18\x02 \x03(\x0b\x32\x14.foredraft.v1.Prompt\x12.\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1e.foredraft.v1.GenerationConfig\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x31\n\rsampling_rule\x18\x05 \x01(\x0e\x32\x1a.foredraft.v1.SamplingRule\x12\x15\n\x08logprobs\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x19\n\x11return_prompt_ids\x18\x07 \x01(\x08\x42\x07\n\x05_seedB\x0b\n\t_logprobs\"\x99\x01\n\x10GenerateResponse\x12(\n\x07started\x18\x01 \x01(\x0b\x32\x15.foredraft.v1.StartedH\x00\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x13.foredraft.v1.ChunkH\x00\x12*\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x16.foredraft.v1.FinishedH\x00\x42\t\n\x07message\"\x8a\x01\n\x07Started\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x31\n\rsampling_rule\x18\x03 \x01(\x0e\x32\x1a.foredraft.v1.SamplingRule\x12*\n\nprompt_ids\x18\x04 \x03(\x0b\x32\x16.foredraft.v1.TokenIds\"\xce\x01\n\x05\x43hunk\x12\x16\n\x0esequence_index\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x0cnum_accepted\x18\x04 \x01(\r\x12-\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1b.foredraft.v1.TokenLogprobs\x12\x31\n\rfinish_reason\x18\x06 \x01(\x0e\x32\x1a.foredraft.v1.FinishReason\x12\x14\n\x0ctext_offsets\x18\x07 \x03(\r\"G\n\rTokenLogprobs\x12\x0f\n\x07logprob\x18\x01 \x01(\x02\x12\x0f\n\x07top_ids\x18\x02 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x03 \x03(\x02\"<\n\x08\x46inished\x12\x30\n\tsequences\x18\x01 \x03(\x0b\x32\x1d.foredraft.v1.SequenceSummary\"\xbc\x01\n\x0fSequenceSummary\x12\x16\n\x0esequence_index\x18\x01 \x01(\r\x12\x31\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x1a.foredraft.v1.FinishReason\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x18\n\x10generated_tokens\x18\x04 \x01(\r\x12-\n\x05stats\x18\x05 \x01(\x0b\x32\x1e.foredraft.v1.SpeculationStats\"\xad\x02\n\x10SpeculationStats\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x10\n\x08proposed\x18\x02 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\r\x12\x1c\n\x14\x61\x63\x63\x65ptance_histogram\x18\x04 \x03(\r\x12\x0f\n\x07\x64rafter\x18\x05 \x01(\t\x12@\n\tfallbacks\x18\x06 \x03(\x0b\x32-.foredraft.v1.SpeculationStats.FallbacksEntry\x12\x1b\n\x13\x64raft_unused_reason\x18\x07 \x01(\t\x12%\n\x1dseed_repeats_with_any_drafter\x18\x08 \x01(\x08\x1a\x30\n\x0e\x46\x61llbacksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"7\n\x0fTokenizeRequest\x12$\n\x06prompt\x18\x01 \x01(\x0b\x32\x14.foredraft.v1.Prompt\"=\n\x10TokenizeResponse\x12)\n\ttoken_ids\x18\x01 \x01(\x0b\x32\x16.foredraft.v1.TokenIds\"\x15\n\x13GetModelInfoRequest\"\xbd\x02\n\x14GetModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nmax_length\x18\x02 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\r\x12\x0c\n\x04rows\x18\x04 \x01(\r\x12\x12\n\nrow_layout\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12>\n\x06\x64rafts\x18\x08 \x03(\x0b\x32..foredraft.v1.GetModelInfoResponse.DraftsEntry\x12\x39\n\x11generation_config\x18\t \x01(\x0b\x32\x1e.foredraft.v1.GenerationConfig\x1a-\n\x0b\x44raftsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x01\x12\x1b\n\x17\x46INISH_REASON_EOS_TOKEN\x10\x02\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x03\x12\x1a\n\x16\x46INISH_REASON_MAX_TIME\x10\x04\x32\xfe\x01\n\rTargetService\x12K\n\x08Generate\x12\x1d.foredraft.v1.GenerateRequest\x1a\x1e.foredraft.v1.GenerateResponse0\x01\x12I\n\x08Tokenize\x12\x1d.foredraft.v1.TokenizeRequest\x1a\x1e.foredraft.v1.TokenizeResponse\x12U\n\x0cGetModelInfo\x12!.foredraft.v1.GetModelInfoRequest\x1a\".foredraft.v1.GetModelInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66oredraft/v1/target.proto\x12\x0c\x66oredraft.v1\x1a\x1d\x66oredraft/v1/generation.proto\"\xcf\x02\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x07prompts\x18\x02 \x03(\x0b\x32\x14.foredraft.v1.Prompt\x12.\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1e.foredraft.v1.GenerationConfig\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x31\n\rsampling_rule\x18\x05 \x01(\x0e\x32\x1a.foredraft.v1.SamplingRule\x12\x15\n\x08logprobs\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x19\n\x11return_prompt_ids\x18\x07 \x01(\x08\x12\x13\n\x0b\x63onfig_name\x18\x08 \x01(\t\x12.\n\x10negative_prompts\x18\t \x03(\x0b\x32\x14.foredraft.v1.PromptB\x07\n\x05_seedB\x0b\n\t_logprobs\"\x99\x01\n\x10GenerateResponse\x12(\n\x07started\x18\x01 \x01(\x0b\x32\x15.foredraft.v1.StartedH\x00\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x13.foredraft.v1.ChunkH\x00\x12*\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x16.foredraft.v1.FinishedH\x00\x42\t\n\x07message\"\x8a\x01\n\x07Started\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x31\n\rsampling_rule\x18\x03 \x01(\x0e\x32\x1a.foredraft.v1.SamplingRule\x12*\n\nprompt_ids\x18\x04 \x03(\x0b\x32\x16.foredraft.v1.TokenIds\"\x9e\x02\n\x05\x43hunk\x12\x16\n\x0esequence_index\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x0cnum_accepted\x18\x04 \x01(\r\x12-\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1b.foredraft.v1.TokenLogprobs\x12\x31\n\rfinish_reason\x18\x06 \x01(\x0e\x32\x1a.foredraft.v1.FinishReason\x12\x14\n\x0ctext_offsets\x18\x07 \x03(\r\x12&\n\x06scores\x18\x08 \x03(\x0b\x32\x16.foredraft.v1.ScoreRow\x12&\n\x06logits\x18\t \x03(\x0b\x32\x16.foredraft.v1.ScoreRow\"\'\n\x08ScoreRow\x12\x0b\n\x03ids\x18\x01 \x01(\x0c\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"G\n\rTokenLogprobs\x12\x0f\n\x07logprob\x18\x01 \x01(\x02\x12\x0f\n\x07top_ids\x18\x02 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x03 \x03(\x02\"<\n\x08\x46inished\x12\x30\n\tsequences\x18\x01 \x03(\x0b\x32\x1d.foredraft.v1.SequenceSummary\"\xda\x01\n\x0fSequenceSummary\x12\x16\n\x0esequence_index\x18\x01 \x01(\r\x12\x31\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x1a.foredraft.v1.FinishReason\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x18\n\x10generated_tokens\x18\x04 \x01(\r\x12-\n\x05stats\x18\x05 \x01(\x0b\x32\x1e.foredraft.v1.SpeculationStats\x12\x12\n\x05score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"\xad\x02\n\x10SpeculationStats\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x10\n\x08proposed\x18\x02 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\r\x12\x1c\n\x14\x61\x63\x63\x65ptance_histogram\x18\x04 \x03(\r\x12\x0f\n\x07\x64rafter\x18\x05 \x01(\t\x12@\n\tfallbacks\x18\x06 \x03(\x0b\x32-.foredraft.v1.SpeculationStats.FallbacksEntry\x12\x1b\n\x13\x64raft_unused_reason\x18\x07 \x01(\t\x12%\n\x1dseed_repeats_with_any_drafter\x18\x08 \x01(\x08\x1a\x30\n\x0e\x46\x61llbacksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"7\n\x0fTokenizeRequest\x12$\n\x06prompt\x18\x01 \x01(\x0b\x32\x14.foredraft.v1.Prompt\"=\n\x10TokenizeResponse\x12)\n\ttoken_ids\x18\x01 \x01(\x0b\x32\x16.foredraft.v1.TokenIds\"\x15\n\x13GetModelInfoRequest\"\xbd\x02\n\x14GetModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nmax_length\x18\x02 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\r\x12\x0c\n\x04rows\x18\x04 \x01(\r\x12\x12\n\nrow_layout\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12>\n\x06\x64rafts\x18\x08 \x03(\x0b\x32..foredraft.v1.GetModelInfoResponse.DraftsEntry\x12\x39\n\x11generation_config\x18\t \x01(\x0b\x32\x1e.foredraft.v1.GenerationConfig\x1a-\n\x0b\x44raftsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x1cListGenerationConfigsRequest\".\n\x1dListGenerationConfigsResponse\x12\r\n\x05names\x18\x01 \x03(\t\"*\n\x1aGetGenerationConfigRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x1bGetGenerationConfigResponse\x12.\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.foredraft.v1.GenerationConfig\"[\n\x1bSaveGenerationConfigRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x1e.foredraft.v1.GenerationConfig\"\x1e\n\x1cSaveGenerationConfigResponse\"\xc6\x01\n\x16\x44\x65tectWatermarkRequest\x12#\n\x05texts\x18\x01 \x03(\x0b\x32\x14.foredraft.v1.Prompt\x12=\n\x13watermarking_config\x18\x02 \x01(\x0b\x32 .foredraft.v1.WatermarkingConfig\x12\x18\n\x0bz_threshold\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x16ignore_repeated_ngrams\x18\x04 \x01(\x08\x42\x0e\n\x0c_z_threshold\"O\n\x17\x44\x65tectWatermarkResponse\x12\x34\n\ndetections\x18\x01 \x03(\x0b\x32 .foredraft.v1.WatermarkDetection\"\x89\x03\n\x12WatermarkDetection\x12\x19\n\x11num_tokens_scored\x18\x01 \x01(\r\x12\x1d\n\x10num_green_tokens\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x0egreen_fraction\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07z_score\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x07p_value\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x17\n\nprediction\x18\x06 \x01(\x08H\x04\x88\x01\x01\x12\x17\n\nconfidence\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x17\n\nmean_score\x18\x08 \x01(\x01H\x06\x88\x01\x01\x12 \n\x13weighted_mean_score\x18\t \x01(\x01H\x07\x88\x01\x01\x42\x13\n\x11_num_green_tokensB\x11\n\x0f_green_fractionB\n\n\x08_z_scoreB\n\n\x08_p_valueB\r\n\x0b_predictionB\r\n\x0b_confidenceB\r\n\x0b_mean_scoreB\x16\n\x14_weighted_mean_score*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x01\x12\x1b\n\x17\x46INISH_REASON_EOS_TOKEN\x10\x02\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x03\x12\x1a\n\x16\x46INISH_REASON_MAX_TIME\x10\x04\x32\xab\x05\n\rTargetService\x12K\n\x08Generate\x12\x1d.foredraft.v1.GenerateRequest\x1a\x1e.foredraft.v1.GenerateResponse0\x01\x12I\n\x08Tokenize\x12\x1d.foredraft.v1.TokenizeRequest\x1a\x1e.foredraft.v1.TokenizeResponse\x12U\n\x0cGetModelInfo\x12!.foredraft.v1.GetModelInfoRequest\x1a\".foredraft.v1.GetModelInfoResponse\x12p\n\x15ListGenerationConfigs\x12*.foredraft.v1.ListGenerationConfigsRequest\x1a+.foredraft.v1.ListGenerationConfigsResponse\x12j\n\x13GetGenerationConfig\x12(.foredraft.v1.GetGenerationConfigRequest\x1a).foredraft.v1.GetGenerationConfigResponse\x12m\n\x14SaveGenerationConfig\x12).foredraft.v1.SaveGenerationConfigRequest\x1a*.foredraft.v1.SaveGenerationConfigResponse\x12^\n\x0f\x44\x65tectWatermark\x12$.foredraft.v1.DetectWatermarkRequest\x1a%.foredraft.v1.DetectWatermarkResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -26,36 +26,56 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_SPECULATIONSTATS_FALLBACKSENTRY']._serialized_options = b'8\001'
   _globals['_GETMODELINFORESPONSE_DRAFTSENTRY']._options = None
   _globals['_GETMODELINFORESPONSE_DRAFTSENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=1943
-  _globals['_FINISHREASON']._serialized_end=2102
+  _globals['_FINISHREASON']._serialized_start=3169
+  _globals['_FINISHREASON']._serialized_end=3328
   _globals['_GENERATEREQUEST']._serialized_start=75
-  _globals['_GENERATEREQUEST']._serialized_end=341
-  _globals['_GENERATERESPONSE']._serialized_start=344
-  _globals['_GENERATERESPONSE']._serialized_end=497
-  _globals['_STARTED']._serialized_start=500
-  _globals['_STARTED']._serialized_end=638
-  _globals['_CHUNK']._serialized_start=641
-  _globals['_CHUNK']._serialized_end=847
-  _globals['_TOKENLOGPROBS']._serialized_start=849
-  _globals['_TOKENLOGPROBS']._serialized_end=920
-  _globals['_FINISHED']._serialized_start=922
-  _globals['_FINISHED']._serialized_end=982
-  _globals['_SEQUENCESUMMARY']._serialized_start=985
-  _globals['_SEQUENCESUMMARY']._serialized_end=1173
-  _globals['_SPECULATIONSTATS']._serialized_start=1176
-  _globals['_SPECULATIONSTATS']._serialized_end=1477
-  _globals['_SPECULATIONSTATS_FALLBACKSENTRY']._serialized_start=1429
-  _globals['_SPECULATIONSTATS_FALLBACKSENTRY']._serialized_end=1477
-  _globals['_TOKENIZEREQUEST']._serialized_start=1479
-  _globals['_TOKENIZEREQUEST']._serialized_end=1534
-  _globals['_TOKENIZERESPONSE']._serialized_start=1536
-  _globals['_TOKENIZERESPONSE']._serialized_end=1597
-  _globals['_GETMODELINFOREQUEST']._serialized_start=1599
-  _globals['_GETMODELINFOREQUEST']._serialized_end=1620
-  _globals['_GETMODELINFORESPONSE']._serialized_start=1623
-  _globals['_GETMODELINFORESPONSE']._serialized_end=1940
-  _globals['_GETMODELINFORESPONSE_DRAFTSENTRY']._serialized_start=1895
-  _globals['_GETMODELINFORESPONSE_DRAFTSENTRY']._serialized_end=1940
-  _globals['_TARGETSERVICE']._serialized_start=2105
-  _globals['_TARGETSERVICE']._serialized_end=2359
+  _globals['_GENERATEREQUEST']._serialized_end=410
+  _globals['_GENERATERESPONSE']._serialized_start=413
+  _globals['_GENERATERESPONSE']._serialized_end=566
+  _globals['_STARTED']._serialized_start=569
+  _globals['_STARTED']._serialized_end=707
+  _globals['_CHUNK']._serialized_start=710
+  _globals['_CHUNK']._serialized_end=996
+  _globals['_SCOREROW']._serialized_start=998
+  _globals['_SCOREROW']._serialized_end=1037
+  _globals['_TOKENLOGPROBS']._serialized_start=1039
+  _globals['_TOKENLOGPROBS']._serialized_end=1110
+  _globals['_FINISHED']._serialized_start=1112
+  _globals['_FINISHED']._serialized_end=1172
+  _globals['_SEQUENCESUMMARY']._serialized_start=1175
+  _globals['_SEQUENCESUMMARY']._serialized_end=1393
+  _globals['_SPECULATIONSTATS']._serialized_start=1396
+  _globals['_SPECULATIONSTATS']._serialized_end=1697
+  _globals['_SPECULATIONSTATS_FALLBACKSENTRY']._serialized_start=1649
+  _globals['_SPECULATIONSTATS_FALLBACKSENTRY']._serialized_end=1697
+  _globals['_TOKENIZEREQUEST']._serialized_start=1699
+  _globals['_TOKENIZEREQUEST']._serialized_end=1754
+  _globals['_TOKENIZERESPONSE']._serialized_start=1756
+  _globals['_TOKENIZERESPONSE']._serialized_end=1817
+  _globals['_GETMODELINFOREQUEST']._serialized_start=1819
+  _globals['_GETMODELINFOREQUEST']._serialized_end=1840
+  _globals['_GETMODELINFORESPONSE']._serialized_start=1843
+  _globals['_GETMODELINFORESPONSE']._serialized_end=2160
+  _globals['_GETMODELINFORESPONSE_DRAFTSENTRY']._serialized_start=2115
+  _globals['_GETMODELINFORESPONSE_DRAFTSENTRY']._serialized_end=2160
+  _globals['_LISTGENERATIONCONFIGSREQUEST']._serialized_start=2162
+  _globals['_LISTGENERATIONCONFIGSREQUEST']._serialized_end=2192
+  _globals['_LISTGENERATIONCONFIGSRESPONSE']._serialized_start=2194
+  _globals['_LISTGENERATIONCONFIGSRESPONSE']._serialized_end=2240
+  _globals['_GETGENERATIONCONFIGREQUEST']._serialized_start=2242
+  _globals['_GETGENERATIONCONFIGREQUEST']._serialized_end=2284
+  _globals['_GETGENERATIONCONFIGRESPONSE']._serialized_start=2286
+  _globals['_GETGENERATIONCONFIGRESPONSE']._serialized_end=2363
+  _globals['_SAVEGENERATIONCONFIGREQUEST']._serialized_start=2365
+  _globals['_SAVEGENERATIONCONFIGREQUEST']._serialized_end=2456
+  _globals['_SAVEGENERATIONCONFIGRESPONSE']._serialized_start=2458
+  _globals['_SAVEGENERATIONCONFIGRESPONSE']._serialized_end=2488
+  _globals['_DETECTWATERMARKREQUEST']._serialized_start=2491
+  _globals['_DETECTWATERMARKREQUEST']._serialized_end=2689
+  _globals['_DETECTWATERMARKRESPONSE']._serialized_start=2691
+  _globals['_DETECTWATERMARKRESPONSE']._serialized_end=2770
+  _globals['_WATERMARKDETECTION']._serialized_start=2773
+  _globals['_WATERMARKDETECTION']._serialized_end=3166
+  _globals['_TARGETSERVICE']._serialized_start=3331
+  _globals['_TARGETSERVICE']._serialized_end=4014
 # @@protoc_insertion_point(module_scope)

@@ -21,7 +21,7 @@ FINISH_REASON_STOP_STRING: FinishReason
 FINISH_REASON_MAX_TIME: FinishReason
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "prompts", "config", "seed", "sampling_rule", "logprobs", "return_prompt_ids")
+    __slots__ = ("request_id", "prompts", "config", "seed", "sampling_rule", "logprobs", "return_prompt_ids", "config_name", "negative_prompts")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,8 @@ class GenerateRequest(_message.Message):
     SAMPLING_RULE_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     RETURN_PROMPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
     config: _generation_pb2.GenerationConfig
@@ -36,7 +38,9 @@ class GenerateRequest(_message.Message):
     sampling_rule: _generation_pb2.SamplingRule
     logprobs: int
     return_prompt_ids: bool
-    def __init__(self, request_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., logprobs: _Optional[int] = ..., return_prompt_ids: bool = ...) -> None: ...
+    config_name: str
+    negative_prompts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
+    def __init__(self, request_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., logprobs: _Optional[int] = ..., return_prompt_ids: bool = ..., config_name: _Optional[str] = ..., negative_prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "chunk", "finished")
@@ -61,7 +65,7 @@ class Started(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., prompt_ids: _Optional[_Iterable[_Union[_generation_pb2.TokenIds, _Mapping]]] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("sequence_index", "token_ids", "text", "num_accepted", "logprobs", "finish_reason", "text_offsets")
+    __slots__ = ("sequence_index", "token_ids", "text", "num_accepted", "logprobs", "finish_reason", "text_offsets", "scores", "logits")
     SEQUENCE_INDEX_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +73,8 @@ class Chunk(_message.Message):
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     TEXT_OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    LOGITS_FIELD_NUMBER: _ClassVar[int]
     sequence_index: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     text: str
@@ -76,7 +82,17 @@ class Chunk(_message.Message):
     logprobs: _containers.RepeatedCompositeFieldContainer[TokenLogprobs]
     finish_reason: FinishReason
     text_offsets: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, sequence_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., num_accepted: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., text_offsets: _Optional[_Iterable[int]] = ...) -> None: ...
+    scores: _containers.RepeatedCompositeFieldContainer[ScoreRow]
+    logits: _containers.RepeatedCompositeFieldContainer[ScoreRow]
+    def __init__(self, sequence_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., num_accepted: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., text_offsets: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., logits: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ...) -> None: ...
+
+class ScoreRow(_message.Message):
+    __slots__ = ("ids", "values")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    ids: bytes
+    values: bytes
+    def __init__(self, ids: _Optional[bytes] = ..., values: _Optional[bytes] = ...) -> None: ...
 
 class TokenLogprobs(_message.Message):
     __slots__ = ("logprob", "top_ids", "top_logprobs")
@@ -95,18 +111,20 @@ class Finished(_message.Message):
     def __init__(self, sequences: _Optional[_Iterable[_Union[SequenceSummary, _Mapping]]] = ...) -> None: ...
 
 class SequenceSummary(_message.Message):
-    __slots__ = ("sequence_index", "finish_reason", "prompt_tokens", "generated_tokens", "stats")
+    __slots__ = ("sequence_index", "finish_reason", "prompt_tokens", "generated_tokens", "stats", "score")
     SEQUENCE_INDEX_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     GENERATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     sequence_index: int
     finish_reason: FinishReason
     prompt_tokens: int
     generated_tokens: int
     stats: SpeculationStats
-    def __init__(self, sequence_index: _Optional[int] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., stats: _Optional[_Union[SpeculationStats, _Mapping]] = ...) -> None: ...
+    score: float
+    def __init__(self, sequence_index: _Optional[int] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., stats: _Optional[_Union[SpeculationStats, _Mapping]] = ..., score: _Optional[float] = ...) -> None: ...
 
 class SpeculationStats(_message.Message):
     __slots__ = ("rounds", "proposed", "accepted", "acceptance_histogram", "drafter", "fallbacks", "draft_unused_reason", "seed_repeats_with_any_drafter")
@@ -179,3 +197,77 @@ class GetModelInfoResponse(_message.Message):
     drafts: _containers.ScalarMap[str, str]
     generation_config: _generation_pb2.GenerationConfig
     def __init__(self, model: _Optional[str] = ..., max_length: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., rows: _Optional[int] = ..., row_layout: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., drafts: _Optional[_Mapping[str, str]] = ..., generation_config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ...) -> None: ...
+
+class ListGenerationConfigsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListGenerationConfigsResponse(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetGenerationConfigRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetGenerationConfigResponse(_message.Message):
+    __slots__ = ("config",)
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    config: _generation_pb2.GenerationConfig
+    def __init__(self, config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ...) -> None: ...
+
+class SaveGenerationConfigRequest(_message.Message):
+    __slots__ = ("name", "config")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    config: _generation_pb2.GenerationConfig
+    def __init__(self, name: _Optional[str] = ..., config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ...) -> None: ...
+
+class SaveGenerationConfigResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DetectWatermarkRequest(_message.Message):
+    __slots__ = ("texts", "watermarking_config", "z_threshold", "ignore_repeated_ngrams")
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    WATERMARKING_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    Z_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_REPEATED_NGRAMS_FIELD_NUMBER: _ClassVar[int]
+    texts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
+    watermarking_config: _generation_pb2.WatermarkingConfig
+    z_threshold: float
+    ignore_repeated_ngrams: bool
+    def __init__(self, texts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., watermarking_config: _Optional[_Union[_generation_pb2.WatermarkingConfig, _Mapping]] = ..., z_threshold: _Optional[float] = ..., ignore_repeated_ngrams: bool = ...) -> None: ...
+
+class DetectWatermarkResponse(_message.Message):
+    __slots__ = ("detections",)
+    DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    detections: _containers.RepeatedCompositeFieldContainer[WatermarkDetection]
+    def __init__(self, detections: _Optional[_Iterable[_Union[WatermarkDetection, _Mapping]]] = ...) -> None: ...
+
+class WatermarkDetection(_message.Message):
+    __slots__ = ("num_tokens_scored", "num_green_tokens", "green_fraction", "z_score", "p_value", "prediction", "confidence", "mean_score", "weighted_mean_score")
+    NUM_TOKENS_SCORED_FIELD_NUMBER: _ClassVar[int]
+    NUM_GREEN_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    GREEN_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    Z_SCORE_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTED_MEAN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    num_tokens_scored: int
+    num_green_tokens: int
+    green_fraction: float
+    z_score: float
+    p_value: float
+    prediction: bool
+    confidence: float
+    mean_score: float
+    weighted_mean_score: float
+    def __init__(self, num_tokens_scored: _Optional[int] = ..., num_green_tokens: _Optional[int] = ..., green_fraction: _Optional[float] = ..., z_score: _Optional[float] = ..., p_value: _Optional[float] = ..., prediction: bool = ..., confidence: _Optional[float] = ..., mean_score: _Optional[float] = ..., weighted_mean_score: _Optional[float] = ...) -> None: ...

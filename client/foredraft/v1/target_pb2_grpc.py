@@ -30,6 +30,26 @@ class TargetServiceStub(object):
                 request_serializer=foredraft_dot_v1_dot_target__pb2.GetModelInfoRequest.SerializeToString,
                 response_deserializer=foredraft_dot_v1_dot_target__pb2.GetModelInfoResponse.FromString,
                 )
+        self.ListGenerationConfigs = channel.unary_unary(
+                '/foredraft.v1.TargetService/ListGenerationConfigs',
+                request_serializer=foredraft_dot_v1_dot_target__pb2.ListGenerationConfigsRequest.SerializeToString,
+                response_deserializer=foredraft_dot_v1_dot_target__pb2.ListGenerationConfigsResponse.FromString,
+                )
+        self.GetGenerationConfig = channel.unary_unary(
+                '/foredraft.v1.TargetService/GetGenerationConfig',
+                request_serializer=foredraft_dot_v1_dot_target__pb2.GetGenerationConfigRequest.SerializeToString,
+                response_deserializer=foredraft_dot_v1_dot_target__pb2.GetGenerationConfigResponse.FromString,
+                )
+        self.SaveGenerationConfig = channel.unary_unary(
+                '/foredraft.v1.TargetService/SaveGenerationConfig',
+                request_serializer=foredraft_dot_v1_dot_target__pb2.SaveGenerationConfigRequest.SerializeToString,
+                response_deserializer=foredraft_dot_v1_dot_target__pb2.SaveGenerationConfigResponse.FromString,
+                )
+        self.DetectWatermark = channel.unary_unary(
+                '/foredraft.v1.TargetService/DetectWatermark',
+                request_serializer=foredraft_dot_v1_dot_target__pb2.DetectWatermarkRequest.SerializeToString,
+                response_deserializer=foredraft_dot_v1_dot_target__pb2.DetectWatermarkResponse.FromString,
+                )
 
 
 class TargetServiceServicer(object):
@@ -58,6 +78,34 @@ class TargetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGenerationConfigs(self, request, context):
+        """Lists the model's named generation configs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetGenerationConfig(self, request, context):
+        """Reads one of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveGenerationConfig(self, request, context):
+        """Writes one, where the operator allows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DetectWatermark(self, request, context):
+        """Says whether texts bear a watermark.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TargetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +123,26 @@ def add_TargetServiceServicer_to_server(servicer, server):
                     servicer.GetModelInfo,
                     request_deserializer=foredraft_dot_v1_dot_target__pb2.GetModelInfoRequest.FromString,
                     response_serializer=foredraft_dot_v1_dot_target__pb2.GetModelInfoResponse.SerializeToString,
+            ),
+            'ListGenerationConfigs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGenerationConfigs,
+                    request_deserializer=foredraft_dot_v1_dot_target__pb2.ListGenerationConfigsRequest.FromString,
+                    response_serializer=foredraft_dot_v1_dot_target__pb2.ListGenerationConfigsResponse.SerializeToString,
+            ),
+            'GetGenerationConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetGenerationConfig,
+                    request_deserializer=foredraft_dot_v1_dot_target__pb2.GetGenerationConfigRequest.FromString,
+                    response_serializer=foredraft_dot_v1_dot_target__pb2.GetGenerationConfigResponse.SerializeToString,
+            ),
+            'SaveGenerationConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveGenerationConfig,
+                    request_deserializer=foredraft_dot_v1_dot_target__pb2.SaveGenerationConfigRequest.FromString,
+                    response_serializer=foredraft_dot_v1_dot_target__pb2.SaveGenerationConfigResponse.SerializeToString,
+            ),
+            'DetectWatermark': grpc.unary_unary_rpc_method_handler(
+                    servicer.DetectWatermark,
+                    request_deserializer=foredraft_dot_v1_dot_target__pb2.DetectWatermarkRequest.FromString,
+                    response_serializer=foredraft_dot_v1_dot_target__pb2.DetectWatermarkResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,5 +203,73 @@ class TargetService(object):
         return grpc.experimental.unary_unary(request, target, '/foredraft.v1.TargetService/GetModelInfo',
             foredraft_dot_v1_dot_target__pb2.GetModelInfoRequest.SerializeToString,
             foredraft_dot_v1_dot_target__pb2.GetModelInfoResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListGenerationConfigs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/foredraft.v1.TargetService/ListGenerationConfigs',
+            foredraft_dot_v1_dot_target__pb2.ListGenerationConfigsRequest.SerializeToString,
+            foredraft_dot_v1_dot_target__pb2.ListGenerationConfigsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetGenerationConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/foredraft.v1.TargetService/GetGenerationConfig',
+            foredraft_dot_v1_dot_target__pb2.GetGenerationConfigRequest.SerializeToString,
+            foredraft_dot_v1_dot_target__pb2.GetGenerationConfigResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def SaveGenerationConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/foredraft.v1.TargetService/SaveGenerationConfig',
+            foredraft_dot_v1_dot_target__pb2.SaveGenerationConfigRequest.SerializeToString,
+            foredraft_dot_v1_dot_target__pb2.SaveGenerationConfigResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DetectWatermark(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/foredraft.v1.TargetService/DetectWatermark',
+            foredraft_dot_v1_dot_target__pb2.DetectWatermarkRequest.SerializeToString,
+            foredraft_dot_v1_dot_target__pb2.DetectWatermarkResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -41,6 +41,30 @@ class TargetServiceStub:
     ]
     """Says what generates here."""
 
+    ListGenerationConfigs: grpc.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.ListGenerationConfigsRequest,
+        foredraft.v1.target_pb2.ListGenerationConfigsResponse,
+    ]
+    """Lists the model's named generation configs."""
+
+    GetGenerationConfig: grpc.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.GetGenerationConfigRequest,
+        foredraft.v1.target_pb2.GetGenerationConfigResponse,
+    ]
+    """Reads one of them."""
+
+    SaveGenerationConfig: grpc.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.SaveGenerationConfigRequest,
+        foredraft.v1.target_pb2.SaveGenerationConfigResponse,
+    ]
+    """Writes one, where the operator allows it."""
+
+    DetectWatermark: grpc.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.DetectWatermarkRequest,
+        foredraft.v1.target_pb2.DetectWatermarkResponse,
+    ]
+    """Says whether texts bear a watermark."""
+
 class TargetServiceAsyncStub:
     """Generates text with the target model."""
 
@@ -63,6 +87,30 @@ class TargetServiceAsyncStub:
         foredraft.v1.target_pb2.GetModelInfoResponse,
     ]
     """Says what generates here."""
+
+    ListGenerationConfigs: grpc.aio.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.ListGenerationConfigsRequest,
+        foredraft.v1.target_pb2.ListGenerationConfigsResponse,
+    ]
+    """Lists the model's named generation configs."""
+
+    GetGenerationConfig: grpc.aio.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.GetGenerationConfigRequest,
+        foredraft.v1.target_pb2.GetGenerationConfigResponse,
+    ]
+    """Reads one of them."""
+
+    SaveGenerationConfig: grpc.aio.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.SaveGenerationConfigRequest,
+        foredraft.v1.target_pb2.SaveGenerationConfigResponse,
+    ]
+    """Writes one, where the operator allows it."""
+
+    DetectWatermark: grpc.aio.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.DetectWatermarkRequest,
+        foredraft.v1.target_pb2.DetectWatermarkResponse,
+    ]
+    """Says whether texts bear a watermark."""
 
 class TargetServiceServicer(metaclass=abc.ABCMeta):
     """Generates text with the target model."""
@@ -92,5 +140,37 @@ class TargetServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[foredraft.v1.target_pb2.GetModelInfoResponse, collections.abc.Awaitable[foredraft.v1.target_pb2.GetModelInfoResponse]]:
         """Says what generates here."""
+
+    @abc.abstractmethod
+    def ListGenerationConfigs(
+        self,
+        request: foredraft.v1.target_pb2.ListGenerationConfigsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[foredraft.v1.target_pb2.ListGenerationConfigsResponse, collections.abc.Awaitable[foredraft.v1.target_pb2.ListGenerationConfigsResponse]]:
+        """Lists the model's named generation configs."""
+
+    @abc.abstractmethod
+    def GetGenerationConfig(
+        self,
+        request: foredraft.v1.target_pb2.GetGenerationConfigRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[foredraft.v1.target_pb2.GetGenerationConfigResponse, collections.abc.Awaitable[foredraft.v1.target_pb2.GetGenerationConfigResponse]]:
+        """Reads one of them."""
+
+    @abc.abstractmethod
+    def SaveGenerationConfig(
+        self,
+        request: foredraft.v1.target_pb2.SaveGenerationConfigRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[foredraft.v1.target_pb2.SaveGenerationConfigResponse, collections.abc.Awaitable[foredraft.v1.target_pb2.SaveGenerationConfigResponse]]:
+        """Writes one, where the operator allows it."""
+
+    @abc.abstractmethod
+    def DetectWatermark(
+        self,
+        request: foredraft.v1.target_pb2.DetectWatermarkRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[foredraft.v1.target_pb2.DetectWatermarkResponse, collections.abc.Awaitable[foredraft.v1.target_pb2.DetectWatermarkResponse]]:
+        """Says whether texts bear a watermark."""
 
 def add_TargetServiceServicer_to_server(servicer: TargetServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
