@@ -33,7 +33,7 @@ class Tree:
 
     trunk: int
     positions: Sequence[int]  # of each new token in its own text
-    seen: Sequence[Sequence[int]]  # for each new token, places from `trunk` on that its text leads through
+    seen: Sequence[Sequence[int]]  # for each new token, the places of its text from position `trunk` on, in order
 
     @staticmethod
     def beside(start: int, count: int, ends: Sequence[int]) -> "Tree | None":
@@ -63,12 +63,8 @@ class Span:
     tokens: int  # of each row
     offset: int  # of the first token in the packed batch
     starts: tuple[int, ...]  # place of each row's first new token
+    end: int  # of the places in use once the new tokens are written
     tree: Tree | None = None  # such a row stands alone
-
-    @property
-    def end(self) -> int:
-        """Longest length in use once the new tokens are written."""
-        return max(self.starts) + self.tokens
 
 
 class Layout:
@@ -113,16 +109,22 @@ def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
 
 
 def _hidden_in_tree(span: Span, tree: Tree, window: int | None, device: torch.device) -> Tensor:
-    """What each branching token does not attend to, [1, tokens, end]. Branches are shorter than any window."""
+    """What each branching token does not attend to, [1, tokens, end]."""
     hidden = np.ones((1, span.tokens, span.end), dtype=np.bool_)  # numpy: many small writes
     for i, (position, seen) in enumerate(zip(tree.positions, tree.seen, strict=True)):
-        hidden[0, i, max(0, position - window + 1) if window else 0 : tree.trunk] = False
-        hidden[0, i, [*seen, span.starts[0] + i]] = False
+        first = max(0, position - window + 1) if window else 0  # the first position in the window
+        hidden[0, i, first : tree.trunk] = False
+        hidden[0, i, [*seen[max(0, first - tree.trunk) :], span.starts[0] + i]] = False
     return torch.from_numpy(hidden).to(device)
 
 
 def _positions(feed: Feed) -> Sequence[int]:
     return feed.tree.positions if feed.tree else range(feed.start, feed.start + len(feed.ids))
+
+
+def _end(feed: Feed) -> int:
+    last = max((max(seen) for seen in feed.tree.seen if seen), default=0) if feed.tree else 0
+    return max(last + 1, feed.start + len(feed.ids))
 
 
 def _spans(feeds: Sequence[Feed]) -> list[Span]:
@@ -132,10 +134,10 @@ def _spans(feeds: Sequence[Feed]) -> list[Span]:
         last = spans[-1] if spans else None
         plain = last is not None and last.tree is None and feed.tree is None
         if plain and last and last.first_row + last.rows == feed.row and last.tokens == len(feed.ids):
-            starts = (*last.starts, feed.start)
-            spans[-1] = Span(last.first_row, last.rows + 1, last.tokens, last.offset, starts)
+            starts, end = (*last.starts, feed.start), max(last.end, feed.start + len(feed.ids))
+            spans[-1] = Span(last.first_row, last.rows + 1, last.tokens, last.offset, starts, end)
         else:
-            spans.append(Span(feed.row, 1, len(feed.ids), offset, (feed.start,), feed.tree))
+            spans.append(Span(feed.row, 1, len(feed.ids), offset, (feed.start,), _end(feed), feed.tree))
         offset += len(feed.ids)
     return spans
 
@@ -160,15 +162,15 @@ class RowCache(Cache):  # type: ignore[misc]
         for store, states in zip(self._stores[layer_idx], (key_states, value_states), strict=True):
             if len(layout.spans) == 1 and layout.spans[0].rows == 1:
                 span = layout.spans[0]
-                store[span.first_row, :, span.starts[0] : span.end] = states[0]
+                store[span.first_row, :, span.starts[0] : span.starts[0] + span.tokens] = states[0]
             else:
                 store[layout.rows, :, layout.places] = states[0].transpose(0, 1)
         return self._stores[layer_idx]
 
-    def copy_row(self, source: int, target: int, length: int) -> None:
-        """Copies the first `length` positions of a row into another: a fork."""
+    def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Copies positions `start` to `length` of a row into another: a fork."""
         for store in (tensor for pair in self._stores.values() for tensor in pair):
-            store[target, :, :length] = store[source, :, :length]
+            store[target, :, start:length] = store[source, :, start:length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Zero: positions are given explicitly, no model code may derive them from the cache."""

@@ -8,37 +8,22 @@ Knows nothing of gRPC, of what a strategy is, or of text.
 """
 
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from decoding.ahead import Ahead, AheadJob, Turnout, ahead_jobs
-from decoding.cache import Feed, Tree
-from decoding.jobs import DraftJob, ScoreJob, VerifyJob, draft_jobs, verify_jobs
-from decoding.line import Job, Line, Waiting, resolve
+from decoding.ahead import Ahead, AheadJob, Turnout
+from decoding.cache import Tree
+from decoding.jobs import DraftJob, Errand, Finish, ScoreJob, VerifyJob
+from decoding.line import Line, Waiting, resolve
 from decoding.pace import StepTimes
-from decoding.pool import Row, RowPool
+from decoding.pool import Row, RowPool, common
 from decoding.processors import Processors
 from decoding.proposal import Proposal, Verdict
 from decoding.rows import Rows
+from decoding.step import Step, attempt, step
 from decoding.view import Choose
-
-J = TypeVar("J", ScoreJob, VerifyJob, DraftJob, AheadJob)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How one step went, in seconds: waiting for work, the forward pass, what was made of the logits."""
-
-    waiting_s: float
-    forward_s: float
-    logits_s: float
-    jobs: int
-    tokens: int
 
 
 class Engine:
@@ -74,18 +59,47 @@ class Engine:
         self._thread.join()
 
     async def prefill(self, row: Row, tokens: Sequence[int]) -> AsyncIterator[None]:
-        """Feeds all tokens but the last, chunk by chunk; yields after each chunk."""
-        while (rest := len(tokens) - 1 - len(row.cached)) > 0:
-            start = len(row.cached)
-            chunk = tokens[start : start + min(rest, self.chunk_tokens)]
-            await self.score(row, chunk, 0)
-            yield
+        """Feeds all tokens but the last, chunk by chunk; yields after each chunk.
 
-    async def score(self, row: Row, ids: Sequence[int], scored: int) -> Tensor:
-        """Feeds ids after what the row holds; logits of the last `scored` ones, float32 [scored, vocab]."""
-        result: Tensor = await self._line.submit(ScoreJob(row.index, len(row.cached), ids, scored))
+        What another row of the same owner holds, or is just being fed, is copied from there.
+        """
+        self.pool.prefilling(row, tokens)
+        try:
+            while (source := self.pool.ahead_of(row, tokens)) is not None:
+                await source.progress()
+                if (length := source.shares(tokens)) > len(row.cached):
+                    await self.copy(source, row, length)
+            while (rest := len(tokens) - 1 - len(row.cached)) > 0:
+                start = len(row.cached)
+                await self.score(row, tokens[start : start + min(rest, self.chunk_tokens)], 0)
+                yield
+        finally:
+            row.prefilled()
+
+    async def score(self, row: Row, ids: Sequence[int], scored: int, finish: Finish | None = None) -> Any:
+        """Feeds ids after what the row holds; logits of the last `scored` ones, float32 [scored, vocab].
+
+        With `finish` its result instead: what it does with logits and hidden states is done on the device thread.
+        """
+        result = await self._line.submit(ScoreJob(row.index, len(row.cached), ids, scored, finish))
         row.cached.extend(ids)
         return result
+
+    async def score_tree(self, row: Row, start: int, ids: Sequence[int], tree: Tree, finish: Finish) -> Any:
+        """Feeds branching ids from place `start` on; all of them are scored. The row holds what it held before."""
+        return await self._line.submit(ScoreJob(row.index, start, ids, len(ids), finish, tree))
+
+    async def copy(self, source: Row, target: Row, length: int) -> None:
+        """Makes the first `length` tokens of a row those of another; what they have in common is not touched."""
+        start = min(common(source.cached, target.cached), length)
+        copied = source.cached[:length]
+        target.truncate(start)
+        await self.run(lambda: self.rows.copy_row(source.index, target.index, length, start))
+        target.cached = copied
+
+    async def run(self, errand: Callable[[], Any]) -> Any:
+        """Has something done by the device thread, between two steps."""
+        return await self._line.submit(Errand(errand))
 
     async def verify(
         self,
@@ -187,45 +201,26 @@ class Engine:
         with torch.inference_mode():
             while batch := self._line.next():
                 try:
-                    unfinished = self._step(batch)
+                    self._do([w for w in batch if isinstance(w.job, Errand)])
+                    unfinished = self._step([w for w in batch if not isinstance(w.job, Errand)])
                 except Exception as error:  # the fault of a step is the fault of its requests, not of the engine
                     resolve(batch, [error] * len(batch))
                     unfinished = []
                 self._line.put_back(unfinished)
 
-    def _step(self, batch: list[Waiting]) -> list[Waiting]:
-        """One forward pass and what is made of its logits; returns the jobs that want another."""
-        began = time.perf_counter()
+    def _do(self, errands: Sequence[Waiting]) -> None:
+        resolve(errands, [attempt(w.job.run) for w in errands if isinstance(w.job, Errand)])
+
+    def _step(self, batch: Sequence[Waiting]) -> list[Waiting]:
+        """One forward pass and what is made of it; returns the jobs that want another."""
+        if not batch:
+            return []
         jobs = [w.job for w in batch]
+        made = step(self.rows, jobs, self.vocabulary_size)
+        done = [w for w in batch if id(w.job) in made.results]
+        resolve(done, [made.results[id(w.job)] for w in done])
         tokens = sum(len(j.ids) for j in jobs)
-        logits = self.rows.forward([_feed(j) for j in jobs], [j.scored for j in jobs])
-        logits[:, self.vocabulary_size :] = float("-inf")
-        forwarded = time.perf_counter()
-        parts = dict(zip(map(id, jobs), logits.split([j.scored for j in jobs]), strict=True))
-        results: dict[int, Any] = {id(j): parts[id(j)] for j in jobs if isinstance(j, ScoreJob)}
-        if verifying := [j for j in jobs if isinstance(j, VerifyJob)]:
-            verdicts = verify_jobs(verifying, _joined(verifying, parts, logits))
-            results.update(zip(map(id, verifying), verdicts, strict=True))
-        if drafting := [j for j in jobs if isinstance(j, DraftJob)]:
-            goes_on = draft_jobs(drafting, _joined(drafting, parts, logits))
-            results.update((id(j), j.proposal) for j, on in zip(drafting, goes_on, strict=True) if not on)
-        if ahead := [j for j in jobs if isinstance(j, AheadJob)]:
-            goes_on = ahead_jobs(ahead, _joined(ahead, parts, logits))
-            results.update((id(j), j.result) for j, on in zip(ahead, goes_on, strict=True) if not on)
-        made = time.perf_counter()  # before the event loop wakes and competes for the interpreter
-        done = [w for w in batch if id(w.job) in results]
-        resolve(done, [results[id(w.job)] for w in done])
-        self.pace.observe(tokens, len(jobs), made - began)
+        self.pace.observe(tokens, len(jobs), made.forward_s + made.logits_s)
         if self._on_step:
-            self._on_step(Step(self._line.waited_s, forwarded - began, made - forwarded, len(jobs), tokens))
-        return [w for w in batch if id(w.job) not in results]
-
-
-def _feed(job: Job) -> Feed:
-    return Feed(job.row, job.start, job.ids, job.tree if isinstance(job, AheadJob | VerifyJob) else None)
-
-
-def _joined(jobs: Sequence[J], parts: dict[int, Tensor], logits: Tensor) -> Tensor:
-    """The logits of these jobs alone; all of them, uncopied, where there are no others."""
-    chosen = [parts[id(j)] for j in jobs]
-    return logits if sum(len(c) for c in chosen) == len(logits) else torch.cat(chosen)
+            self._on_step(Step(self._line.waited_s, made.forward_s, made.logits_s, len(jobs), tokens))
+        return [w for w in batch if id(w.job) not in made.results]

@@ -7,8 +7,9 @@ Knows nothing of threads, rows' owners or where proposals come from.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,14 +24,29 @@ from decoding.sampling import Rule
 from decoding.verification import QRow, verify
 from decoding.view import Choose
 
+Finish = Callable[[Tensor, Tensor], Any]
+"""From logits, float32 [scored, vocab], and last hidden states [tokens fed, size], what is wanted of them."""
+
 
 @dataclass(slots=True)
 class ScoreJob:
-    """Wants the logits themselves. Result: float32 [scored, vocab]."""
+    """Wants the logits, float32 [scored, vocab], or what `finish` makes of them on the device thread."""
 
     row: int
     start: int
     ids: Sequence[int]
+    scored: int = 0
+    finish: Finish | None = None
+    tree: Tree | None = None
+
+
+@dataclass(slots=True)
+class Errand:
+    """Something for the device thread that is no forward pass: done before the next one begins."""
+
+    run: Callable[[], Any]
+    row: int = -1
+    ids: Sequence[int] = ()
     scored: int = 0
 
 

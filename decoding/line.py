@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from decoding.ahead import AheadJob
-from decoding.jobs import DraftJob, ScoreJob, VerifyJob
+from decoding.jobs import DraftJob, Errand, ScoreJob, VerifyJob
 from decoding.pace import StepTimes
 
-Job = ScoreJob | VerifyJob | DraftJob | AheadJob
+Job = ScoreJob | VerifyJob | DraftJob | AheadJob | Errand
 # Trees join a step that somebody waits for, if they lengthen it by no more than this share.
 _DELAY = 0.25
 

@@ -1,4 +1,4 @@
-"""Who holds which row. A free row remembers its tokens, and serves again whoever begins with them.
+"""Who holds which row. A row remembers its tokens, and serves again whoever begins with them, free or not.
 
 Knows nothing of tensors: a row's contents are rolled back by feeding other tokens at an earlier
 position, so that bookkeeping is all there is to do here.
@@ -10,17 +10,39 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+# Tokens from which on it is better to copy than to feed: every text may begin with the same one.
+_WORTH = 2
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Row:
     """A row on loan. `cached` are the tokens whose keys and values it holds, in order."""
 
     index: int
     cached: list[int] = field(default_factory=list)
+    owner: str = ""
+    promised: Sequence[int] = ()
+    """What it will hold once it is prefilled; empty when that is over."""
+    _turn: int = 0  # rows wait for those whose prefilling began earlier, so that none wait for one another
+    _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     def truncate(self, length: int) -> None:
         """Forgets everything from position `length` on."""
         del self.cached[length:]
+
+    def shares(self, tokens: Sequence[int]) -> int:
+        """How many tokens of a sequence it could lend to another row: never the last, which is to be fed."""
+        return min(common(self.cached, tokens), len(tokens) - 1)
+
+    async def progress(self) -> None:
+        """Waits until it holds what it promised, or gives it up."""
+        while self.promised:
+            await self._grown.wait()
+
+    def prefilled(self) -> None:
+        """It holds what it promised, or will not."""
+        self.promised = ()
+        self._grown.set()
 
 
 @dataclass(slots=True)
@@ -38,6 +60,8 @@ class RowPool:
         self._free = [_Free(i) for i in range(count)]
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.count = count
+        self._lent: list[Row] = []
+        self._turns = 0
         self._promised = 0  # free rows whose next holder has been woken, and has not taken them yet
 
     @property
@@ -59,11 +83,33 @@ class RowPool:
         """
         await self._turn()
         row = self._take(tokens, owner)
+        self._lent.append(row)
         try:
             yield row
         finally:
+            self._lent.remove(row)
+            row.prefilled()
             self._free.append(_Free(row.index, row.cached, owner))
             self._wake()
+
+    def prefilling(self, row: Row, tokens: Sequence[int]) -> None:
+        """A row begins to be filled with all tokens but the last."""
+        self._turns += 1
+        row._turn, row.promised, row._grown = self._turns, tokens[:-1], asyncio.Event()
+
+    def ahead_of(self, row: Row, tokens: Sequence[int]) -> Row | None:
+        """The row of the same owner that holds, or will hold, most of a sequence; None if this one has as much.
+
+        What has yet to be fed counts only where that began earlier.
+        """
+
+        def lends(other: Row) -> int:
+            promised = other.promised if other._turn < row._turn else ()
+            return max(other.shares(tokens), min(common(promised, tokens), len(tokens) - 1))
+
+        others = [other for other in self._lent if other is not row and other.owner == row.owner]
+        best = max(others, key=lends, default=None)
+        return best if best is not None and lends(best) >= len(row.cached) + _WORTH else None
 
     async def _turn(self) -> None:
         if len(self._free) > self._promised and not self._waiting:
@@ -91,14 +137,14 @@ class RowPool:
 
     def _take(self, tokens: Sequence[int], owner: str) -> Row:
         def reuse(free: _Free) -> int:
-            return _common(free.tokens, tokens) if free.owner == owner else 0
+            return common(free.tokens, tokens) if free.owner == owner else 0
 
         best = max(self._free, key=lambda free: (reuse(free), not free.tokens))
         self._free.remove(best)
-        return Row(best.index, list(tokens[: min(reuse(best), len(tokens) - 1)]))
+        return Row(best.index, list(tokens[: min(reuse(best), len(tokens) - 1)]), owner)
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def common(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the common prefix."""
     for i, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:

@@ -56,10 +56,12 @@ def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: 
             else:
                 if failures:
                     log.warning("rows are kept %s; %s", name, "; ".join(failures))
-                if kind is PackedRows and spare and (failure := _try_branches(model, long, truth[0])):
+                failure = _try_branches(model, long, truth[0]) if kind is PackedRows else ""
+                if failure:
                     log.warning("rows have no branches: %s", failure)
-                    spare = 0
-                return kind(model, count, capacity, spare)
+                rows: Rows = kind(model, count, capacity, 0 if failure else spare)
+                rows.branches = rows.branches and not failure
+                return rows
     raise ModelError(f"{type(model).__name__} cannot be served: {'; '.join(failures)}")
 
 

@@ -24,7 +24,12 @@ class Rows(Protocol):
     count: int
     capacity: int
     device: torch.device
-    spare: int  # places of a row beyond its positions, for the branches of a tree; 0 where feeds cannot be trees
+    spare: int  # places of a row beyond its positions, for branches beside a sequence of full length
+    branches: bool  # whether feeds can be trees
+
+    @property
+    def hidden(self) -> Tensor:
+        """Of the last forward pass: what every token's logits are made from, [sum(fed), size]."""
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         """Writes the fed tokens into their rows and scores the last ones of each.
@@ -38,8 +43,8 @@ class Rows(Protocol):
             float32 [sum(scored), vocab].
         """
 
-    def copy_row(self, source: int, target: int, length: int) -> None:
-        """Makes the first `length` positions of `target` equal to those of `source`."""
+    def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Makes positions `start` to `length` of `target` equal to those of `source`."""
 
 
 class PackedRows:
@@ -47,11 +52,14 @@ class PackedRows:
 
     layout = "packed"
 
+    branches = True
+
     def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
         model.set_attn_implementation(ATTENTION)  # type: ignore[operator]
         self._model = model
         self._cache = RowCache(count, capacity + spare)
         self._keeps = _accepts(model, "logits_to_keep")
+        self._hidden = _LastHidden(model)
         self.count, self.capacity, self.spare = count, capacity, spare
         self.device = next(model.parameters()).device
 
@@ -70,8 +78,12 @@ class PackedRows:
         logits: Tensor = output.logits[0]
         return (logits if self._keeps else logits[wanted]).float()
 
-    def copy_row(self, source: int, target: int, length: int) -> None:
-        self._cache.copy_row(source, target, length)
+    @property
+    def hidden(self) -> Tensor:
+        return self._hidden.last[0]
+
+    def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
+        self._cache.copy_row(source, target, length, start)
 
 
 class SeparateRows:
@@ -82,6 +94,7 @@ class SeparateRows:
 
     layout = "separate"
     spare = 0
+    branches = False
 
     def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
         self._model = model
@@ -89,11 +102,18 @@ class SeparateRows:
         # a crop; sliding windows are then in the masks alone, which the model makes itself.
         self._caches = [DynamicCache() for _ in range(count)]
         self._positions = _accepts(model, "position_ids")
+        self._hidden = _LastHidden(model)
+        self.hidden = torch.empty(0)
         self.count, self.capacity = count, capacity
         self.device = next(model.parameters()).device
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        return torch.cat([self._forward_one(feed, n) for feed, n in zip(feeds, scored, strict=True)])
+        logits, hidden = [], []
+        for feed, n in zip(feeds, scored, strict=True):
+            logits.append(self._forward_one(feed, n))
+            hidden.append(self._hidden.last[0])
+        self.hidden = torch.cat(hidden)
+        return torch.cat(logits)
 
     def _forward_one(self, feed: Feed, scored: int) -> Tensor:
         cache = self._caches[feed.row]
@@ -109,11 +129,27 @@ class SeparateRows:
         logits: Tensor = self._model(past_key_values=cache, use_cache=True, **arguments).logits[0]
         return logits[len(feed.ids) - scored :].float()
 
-    def copy_row(self, source: int, target: int, length: int) -> None:
-        copy = DynamicCache()
+    def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
+        copy, old = DynamicCache(), self._caches[target]
         for index, layer in enumerate(self._caches[source].layers):
-            copy.update(layer.keys[:, :, :length].clone(), layer.values[:, :, :length].clone(), index)
+            keys, values = layer.keys[:, :, start:length], layer.values[:, :, start:length]
+            if start:
+                kept = old.layers[index]
+                keys = torch.cat([kept.keys[:, :, :start], keys], dim=2)
+                values = torch.cat([kept.values[:, :, :start], values], dim=2)
+            copy.update(keys.clone(), values.clone(), index)
         self._caches[target] = copy
+
+
+class _LastHidden:
+    """Keeps what the model's head was last given, before it was cut to the tokens that want logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.last = torch.empty(1, 0, 0)  # [1, n, size]
+        model.base_model.register_forward_hook(self._keep)  # type: ignore[union-attr]
+
+    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self.last = output.last_hidden_state
 
 
 def _wanted(feeds: Sequence[Feed], scored: Sequence[int], device: torch.device) -> Tensor:

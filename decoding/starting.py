@@ -13,12 +13,13 @@ from typing import Protocol
 import torch
 
 from decoding.cache import Feed
-from decoding.engine import Engine, Step
+from decoding.engine import Engine
 from decoding.loading import LoadedModel, load
 from decoding.pace import WIDTHS, StepTimes
 from decoding.packing import pack_weights
 from decoding.proof import prove_rows
 from decoding.rows import Rows
+from decoding.step import Step
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,17 @@ class TableRows:
     def __init__(self, table: Tensor, count: int = 64, capacity: int = 512) -> None:
         self.table = table
         self.count, self.capacity, self.spare = count, capacity, 512
-        self.device = torch.device("cpu")
+        self.device, self.branches = torch.device("cpu"), True
+        self.hidden = torch.zeros(0, 1)  # it has none
         self._held: list[list[int]] = [[] for _ in range(count)]
         self._branches: list[dict[int, int]] = [{} for _ in range(count)]  # tokens by their places
         self.steps: list[int] = []  # jobs in each forward
+        self.fed: list[int] = []  # tokens in each forward
+        self.copied: list[int] = []  # tokens copied by each copy
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         self.steps.append(len(feeds))
+        self.fed.append(sum(len(feed.ids) for feed in feeds))
         rows = []
         for feed, n in zip(feeds, scored, strict=True):
             held = self._held[feed.row]
@@ -53,8 +57,10 @@ class TableRows:
                 held.append(token)  # in a line with the text
         return texts
 
-    def copy_row(self, source: int, target: int, length: int) -> None:
+    def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
+        assert self._held[target][:start] == self._held[source][:start]
         self._held[target] = self._held[source][:length]
+        self.copied.append(length - start)
 
     def _logits(self, tokens: Sequence[int]) -> Tensor:
         return self.table[tokens[-2] if len(tokens) > 1 else 0, tokens[-1]]

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from decoding.ahead import Ahead
-from decoding.engine import Engine, Step
+from decoding.engine import Engine
 from decoding.pace import StepTimes
 from decoding.processors import Processors
 from decoding.proposal import Proposal
 from decoding.sampling import Rule, Sampling
+from decoding.step import Step
 from decoding.view import RANKS, View
 from draft_service.session import _affordable
 from tests.fakes import TableRows, random_table
