@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     ACCEPT = 2  # target: accept a proposed token or not
     RECOVER = 3  # target: the token after the accepted ones
     DRAFT = 4  # draft: its own samples
+    BEAM = 5  # which beams go on, and with which token
 
 
 def key(seed: int, *parts: int) -> int:

@@ -53,12 +53,12 @@ class _Free:
 
 
 class RowPool:
-    """All rows of an engine, lent one by one; whoever finds none waits in line."""
+    """All rows of an engine; whoever finds too few waits in line."""
 
     def __init__(self, count: int) -> None:
         # Longest idle first. Rows that were never used have no tokens and match nothing.
         self._free = [_Free(i) for i in range(count)]
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()  # and rows wanted
         self.count = count
         self._lent: list[Row] = []
         self._turns = 0
@@ -81,15 +81,28 @@ class RowPool:
         The row may already hold a part of the tokens (never all: the last one is always to be fed),
         if `owner` used it before; nobody is served from another owner's row.
         """
-        await self._turn()
-        row = self._take(tokens, owner)
-        self._lent.append(row)
-        try:
+        async with self.lend_several([tokens], owner) as (row,):
             yield row
+
+    @asynccontextmanager
+    async def lend_several(self, sequences: Sequence[Sequence[int]], owner: str) -> AsyncIterator[list[Row]]:
+        """Lends a row for each of some sequences, at the same time: who holds some would keep them from others.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        if len(sequences) > self.count:
+            raise ValueError(f"{len(sequences)} rows are wanted, there are {self.count}")
+        await self._turn(len(sequences))
+        rows = [self._take(tokens, owner) for tokens in sequences]
+        self._lent += rows
+        try:
+            yield rows
         finally:
-            self._lent.remove(row)
-            row.prefilled()
-            self._free.append(_Free(row.index, row.cached, owner))
+            for row in rows:
+                self._lent.remove(row)
+                row.prefilled()
+                self._free.append(_Free(row.index, row.cached, owner))
             self._wake()
 
     def prefilling(self, row: Row, tokens: Sequence[int]) -> None:
@@ -111,29 +124,32 @@ class RowPool:
         best = max(others, key=lends, default=None)
         return best if best is not None and lends(best) >= len(row.cached) + _WORTH else None
 
-    async def _turn(self) -> None:
-        if len(self._free) > self._promised and not self._waiting:
+    async def _turn(self, rows: int) -> None:
+        if len(self._free) - self._promised >= rows and not self._waiting:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.append((turn, rows))
         try:
             await turn
-            self._promised -= 1
+            self._promised -= rows
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._promised -= 1
-                self._wake()  # the turn was given and cannot be used: pass it on
-            else:
-                self._waiting.remove(turn)
+                self._promised -= rows  # the turn was given and cannot be used: pass it on
+            elif (turn, rows) in self._waiting:
+                self._waiting.remove((turn, rows))
+            self._wake()
             raise
 
     def _wake(self) -> None:
+        """Gives turns in order, as long as there are rows for the first in line."""
         while self._waiting:
-            turn = self._waiting.popleft()
+            turn, rows = self._waiting[0]
             if not turn.done():
-                self._promised += 1
+                if len(self._free) - self._promised < rows:
+                    return
+                self._promised += rows
                 turn.set_result(None)
-                return
+            self._waiting.popleft()
 
     def _take(self, tokens: Sequence[int], owner: str) -> Row:
         def reuse(free: _Free) -> int:

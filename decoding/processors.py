@@ -133,20 +133,21 @@ def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProc
 def _rare_warpers(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
     """All warpers of a request that uses a rare one, in transformers' order."""
     chain: list[hf.LogitsProcessor] = []
+    keep: dict[str, int] = {"min_tokens_to_keep": s.min_tokens_to_keep}
     if s.temperature != 1.0:
         chain.append(hf.TemperatureLogitsWarper(s.temperature))
     if s.top_h is not None:
         chain.append(hf.TopHLogitsWarper(top_h=s.top_h))
     if s.top_k:
-        chain.append(hf.TopKLogitsWarper(top_k=s.top_k))
+        chain.append(hf.TopKLogitsWarper(top_k=s.top_k, **keep))
     if s.top_p < 1.0:
-        chain.append(hf.TopPLogitsWarper(top_p=s.top_p))
+        chain.append(hf.TopPLogitsWarper(top_p=s.top_p, **keep))
     if s.min_p:
-        chain.append(hf.MinPLogitsWarper(min_p=s.min_p))
+        chain.append(hf.MinPLogitsWarper(min_p=s.min_p, **keep))
     if s.typical_p < 1.0:
-        chain.append(hf.TypicalLogitsWarper(mass=s.typical_p))
+        chain.append(hf.TypicalLogitsWarper(mass=s.typical_p, **keep))
     if 0.0 < s.epsilon_cutoff < 1.0:
-        chain.append(hf.EpsilonLogitsWarper(epsilon=s.epsilon_cutoff))
+        chain.append(hf.EpsilonLogitsWarper(epsilon=s.epsilon_cutoff, **keep))
     if 0.0 < s.eta_cutoff < 1.0:
-        chain.append(hf.EtaLogitsWarper(epsilon=s.eta_cutoff, device=device))
+        chain.append(hf.EtaLogitsWarper(epsilon=s.eta_cutoff, device=device, **keep))
     return chain

@@ -34,6 +34,8 @@ class Sampling:
     typical_p: float = 1.0
     epsilon_cutoff: float = 0.0
     eta_cutoff: float = 0.0
+    min_tokens_to_keep: int = 1
+    """By every warper; beams need one more than there are ends of a sequence."""
 
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0

@@ -19,10 +19,9 @@ _REMOVED = float("-inf")
 
 
 def has_rare_warpers(s: Sampling) -> bool:
-    """Whether a request needs a warper that is not among the four."""
-    return s.is_sampled and (
-        s.top_h is not None or s.typical_p < 1.0 or 0.0 < s.epsilon_cutoff < 1.0 or 0.0 < s.eta_cutoff < 1.0
-    )
+    """Whether a request needs a warper that is not among the four, or more of one of them."""
+    cut_by_likelihood = s.typical_p < 1.0 or 0.0 < s.epsilon_cutoff < 1.0 or 0.0 < s.eta_cutoff < 1.0
+    return s.is_sampled and (s.min_tokens_to_keep > 1 or s.top_h is not None or cut_by_likelihood)
 
 
 def warp(rows: Sequence[Sampling], scores: Tensor) -> Tensor:

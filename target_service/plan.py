@@ -5,7 +5,7 @@ Knows nothing of engines or streams.
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from foredraft.v1 import generation_pb2, target_pb2
 from serving.messages import rule_from, sampling_from
 from serving.ranges import MAX_SEQUENCES, check_ids, check_ranges
 from target_service.defaults import DEFAULT_NEW_TOKENS, Config, fill
+from target_service.modes import Mode, check_call, mode_of
 
 _MAX_LOGPROBS = 100
 _MAX_REQUEST_ID = 128
@@ -26,8 +27,7 @@ _SAMPLING_ONLY = {
 }  # fmt: skip
 # Fields that have no effect yet, and the values by which they are off.
 _NOT_YET: dict[str, Any] = {
-    "num_beams": 1, "length_penalty": 1.0, "early_stopping": 1, "num_beam_groups": 1, "diversity_penalty": 0.0,
-    "penalty_alpha": 0.0, "guidance_scale": 1.0, "exponential_decay_length_penalty": None, "token_healing": False,
+    "guidance_scale": 1.0, "exponential_decay_length_penalty": None, "token_healing": False,
     "watermarking_config": None, "use_cache": True, "cache_implementation": "dynamic", "cache_config": None,
     "output_scores": False, "output_logits": False,
 }  # fmt: skip
@@ -35,14 +35,16 @@ _NOT_YET: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One sequence that is to be generated."""
+    """What is to be generated from one prompt: a sequence, or the several that one search finds."""
 
-    index: int
+    index: int  # of the first sequence
     tokens: tuple[int, ...]  # prompt and generated_ids
     sampling: Sampling
     config: Config  # every default filled in; what the draft is told
     owner: str
     logprobs: int | None
+    mode: Mode = Mode.ASSISTED
+    sequences: int = 1
 
     @property
     def max_length(self) -> int:
@@ -63,8 +65,11 @@ class Request:
 class Planner:
     """Turns requests into plans, for one model."""
 
-    def __init__(self, model: LoadedModel, defaults: Config, capacity: int) -> None:
-        self._model, self._defaults, self._capacity = model, defaults, capacity
+    def __init__(
+        self, model: LoadedModel, defaults: Config, capacity: int, fits: Callable[[int, int, int], bool]
+    ) -> None:
+        """fits: whether the rows have room for so many prompt tokens, texts after them, new tokens of each."""
+        self._model, self._defaults, self._capacity, self._fits = model, defaults, capacity, fits
         self._longest_token = max(map(len, model.tokenizer.get_vocab()), default=1)
 
     def request(self, message: target_pb2.GenerateRequest, credential: str) -> Request:
@@ -80,10 +85,12 @@ class Planner:
         if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
             raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
         config = fill(message.config, self._defaults)
-        self._check(message.config, config)
+        mode = self._check(message.config, config)
+        check_call(message, mode)
         if len(message.prompts) * config.num_return_sequences > MAX_SEQUENCES:
             raise InvalidFieldError("num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts")
-        rule = _rule(message, config.do_sample)
+        rule = _rule(message, config.do_sample, mode)
+        each = config.num_return_sequences if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) else 1
         seed = message.seed if message.HasField("seed") else secrets.randbits(63)
         owner = hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else ""
         prompts = tuple(self.prompt_ids(p) for p in message.prompts)
@@ -91,12 +98,12 @@ class Planner:
         for prompt, given in zip(prompts, message.prompts, strict=True):
             tokens = (*prompt, *self._ids("generated_ids", given.generated_ids))
             full = self._with_lengths(config, message.config, len(prompt), len(tokens))
-            for _ in range(config.num_return_sequences):
-                sampling = sampling_from(
-                    full, rule=rule, seed=seed, sequence_index=len(plans), prompt_length=len(prompt)
-                )
-                logprobs = message.logprobs if message.HasField("logprobs") else None
-                plans.append(Plan(len(plans), tokens, sampling, full, owner, logprobs))
+            self._check_room(full, mode, len(tokens))
+            logprobs = message.logprobs if message.HasField("logprobs") else None
+            for _ in range(config.num_return_sequences // each):
+                index = len(plans) * each
+                sampling = sampling_from(full, rule=rule, seed=seed, sequence_index=index, prompt_length=len(prompt))
+                plans.append(Plan(index, tokens, sampling, full, owner, logprobs, mode, each))
         return Request(seed, rule, prompts, tuple(plans))
 
     def prompt_ids(self, prompt: generation_pb2.Prompt) -> tuple[int, ...]:
@@ -139,23 +146,30 @@ class Planner:
             raise InvalidFieldError(field, f"has {len(ids)} tokens; with one more they must fit in {self._capacity}")
         return tuple(ids)
 
-    def _check(self, asked: Config, config: Config) -> None:
+    def _check(self, asked: Config, config: Config) -> Mode:
         check_ranges(config, self._model.vocabulary.size)
         for name, off in _NOT_YET.items():
             if config.HasField(name) and getattr(config, name) != off:
                 raise InvalidFieldError(name, "is not served yet; leave it out")
+        mode = mode_of(asked, config)
         if not config.do_sample:
             for name, off in _SAMPLING_ONLY.items():
+                if name == "top_k" and mode is Mode.CONTRASTIVE:
+                    continue
                 if asked.HasField(name) and getattr(asked, name) != off:
                     reason = "has no effect with do_sample=False; set do_sample=True or leave it out"
                     raise InvalidFieldError(name, reason, "do_sample")
-            if config.num_return_sequences > 1:
-                reason = "more than 1 with do_sample=False would all be equal"
-                raise InvalidFieldError("num_return_sequences", reason, "do_sample")
         if asked.HasField("prompt_lookup_num_tokens") and asked.HasField("num_assistant_tokens"):
             reason = "asks for n-grams alone and says how many; leave num_assistant_tokens out"
             raise InvalidFieldError("prompt_lookup_num_tokens", reason, "num_assistant_tokens")
         self._check_bans(config)
+        return mode
+
+    def _check_room(self, config: Config, mode: Mode, tokens: int) -> None:
+        new, beams = config.max_length - tokens, config.num_beams
+        if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) and not self._fits(tokens, beams, new):
+            reason = f"{tokens} tokens of the prompt and {beams} times {new} new ones do not fit the service's rows"
+            raise InvalidFieldError("num_beams", reason, "max_new_tokens")
 
     def _check_bans(self, config: Config) -> None:
         """A token that is forced and banned would leave none to choose."""
@@ -206,7 +220,9 @@ class Planner:
         return full
 
 
-def _rule(message: target_pb2.GenerateRequest, do_sample: bool) -> Rule:
+def _rule(message: target_pb2.GenerateRequest, do_sample: bool, mode: Mode) -> Rule:
+    if mode is not Mode.ASSISTED:
+        return Rule.COUPLED if do_sample else Rule.GREEDY  # the noise of a search depends on its seed alone
     asked = rule_from(message.sampling_rule)
     if not do_sample:
         if asked is not Rule.GREEDY:

@@ -7,8 +7,10 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
+from decoding.branches import fits
 from decoding.engine import Engine
 from decoding.errors import InvalidFieldError
 from decoding.loading import LoadedModel
@@ -21,11 +23,15 @@ from target_service.config import TargetSettings
 from target_service.defaults import Config
 from target_service.drafter import Drafters
 from target_service.drafts import Drafts
+from target_service.modes import Mode
+from target_service.outlet import Outlet
 from target_service.plan import Plan, Planner, Request, credential
 from target_service.statistics import Statistics
 from target_service.stopping import Stopping
 from target_service.strategies.assisted import assisted
-from target_service.stream import REASONS, Outbox, SequenceStream
+from target_service.strategies.beams import beams
+from target_service.strategies.contrastive import contrastive
+from target_service.stream import Outbox, SequenceStream
 
 
 class TargetServicer(target_pb2_grpc.TargetServiceServicer):
@@ -41,7 +47,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     ) -> None:
         self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
         self._defaults = defaults
-        self._planner = Planner(model, defaults, engine.capacity)
+        self._planner = Planner(model, defaults, engine.capacity, partial(fits, engine))
         self._drafts = Drafts(settings.draft_addresses, model.vocabulary)
         self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine, metrics)
 
@@ -64,7 +70,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
                     async for chunk in chunks:
                         account.chunk(chunk)
                         yield target_pb2.GenerateResponse(chunk=chunk)
-                summaries = await running
+                summaries = [summary for of_plan in await running for summary in of_plan]
             finally:
                 await _end(sequences, running)
             account.finished(summaries)
@@ -115,18 +121,22 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         await self._drafts.close()
         self._engine.close()
 
-    async def _run(self, plan: Plan, outbox: Outbox) -> target_pb2.SequenceSummary:
-        stream = SequenceStream(plan.index, outbox, self._metrics)
-        stopping = Stopping(plan, self._model.tokenizer)
-        statistics: Statistics = await assisted(plan, self._engine, self._drafters, stopping, stream, self._metrics)
-        stream.end(stopping.reason)
-        return target_pb2.SequenceSummary(
-            sequence_index=plan.index,
-            finish_reason=REASONS[stopping.reason],
-            prompt_tokens=plan.sampling.prompt_length,
-            generated_tokens=stream.generated,
-            stats=statistics.message(plan.sampling.rule, self._drafters.unused_reason),
-        )
+    async def _run(self, plan: Plan, outbox: Outbox) -> list[target_pb2.SequenceSummary]:
+        outlets = [
+            Outlet(Stopping(plan, self._model.tokenizer), SequenceStream(plan.index + i, outbox, self._metrics))
+            for i in range(plan.sequences)
+        ]
+        statistics = await self._strategy(plan, outlets)
+        stats = statistics.message(plan.sampling.rule, self._drafters.unused_reason)
+        return [outlet.ended(plan, stats) for outlet in outlets]
+
+    async def _strategy(self, plan: Plan, outlets: Sequence[Outlet]) -> Statistics:
+        engine, metrics = self._engine, self._metrics
+        if plan.mode is Mode.CONTRASTIVE:
+            return await contrastive(plan, engine, outlets[0], metrics)
+        if plan.mode is not Mode.ASSISTED:
+            return await beams(plan, engine, outlets, metrics)
+        return await assisted(plan, engine, self._drafters, outlets[0].stopping, outlets[0].stream, metrics)
 
     def _started(self, call: Request, request_id: str, with_prompts: bool) -> target_pb2.GenerateResponse:
         prompts = [generation_pb2.TokenIds(ids=ids) for ids in call.prompts] if with_prompts else []

@@ -30,6 +30,11 @@ class Statistics:
         if fallback:
             self.fallbacks[fallback] += 1
 
+    def passed(self) -> None:
+        """Counts a forward pass of a strategy that no draft assists."""
+        self.rounds += 1
+        self.histogram[0] += 1
+
     def message(self, rule: Rule, unused_reason: str) -> target_pb2.SpeculationStats:
         """The wire's form."""
         return target_pb2.SpeculationStats(

@@ -6,6 +6,7 @@ Knows nothing of models or proposals.
 
 import time
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,22 @@ class Stopping:
     def room(self) -> int:
         """Tokens that may still come."""
         return self._room
+
+    @property
+    def eos_token_id(self) -> frozenset[int]:
+        """Tokens that end the sequence."""
+        return self._eos
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it ends by what the tokens say, too."""
+        return bool(self._strings)
+
+    def fork(self) -> "Stopping":
+        """The same for a sequence that goes its own way from here on."""
+        fork = copy(self)
+        fork._text = self._text.fork()
+        return fork
 
     def out_of_time(self) -> bool:
         """Ends the sequence if its time is over."""
@@ -92,6 +109,12 @@ class _Text:
         self._tokenizer = tokenizer
         self._ids = list(tokens[-_CONTEXT:])
         self._begin, self._shown = 0, len(self._ids)
+
+    def fork(self) -> "_Text":
+        """A text that goes on by itself."""
+        fork = copy(self)
+        fork._ids = list(self._ids)
+        return fork
 
     def context(self) -> str:
         """Text of the tokens before the first new one."""

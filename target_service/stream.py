@@ -47,7 +47,7 @@ class SequenceStream:
     """The stream of one sequence."""
 
     def __init__(self, index: int, outbox: Outbox, metrics: TargetMetrics) -> None:
-        self._index, self._outbox, self._metrics = index, outbox, metrics
+        self.index, self._outbox, self._metrics = index, outbox, metrics
         self._began = self._last = time.perf_counter()
         self.generated = 0
 
@@ -62,7 +62,7 @@ class SequenceStream:
             self._time(len(taken.ids))
         await self._outbox.put(
             target_pb2.Chunk(
-                sequence_index=self._index,
+                sequence_index=self.index,
                 token_ids=taken.ids,
                 text=taken.text,
                 text_offsets=taken.offsets,

@@ -168,6 +168,7 @@ class Folding:
             logprobs=tuple(sequence.logprobs),
             prompt_tokens=summary.prompt_tokens,
             sequence_index=index,
+            score=summary.score if summary.HasField("score") else None,
             request_id=self._started.request_id,
         )
 

@@ -76,6 +76,8 @@ class Result:
     logprobs: tuple[Logprobs, ...] = ()
     prompt_tokens: int = 0
     sequence_index: int = 0
+    score: float | None = None
+    """Of a beam search: the sum of the log-probabilities by the length to the power of `length_penalty`."""
     request_id: str = ""
 
 
