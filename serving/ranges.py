@@ -10,6 +10,7 @@ from decoding.errors import InvalidFieldError
 from foredraft.v1 import draft_pb2, generation_pb2
 
 MAX_SEQUENCES = 256
+MAX_BEAMS = 64
 MAX_DRAFT_LENGTH = 256
 MAX_OUTCOMES = 256
 MAX_ALTERNATIVES = 64
@@ -37,6 +38,10 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda x: 1 <= x <= MAX_DRAFT_LENGTH,
         f"must be between 1 and {MAX_DRAFT_LENGTH}; leave it out for no lookup",
     ),
+    "num_beams": (lambda x: 1 <= x <= MAX_BEAMS, f"must be between 1 and {MAX_BEAMS}"),
+    "num_beam_groups": (lambda x: 1 <= x <= MAX_BEAMS, f"must be between 1 and {MAX_BEAMS}"),
+    "diversity_penalty": (lambda x: x >= 0, "must not be negative"),
+    "penalty_alpha": (lambda x: 0 <= x <= 1, "must be in [0, 1]"),
     "max_matching_ngram_size": (lambda x: 1 <= x <= 1024, "must be between 1 and 1024"),
 }
 

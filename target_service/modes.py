@@ -22,7 +22,6 @@ _BEAMS_ONLY: dict[str, Any] = {"length_penalty": 1.0, "early_stopping": generati
 _ASSISTED_ONLY: dict[str, Any] = {
     "num_assistant_tokens": 0,
     "prompt_lookup_num_tokens": None,
-    "guidance_scale": 1.0,
     "output_scores": False,
     "output_logits": False,
 }
@@ -39,18 +38,22 @@ def mode_of(asked: Config, config: Config) -> Mode:
         InvalidFieldError: fields contradict one another; all of them are named.
     """
     if config.num_beams > 1 or config.num_beam_groups > 1:
-        mode, chosen_by = _beams(config), "num_beams"
-    elif config.penalty_alpha > 0:
+        mode, chosen_by = _beams(asked, config), "num_beams"
+    elif config.penalty_alpha > 0 and (asked.HasField("penalty_alpha") or not config.do_sample):
         mode, chosen_by = _contrastive(config), "penalty_alpha"
     else:
         mode, chosen_by = Mode.ASSISTED, "num_beams"
     if mode in (Mode.ASSISTED, Mode.CONTRASTIVE):
         _refuse(asked, _BEAMS_ONLY, "has no effect with num_beams=1; set num_beams or leave it out", "num_beams")
+        if asked.diversity_penalty:
+            raise InvalidFieldError("diversity_penalty", "has no effect with num_beams=1; leave it out", "num_beams")
         if config.num_return_sequences > 1 and not config.do_sample:
             reason = "more than 1 with do_sample=False would all be equal"
             raise InvalidFieldError("num_return_sequences", reason, "do_sample")
     if mode is not Mode.ASSISTED:
-        _refuse(asked, _ASSISTED_ONLY, f"does not go with {chosen_by}; leave one of them out", chosen_by)
+        reason = f"does not go with {chosen_by}; leave one of them out"
+        _refuse(asked, _ASSISTED_ONLY, reason, chosen_by)
+        _refuse(config, {"guidance_scale": 1.0}, reason, chosen_by)  # a default that changes the text, too
     return mode
 
 
@@ -72,15 +75,15 @@ def check_call(message: target_pb2.GenerateRequest, mode: Mode) -> None:
         raise InvalidFieldError("generated_ids", reason, chosen_by)
 
 
-def _beams(config: Config) -> Mode:
+def _beams(asked: Config, config: Config) -> Mode:
     n, groups = config.num_beams, config.num_beam_groups
-    if config.penalty_alpha > 0:
+    if asked.penalty_alpha > 0:
         raise InvalidFieldError("penalty_alpha", "is contrastive search, which has no beams", "num_beams")
     if config.num_return_sequences > n:
         reason = f"is {config.num_return_sequences}, more than there are beams ({n})"
         raise InvalidFieldError("num_return_sequences", reason, "num_beams")
     if groups <= 1:
-        if config.diversity_penalty:
+        if asked.diversity_penalty:
             reason = "has no effect with num_beam_groups=1; set num_beam_groups or leave it out"
             raise InvalidFieldError("diversity_penalty", reason, "num_beam_groups")
         return Mode.BEAMS

@@ -87,9 +87,9 @@ async def target_service(
 ) -> AsyncIterator[LoopbackTarget]:
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
-    engine = Engine(rows, model.vocabulary.size, on_step=metrics.observe_step)
-    metrics.watch(engine.pool)
     chosen = replace(TargetSettings(), model=model.name, draft=drafts, **settings)
+    engine = Engine(rows, model.vocabulary.size, chunk_tokens=chosen.chunk_tokens, on_step=metrics.observe_step)
+    metrics.watch(engine.pool)
     servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)
     server = Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.TargetService"])
     address = await server.start(ANY_PORT)

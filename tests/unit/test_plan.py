@@ -15,7 +15,9 @@ PROMPT = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))
 
 
 def _planner(**defaults: Any) -> Planner:
-    return Planner(table_model(20), model_config("model", defaults), 64)
+    return Planner(
+        table_model(20), model_config("model", defaults), 64, lambda prompt, texts, new: prompt + texts * new <= 300
+    )
 
 
 def _request(planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any) -> Request:
