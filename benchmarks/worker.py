@@ -17,12 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
 
 
-def start(command: Sequence[str], cores: Sequence[int], log: Path, pipes: bool = False) -> "subprocess.Popen[str]":
+def start(
+    command: Sequence[str], cores: Sequence[int], log: Path, pipes: bool = False, python: str = sys.executable
+) -> "subprocess.Popen[str]":
     """Starts a Python process on these cores; what it says on stderr goes to the log."""
     pipe = subprocess.PIPE if pipes else None
     with log.open("ab") as errors:
         process = subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             cwd=ROOT,
             env={**os.environ, **_QUIET},
             stdin=pipe,
@@ -42,10 +44,13 @@ class WorkerError(RuntimeError):
 class Worker:
     """The caller's side."""
 
-    def __init__(self, module: str, cores: Sequence[int], log: Path, *arguments: str) -> None:
-        """module: its main ends up in `serve`."""
+    def __init__(
+        self, module: str, cores: Sequence[int], log: Path, *arguments: str, python: str = sys.executable
+    ) -> None:
+        """module: its main ends up in `serve`. python: the interpreter."""
         self._module, self._log = module, log
-        self._process = start(["-m", module, *arguments, "--threads", str(len(cores))], cores, log, pipes=True)
+        command = ["-m", module, *arguments, "--threads", str(len(cores))]
+        self._process = start(command, cores, log, pipes=True, python=python)
 
     @property
     def pid(self) -> int:

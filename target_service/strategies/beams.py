@@ -61,7 +61,8 @@ class _Choice:
 
     def first(self, logits: Tensor, hidden: Tensor) -> list[Move]:
         """All beams are the prompt at first: logits [1, vocab]."""
-        return self.next(logits.expand(self._search.settings.num_beams, -1), hidden)
+        moves = self.next(logits.expand(self._search.settings.num_beams, -1), hidden)
+        return [Move(0, move.token) for move in moves]
 
     def next(self, logits: Tensor, hidden: Tensor) -> list[Move]:
         """Logits float32 [num_beams, vocab]."""

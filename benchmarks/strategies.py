@@ -1,0 +1,193 @@
+"""Every strategy beside transformers' own: one request alone, and eight at once. Two cores, Linux.
+
+make bench-strategies
+make bench-strategies ARGS='--quick'
+make bench-strategies ARGS='--old-python /path/to/python'   # one with transformers 4.55.4, for what 5.x has no more
+
+The target (transformers' or the service's) has the first core, the draft and the client the second. Eight at once are
+eight calls to foredraft; transformers is measured with one call after another, which is what eight requests are to it,
+and with one padded batch, where it can.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.arena import CORES, MODELS, prompts
+from benchmarks.report import grid
+from benchmarks.services import Service, service
+from benchmarks.worker import ROOT, Worker
+from foredraft import Client
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """What both sides are asked for."""
+
+    name: str
+    fields: dict[str, Any]
+    old: bool = False
+    """Whether it takes transformers 4.55.4."""
+    batches: bool = True
+    """Whether transformers takes several prompts at a time."""
+
+
+STRATEGIES = (
+    Strategy("greedy", {"do_sample": False}),
+    Strategy("sampling", {"do_sample": True, "temperature": 0.7, "top_k": 50}),
+    Strategy("beam search", {"num_beams": 4}),
+    Strategy("beam sampling", {"num_beams": 4, "do_sample": True, "top_k": 50}),
+    Strategy("diverse beam search", {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0}, old=True),
+    Strategy("contrastive search", {"penalty_alpha": 0.6, "top_k": 4}, old=True),
+    Strategy("assisted, by n-grams", {"do_sample": False, "prompt_lookup_num_tokens": 5}, batches=False),
+    Strategy("assisted, by a model", {"do_sample": False, "num_assistant_tokens": 5}, batches=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Of one strategy; ratios are transformers' time by foredraft's, above 1 foredraft is faster."""
+
+    name: str
+    alone: Sequence[float]  # pair by pair
+    alone_s: float  # foredraft's, median
+    in_turn: float
+    as_batch: float | None
+    together_s: float
+    equal: str
+
+    def cells(self) -> tuple[str, ...]:
+        """For the table."""
+        low, high = min(self.alone), max(self.alone)
+        alone = f"{statistics.median(self.alone):.2f} ({low:.2f} to {high:.2f})"
+        batch = f"{self.as_batch:.2f}" if self.as_batch else ""
+        return (
+            self.name,
+            alone,
+            f"{self.alone_s:.2f}",
+            f"{self.in_turn:.2f}",
+            batch,
+            f"{self.together_s:.2f}",
+            self.equal,
+        )
+
+
+class Bench:
+    """The two sides."""
+
+    def __init__(self, target: Service, new: Worker, old: Worker | None, new_tokens: int) -> None:
+        self._client = Client(target.address, timeout=600)
+        self._new, self._old, self._new_tokens = new, old, new_tokens
+
+    def has(self, strategy: Strategy) -> bool:
+        """Whether there is somebody to compare it with."""
+        return not strategy.old or self._old is not None
+
+    def row(self, strategy: Strategy, texts: Sequence[Sequence[int]], pairs: int) -> Row:
+        """Measures one strategy."""
+        self._ours(strategy, texts[0])
+        self._theirs(strategy, texts[:1])
+        alone, ours, equal = [], [], 0
+        for turn in range(pairs):
+            text = texts[turn % len(texts)]
+            if turn % 2:
+                their_s, their_ids = self._theirs(strategy, [text])
+                our_s, our_ids = self._ours(strategy, text)
+            else:
+                our_s, our_ids = self._ours(strategy, text)
+                their_s, their_ids = self._theirs(strategy, [text])
+            alone.append(their_s / our_s)
+            ours.append(our_s)
+            equal += our_ids == their_ids[0]
+        eight = [texts[i % len(texts)] for i in range(_AT_ONCE)]
+        together_s = min(self._together(strategy, eight) for _ in range(2))
+        in_turn_s = sum(self._theirs(strategy, [text])[0] for text in eight)
+        batch_s = self._theirs(strategy, eight)[0] if strategy.batches else None
+        sampled = strategy.fields.get("do_sample")
+        return Row(
+            strategy.name,
+            alone,
+            statistics.median(ours),
+            in_turn_s / together_s,
+            batch_s / together_s if batch_s else None,
+            together_s,
+            "" if sampled else f"{equal} of {pairs}",
+        )
+
+    def _ours(self, strategy: Strategy, text: Sequence[int]) -> tuple[float, list[int]]:
+        # Plain decoding where transformers has no assistant, and as many drafted tokens as it where it has.
+        plain: dict[str, Any] = (
+            {} if "assisted" in strategy.name or _searches(strategy) else {"num_assistant_tokens": 0}
+        )
+        if "num_assistant_tokens" in strategy.fields:
+            plain = {"assistant_confidence_threshold": 0.0}
+        began = time.perf_counter()
+        result = self._client.generate(
+            list(text), max_new_tokens=self._new_tokens, eos_token_id=[], **plain, **strategy.fields
+        )
+        return time.perf_counter() - began, list(result.token_ids)
+
+    def _theirs(self, strategy: Strategy, texts: Sequence[Sequence[int]]) -> tuple[float, list[list[int]]]:
+        worker = self._old if strategy.old and self._old else self._new
+        fields = {"max_new_tokens": self._new_tokens, **strategy.fields}
+        answer = worker.ask(prompts=[list(text) for text in texts], fields=fields, seed=1)
+        return answer["whole_s"], answer["ids"]
+
+    def _together(self, strategy: Strategy, texts: Sequence[Sequence[int]]) -> float:
+        began = time.perf_counter()
+        with ThreadPoolExecutor(len(texts)) as pool:
+            list(pool.map(lambda text: self._ours(strategy, text), texts))
+        return time.perf_counter() - began
+
+
+def _searches(strategy: Strategy) -> bool:
+    return "num_beams" in strategy.fields or "penalty_alpha" in strategy.fields
+
+
+def main() -> int:
+    """Measures them all and prints a table."""
+    parser = argparse.ArgumentParser(description="Measure every strategy beside transformers' own.")
+    parser.add_argument("--quick", action="store_true", help="a short form: that everything runs")
+    parser.add_argument("--pairs", type=int, default=12, help="runs of each side, alone")
+    parser.add_argument("--old-python", type=Path, help="a Python with transformers 4.55.4")
+    parser.add_argument("--target", type=Path, default=MODELS / "target", help="the target model's directory")
+    args = parser.parse_args()
+    pairs, new_tokens = (2, 16) if args.quick else (args.pairs, 64)
+    texts = [prompt.ids for prompt in prompts(_AT_ONCE)]
+    folder = ROOT / "build" / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.sched_setaffinity(0, CORES[-1:])
+    models = ("--target", str(args.target), "--draft", str(MODELS / "draft"))
+    with ExitStack() as stack:
+        log = folder / "strategies.log"
+        draft = stack.enter_context(service("draft", MODELS / "draft", CORES[-1:], log, "--ngram", "off"))
+        flags = ("--draft", draft.address, "--rows", "16", "--fallback", "none")
+        target = stack.enter_context(service("target", args.target, CORES[:1], log, *flags))
+        new = stack.enter_context(Worker("benchmarks.generating", CORES[:1], log, *models))
+        old = None
+        if args.old_python:
+            old = stack.enter_context(
+                Worker("benchmarks.generating", CORES[:1], log, *models, python=str(args.old_python))
+            )
+        bench = Bench(target, new, old, new_tokens)
+        print(grid(("", ""), list(machine.describe(f"make bench-strategies ARGS='{' '.join(sys.argv[1:])}'").items())))
+        rows = [bench.row(strategy, texts, pairs) for strategy in STRATEGIES if bench.has(strategy)]
+    head = ("", "alone", "s", "8 at once : in turn", "8 at once : one batch", "s for 8", "equal texts")
+    print("\n" + grid(head, [row.cells() for row in rows]))
+    print("\nRatios are transformers' time by foredraft's; alone: median (least to most) of interleaved pairs.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
