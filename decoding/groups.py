@@ -86,7 +86,7 @@ class _Group:
         return [Move(0, token)] * size
 
     def all(self) -> list[Hypothesis]:
-        """What has ended, and what has not but could not be beaten by it."""
+        """What has ended; and, unless the group is over, what has not, where it is better."""
         found = self.ended
         if not self.over:
             for text, score in zip(self.texts, self._scores, strict=True):
@@ -108,7 +108,8 @@ class _Group:
             return len(self.ended) == settings.group_size
         if settings.early_stopping == "never" and settings.length_penalty > 0:
             length = settings.max_new_tokens
-        return min(h.score for h in self.ended) >= best / length**settings.length_penalty
+        attainable: float = best / length**settings.length_penalty
+        return min(h.score for h in self.ended) >= attainable
 
 
 @dataclass(slots=True)
