@@ -4,14 +4,17 @@ The arithmetic is transformers' own (`GenerationMixin._beam_search`), in float32
 scores are equal. Knows nothing of models or rows: it is given log-probabilities and says which beam goes on where.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 _NEVER = -1e9  # the score of what cannot be chosen; transformers' own
+
+Ends = Callable[[tuple[int, ...]], bool]
+"""Whether a generated text ends with its last token: by EOS, by a stop string, by its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,26 @@ class Move:
     token: int
 
 
+class Search(Protocol):
+    """What drives a search needs to know of it."""
+
+    texts: list[tuple[int, ...]]
+    done: bool
+
+    def step(self, log_probs: Tensor, ends: Ends) -> list[Move]: ...
+
+    def best(self, count: int) -> list[Hypothesis]: ...
+
+    def shared(self, count: int) -> tuple[int, ...]: ...
+
+
+def shared_beginning(texts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The longest that all texts begin with; nothing if there are none."""
+    first, last = min(texts, default=()), max(texts, default=())
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
+
+
 @dataclass(slots=True)
 class BeamSearch:
     """The beams of one prompt."""
@@ -63,9 +86,7 @@ class BeamSearch:
         self._ended_scores = torch.full((n,), _NEVER)
         self._has_ended = torch.zeros(n, dtype=torch.bool)
 
-    def step(
-        self, log_probs: Tensor, ends: Callable[[tuple[int, ...]], bool], noise: Tensor | None = None
-    ) -> list[Move]:
+    def step(self, log_probs: Tensor, ends: Ends, noise: Tensor | None = None) -> list[Move]:
         """One token more for every beam.
 
         Args:
@@ -103,12 +124,7 @@ class BeamSearch:
     def shared(self, count: int) -> tuple[int, ...]:
         """The longest beginning of every text that can still be among the `count` best."""
         texts = [text for text, has in zip(self._ended[:count], self._has_ended.tolist(), strict=False) if has]
-        texts += [] if self.done else self.texts
-        first, last = min(texts, default=()), max(texts, default=())
-        length = next(
-            (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
-        )
-        return first[:length]
+        return shared_beginning(texts if self.done else texts + self.texts)
 
     def _keep_ended(self, texts: list[tuple[int, ...]], scores: Tensor, ended: Tensor) -> None:
         """Of all that ended so far, the best; what ended beyond the first `num_beams` does not count."""

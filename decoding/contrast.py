@@ -14,7 +14,8 @@ from torch import Tensor
 
 def unit(hidden: Tensor) -> Tensor:
     """Hidden states scaled to length 1: [..., hidden] to the same shape. What of a context is worth keeping."""
-    return hidden.div(hidden.norm(dim=-1, keepdim=True))
+    length: Tensor = hidden.norm(dim=-1, keepdim=True)
+    return hidden / length
 
 
 def choose(context: Tensor, candidates: Tensor, probs: Tensor, alpha: float) -> int:
