@@ -17,7 +17,6 @@ class Endings:
         """root: of the prompt, before any token."""
         self._root = root
         self._states: dict[Text, Stopping] = {(): root}
-        self._next: dict[Text, Stopping] = {}
 
     @property
     def eos_token_id(self) -> frozenset[int]:
@@ -30,11 +29,15 @@ class Endings:
             return True
         if not self._root.reads_text:  # its tokens say it all
             return text[-1] in self._root.eos_token_id or len(text) >= self._root.room
-        state = self._next[text] = self._states[text[:-1]].fork()
-        return bool(state.take(text[-1:]).reason)
+        return bool(self._state(text).reason)
 
     def keep(self, texts: Sequence[Text]) -> None:
         """These go on, and no others."""
         if self._root.reads_text:
-            self._states = {text: self._next[text] for text in texts if text in self._next}
-            self._next = {}
+            self._states = {text: self._state(text) for text in texts}
+
+    def _state(self, text: Text) -> Stopping:
+        if text not in self._states:
+            self._states[text] = self._states[text[:-1]].fork()
+            self._states[text].take(text[-1:])
+        return self._states[text]

@@ -5,32 +5,37 @@ those of Vijayakumar et al., arXiv 1610.02424. Knows nothing of how beams are sc
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from decoding.beams import BeamSearch, BeamSettings, Move
+from decoding.beams import BeamSearch, BeamSettings, Move, Search
 from decoding.branches import branches
 from decoding.engine import Engine
+from decoding.groups import DiverseBeamSearch, DiverseBeamSettings
 from decoding.noise import Purpose, gumbel, key
 from decoding.processors import Processors, Scored, process
 from foredraft.v1 import generation_pb2
 from serving.metrics import TargetMetrics
 from target_service.endings import Endings
+from target_service.modes import Mode
 from target_service.outlet import Outlet
 from target_service.plan import Plan
 from target_service.statistics import Statistics
 
-_EARLY_STOPPING = {generation_pb2.EARLY_STOPPING_TRUE: True, generation_pb2.EARLY_STOPPING_NEVER: "never"}
+_EARLY_STOPPING: dict[int, Literal[True, "never"]] = {
+    generation_pb2.EARLY_STOPPING_TRUE: True,
+    generation_pb2.EARLY_STOPPING_NEVER: "never",
+}
 
 
 async def beams(plan: Plan, engine: Engine, outlets: Sequence[Outlet], metrics: TargetMetrics) -> Statistics:
     """Generates the best texts into the outlets, the best into the first."""
-    tokens, settings = plan.tokens, _settings(plan)
-    search, statistics = BeamSearch(settings), Statistics()
-    endings, count, sent = Endings(outlets[0].stopping.fork()), len(outlets), 0
-    choose = _Choice(plan, engine, search, endings)
-    async with branches(engine, tokens, settings.num_beams, settings.max_new_tokens, plan.owner) as (row, texts):
+    tokens, statistics, count, sent = plan.tokens, Statistics(), len(outlets), 0
+    choose = _Choice(plan, engine, Endings(outlets[0].stopping.fork()))
+    search = choose.search
+    async with branches(engine, tokens, plan.config.num_beams, _room(plan), plan.owner) as (row, texts):
         for outlet in outlets:
             outlet.stream.admitted(plan.sampling.prompt_length)
         async for _ in engine.prefill(row, tokens):
@@ -55,39 +60,64 @@ async def beams(plan: Plan, engine: Engine, outlets: Sequence[Outlet], metrics: 
 class _Choice:
     """What becomes of the beams by their logits. Called on the device thread."""
 
-    def __init__(self, plan: Plan, engine: Engine, search: BeamSearch, endings: Endings) -> None:
-        self._plan, self._search, self._endings = plan, search, endings
+    def __init__(self, plan: Plan, engine: Engine, endings: Endings) -> None:
+        self._plan, self._endings = plan, endings
         self._processors = Processors(plan.sampling, engine.device)
+        self._beams = BeamSearch(_settings(plan)) if plan.mode is Mode.BEAMS else None
+        self.search: Search = self._beams or DiverseBeamSearch(_diverse_settings(plan), self._process)
 
     def first(self, logits: Tensor, hidden: Tensor) -> list[Move]:
         """All beams are the prompt at first: logits [1, vocab]."""
-        moves = self.next(logits.expand(self._search.settings.num_beams, -1), hidden)
+        moves = self.next(logits.expand(self._plan.config.num_beams, -1), hidden)
         return [Move(0, move.token) for move in moves]
 
     def next(self, logits: Tensor, hidden: Tensor) -> list[Move]:
         """Logits float32 [num_beams, vocab]."""
-        texts, prompt = self._search.texts, self._plan.tokens
-        scored = [Scored(self._processors, [*prompt, *text], 1) for text in texts]
-        log_probs = process(scored, logits.log_softmax(dim=-1))
-        moves = self._search.step(log_probs, self._endings.ends, self._noise(len(texts[0]), log_probs))
-        self._endings.keep(self._search.texts)
+        log_probs, texts = logits.log_softmax(dim=-1), self.search.texts
+        if self._beams:
+            scores = self._process(texts, log_probs)
+            moves = self._beams.step(scores, self._endings.ends, self._noise(len(texts[0]), scores))
+        else:
+            moves = self.search.step(log_probs, self._endings.ends)
+        self._endings.keep(self.search.texts)
         return moves
 
-    def _noise(self, at: int, log_probs: Tensor) -> Tensor | None:
+    def _process(self, texts: Sequence[tuple[int, ...]], log_probs: Tensor) -> Tensor:
+        """Scores of the tokens after these texts, float32 [texts, vocab]."""
+        return process([Scored(self._processors, [*self._plan.tokens, *text], 1) for text in texts], log_probs)
+
+    def _noise(self, at: int, scores: Tensor) -> Tensor | None:
         sampling = self._plan.sampling
         if not sampling.is_sampled:
             return None
-        beams, vocab = log_probs.shape
+        beams, vocab = scores.shape
         keys = [key(sampling.seed, Purpose.BEAM, sampling.sequence_index, at, beam) for beam in range(beams)]
-        return gumbel(torch.tensor(keys, device=log_probs.device), vocab)
+        return gumbel(torch.tensor(keys, device=scores.device), vocab)
+
+
+def _room(plan: Plan) -> int:
+    return plan.max_length - len(plan.tokens)
 
 
 def _settings(plan: Plan) -> BeamSettings:
-    config = plan.config
     return BeamSettings(
-        num_beams=config.num_beams,
-        max_new_tokens=plan.max_length - len(plan.tokens),
+        num_beams=plan.config.num_beams,
+        max_new_tokens=_room(plan),
         num_eos=len(plan.sampling.eos_token_id),
+        length_penalty=plan.config.length_penalty,
+        early_stopping=_EARLY_STOPPING.get(plan.config.early_stopping, False),
+    )
+
+
+def _diverse_settings(plan: Plan) -> DiverseBeamSettings:
+    config, eos = plan.config, plan.sampling.eos_token_id
+    return DiverseBeamSettings(
+        num_beams=config.num_beams,
+        num_beam_groups=config.num_beam_groups,
+        diversity_penalty=config.diversity_penalty,
+        max_new_tokens=_room(plan),
+        eos_token_ids=eos,
+        pad_token_id=config.pad_token_id if config.HasField("pad_token_id") else next(iter(eos), 0),
         length_penalty=config.length_penalty,
-        early_stopping=_EARLY_STOPPING.get(config.early_stopping, False),  # type: ignore[arg-type]
+        early_stopping=_EARLY_STOPPING.get(config.early_stopping, False),
     )
