@@ -61,33 +61,19 @@ def _both(logits: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _OneRow:
-    """Texts as paths through places behind the prompt, which are used again once nobody's path leads there."""
+    """Texts as paths through places behind the prompt, of which every generation has its own."""
 
     def __init__(self, engine: Engine, row: Row, tokens: Sequence[int]) -> None:
         self._engine, self._row, self._trunk = engine, row, len(tokens)
         self._paths: list[list[int]] = [[]]
-        self._end = self._trunk  # of the places that were ever used
-        self._used: dict[int, int] = {}  # first place of every generation's block that is needed, and its size
+        self._end = self._trunk  # of the places in use
 
     async def grow(self, parents: Sequence[int], ids: Sequence[int], finish: Finish) -> Any:
         paths = [self._paths[parent] for parent in parents]
-        start = self._block(paths, len(ids))
-        self._paths = [[*path, start + i] for i, path in enumerate(paths)]
         tree = Tree(self._trunk, [self._trunk + len(path) for path in paths], paths)
+        start, self._end = self._end, self._end + len(ids)
+        self._paths = [[*path, start + i] for i, path in enumerate(paths)]
         return await self._engine.score_tree(self._row, start, ids, tree, finish)
-
-    def _block(self, paths: Sequence[Sequence[int]], size: int) -> int:
-        """First of `size` neighbouring places that are on no path."""
-        needed = {place for path in paths for place in path}
-        self._used = {at: n for at, n in self._used.items() if not needed.isdisjoint(range(at, at + n))}
-        free = (at for at in range(self._trunk, self._end, size) if self._is_free(at, size))
-        start = next(free, self._end)
-        self._used[start] = size
-        self._end = max(self._end, start + size)
-        return start
-
-    def _is_free(self, start: int, size: int) -> bool:
-        return all(at + n <= start or start + size <= at for at, n in self._used.items())
 
 
 class _SeveralRows:

@@ -122,11 +122,6 @@ def _positions(feed: Feed) -> Sequence[int]:
     return feed.tree.positions if feed.tree else range(feed.start, feed.start + len(feed.ids))
 
 
-def _end(feed: Feed) -> int:
-    last = max((max(seen) for seen in feed.tree.seen if seen), default=0) if feed.tree else 0
-    return max(last + 1, feed.start + len(feed.ids))
-
-
 def _spans(feeds: Sequence[Feed]) -> list[Span]:
     spans: list[Span] = []
     offset = 0
@@ -137,7 +132,7 @@ def _spans(feeds: Sequence[Feed]) -> list[Span]:
             starts, end = (*last.starts, feed.start), max(last.end, feed.start + len(feed.ids))
             spans[-1] = Span(last.first_row, last.rows + 1, last.tokens, last.offset, starts, end)
         else:
-            spans.append(Span(feed.row, 1, len(feed.ids), offset, (feed.start,), _end(feed), feed.tree))
+            spans.append(Span(feed.row, 1, len(feed.ids), offset, (feed.start,), feed.start + len(feed.ids), feed.tree))
         offset += len(feed.ids)
     return spans
 
