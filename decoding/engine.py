@@ -9,13 +9,14 @@ Knows nothing of gRPC, of what a strategy is, or of text.
 
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from decoding.ahead import Ahead, AheadJob, Turnout
 from decoding.cache import Tree
-from decoding.jobs import DraftJob, Errand, Finish, ScoreJob, VerifyJob
+from decoding.jobs import DraftJob, Errand, Finish, Guide, ScoreJob, VerifyJob
 from decoding.line import Line, Waiting, resolve
 from decoding.pace import StepTimes
 from decoding.pool import Row, RowPool, common
@@ -24,6 +25,16 @@ from decoding.proposal import Proposal, Verdict
 from decoding.rows import Rows
 from decoding.step import Step, attempt, step
 from decoding.view import Choose
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """A second row, which follows what is generated after another prompt: what to go away from, and how far."""
+
+    row: Row
+    tokens: list[int]
+    """That prompt and what was generated; whoever verifies keeps it up to date."""
+    scale: float
 
 
 class Engine:
@@ -108,21 +119,32 @@ class Engine:
         proposal: Proposal,
         processors: Processors,
         logprobs: int | None = None,
+        guidance: Guidance | None = None,
+        scores: bool = False,
+        logits: bool = False,
     ) -> Verdict:
         """Verifies a proposal on the committed tokens in one forward pass over k + 1 tokens and its alternatives.
 
         The row afterwards holds the committed and the accepted tokens, but for an alternative, which is fed again;
-        the verdict's last id is new.
+        the verdict's last id is new. So does the row of the guidance, in the same pass.
+
+        Args:
+            logprobs, scores, logits: what else is wanted of every token; so many of the most likely log-probabilities.
         """
-        start = len(row.cached)
-        new, beside = tokens[start:], proposal.alternatives
-        if len(beside) > self.rows.spare:
-            raise ValueError(f"{len(beside)} alternatives, where rows have {self.rows.spare} places for them")
-        ids = [*new, *proposal.ids, *(token for _, token in beside)]
-        tree = Tree.beside(start, len(ids) - len(beside), [len(new) + at for at, _ in beside])
-        job = VerifyJob(row.index, start, ids, list(tokens), proposal, processors, logprobs, tree)
+        if len(proposal.alternatives) > self.rows.spare:
+            raise ValueError(f"too many alternatives for rows that have {self.rows.spare} places for them")
+        ids, tree = _verified(row, tokens, proposal)
+        job = VerifyJob(row.index, len(row.cached), ids, list(tokens), proposal, processors, logprobs, tree)
+        job.scores, job.logits = scores, logits
+        if guidance:
+            other = guidance.row
+            ids, tree = _verified(other, guidance.tokens, proposal)
+            job.guide = Guide(other.index, len(other.cached), ids, guidance.scale, tree)
         verdict: Verdict = await self._line.submit(job)
-        row.cached.extend([*new, *verdict.ids[: verdict.accepted - verdict.beside]])
+        accepted = verdict.ids[: verdict.accepted - verdict.beside]
+        row.cached.extend([*tokens[len(row.cached) :], *accepted])
+        if guidance:
+            other.cached.extend([*guidance.tokens[len(other.cached) :], *accepted])
         return verdict
 
     async def draft(
@@ -224,3 +246,11 @@ class Engine:
         if self._on_step:
             self._on_step(Step(self._line.waited_s, made.forward_s, made.logits_s, len(jobs), tokens))
         return [w for w in batch if id(w.job) not in made.results]
+
+
+def _verified(row: Row, tokens: Sequence[int], proposal: Proposal) -> tuple[list[int], Tree | None]:
+    """What is fed to verify a proposal: uncached tokens, those proposed, and their alternatives beside them."""
+    start, beside = len(row.cached), proposal.alternatives
+    chain = [*tokens[start:], *proposal.ids]
+    tree = Tree.beside(start, len(chain), [len(tokens) - start + at for at, _ in beside])
+    return [*chain, *(token for _, token in beside)], tree

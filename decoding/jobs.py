@@ -21,6 +21,7 @@ from decoding.noise import Purpose, gumbel, key, uniform
 from decoding.processors import Processors, Scored, process
 from decoding.proposal import Logprobs, Proposal, Verdict
 from decoding.sampling import Rule
+from decoding.scores import ScoreRow, score_rows
 from decoding.verification import QRow, verify
 from decoding.view import Choose
 
@@ -50,6 +51,22 @@ class Errand:
     scored: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """The same tokens on a second row, after another prompt: what to go away from, and how far."""
+
+    row: int
+    start: int
+    ids: Sequence[int]
+    scale: float
+    tree: Tree | None = None
+
+    def guided(self, logits: Tensor, unconditional: Tensor) -> Tensor:
+        """Classifier-free guidance (Sanchez et al., arXiv 2306.17806, eq. 7). Both float32 [scored, vocab]."""
+        away = unconditional.log_softmax(dim=-1)
+        return self.scale * (logits.log_softmax(dim=-1) - away) + away
+
+
 @dataclass(slots=True)
 class VerifyJob:
     """Wants a proposal verified. `tokens` are those committed; `ids` the uncached ones and the proposal, with
@@ -63,6 +80,11 @@ class VerifyJob:
     processors: Processors
     logprobs: int | None = None
     tree: Tree | None = None
+    guide: Guide | None = None
+    scores: bool = False
+    logits: bool = False
+    own: Tensor | None = None
+    """The model's logits, [scored, vocab], where it is guided."""
 
     @property
     def scored(self) -> int:
@@ -128,8 +150,10 @@ def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
     verdicts = []
     for i, (job, part) in enumerate(zip(jobs, parts, strict=True)):
         end = ended[i]
-        logprobs = _logprobs(part[end.rows], end.ids, job.logprobs) if job.logprobs is not None else ()
-        verdicts.append(Verdict(end.ids, logprobs, end.beside))
+        own = part if job.own is None else job.own
+        logprobs = _logprobs(own[end.rows], end.ids, job.logprobs) if job.logprobs is not None else ()
+        scores = _processed(job, part, end.rows) if job.scores else ()
+        verdicts.append(Verdict(end.ids, logprobs, end.beside, scores, score_rows(own[end.rows]) if job.logits else ()))
     return verdicts
 
 
@@ -226,6 +250,11 @@ def _padded(rows: Tensor, counts: Sequence[int], width: int) -> Tensor:
     starts = np.cumsum([0, *counts[:-1]])
     index = [[start + min(i, n - 1) for i in range(width)] for start, n in zip(starts, counts, strict=True)]
     return rows[torch.tensor(index, device=rows.device)]
+
+
+def _processed(job: VerifyJob, logits: Tensor, rows: Sequence[int]) -> tuple[ScoreRow, ...]:
+    """The scores of a verification once more: few ask for them."""
+    return score_rows(process(scored_of(job.processors, job.tokens, job.proposal), logits)[rows])
 
 
 def _logprobs(logits: Tensor, ids: Sequence[int], top: int) -> tuple[Logprobs, ...]:

@@ -120,6 +120,8 @@ def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProc
         chain.append(hf.ForcedEOSTokenLogitsProcessor(s.max_length, list(s.forced_eos_token_id), device=device))
     if s.remove_invalid_values:
         chain.append(hf.InfNanRemoveLogitsProcessor())
+    if s.exponential_decay_length_penalty is not None:
+        chain.append(hf.ExponentialDecayLengthPenalty(s.exponential_decay_length_penalty, eos, s.prompt_length))
     if s.suppress_tokens:
         chain.append(hf.SuppressTokensLogitsProcessor(list(s.suppress_tokens), device=device))
     if s.begin_suppress_tokens:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from decoding.scores import ScoreRow
+
 
 @dataclass(frozen=True, slots=True)
 class SparseRows:
@@ -88,6 +90,10 @@ class Verdict:
     logprobs: tuple[Logprobs, ...] = field(default=())
     beside: bool = False
     """Whether the last of those accepted is an alternative."""
+    scores: tuple[ScoreRow, ...] = ()
+    """By which the tokens were chosen, if asked for."""
+    logits: tuple[ScoreRow, ...] = ()
+    """The model's own, likewise."""
 
     @property
     def accepted(self) -> int:

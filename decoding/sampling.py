@@ -48,6 +48,7 @@ class Sampling:
     forced_bos_token_id: int | None = None
     forced_eos_token_id: tuple[int, ...] = ()
     remove_invalid_values: bool = False
+    exponential_decay_length_penalty: tuple[int, float] | None = None
     renormalize_logits: bool = False
 
     @property

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from decoding.ahead import AheadJob, ahead_jobs
 from decoding.cache import Feed
-from decoding.jobs import DraftJob, Errand, ScoreJob, VerifyJob, draft_jobs, verify_jobs
+from decoding.jobs import DraftJob, Errand, Guide, ScoreJob, VerifyJob, draft_jobs, verify_jobs
 from decoding.line import Job
 from decoding.rows import Rows
 
@@ -43,11 +43,12 @@ class Made:
 def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> Made:
     """One pass over all of them; a job without a result wants another."""
     began = time.perf_counter()
-    logits = rows.forward([_feed(j) for j in jobs], [j.scored for j in jobs])
+    fed = _fed(jobs)
+    logits = rows.forward([feed for feed, _, _ in fed], [job.scored for _, job, _ in fed])
     logits[:, vocabulary_size:] = float("-inf")
     forwarded = time.perf_counter()
-    parts = dict(zip(map(id, jobs), logits.split([j.scored for j in jobs]), strict=True))
-    results = _scores(jobs, parts, rows)
+    parts = _parts(fed, logits)
+    results = _scores(fed, parts, rows)
     if verifying := [j for j in jobs if isinstance(j, VerifyJob)]:
         verdicts = verify_jobs(verifying, _joined(verifying, parts, logits))
         results.update(zip(map(id, verifying), verdicts, strict=True))
@@ -69,12 +70,32 @@ def attempt(run: Callable[[], Any]) -> Any:
         return error
 
 
-def _scores(jobs: Sequence[Job], parts: dict[int, Tensor], rows: Rows) -> dict[int, Any]:
+def _fed(jobs: Sequence[Job]) -> list[tuple[Feed, Job, Guide | None]]:
+    """What is fed for whom, in the order of the rows; a guide has a feed of its own."""
+    fed: list[tuple[Feed, Job, Guide | None]] = [(_feed(job), job, None) for job in jobs]
+    for job in jobs:
+        if isinstance(job, VerifyJob) and (guide := job.guide):
+            fed.append((Feed(guide.row, guide.start, guide.ids, guide.tree), job, guide))
+    return sorted(fed, key=lambda one: one[0].row)
+
+
+def _parts(fed: Sequence[tuple[Feed, Job, Guide | None]], logits: Tensor) -> dict[int, Tensor]:
+    """The logits of each job, by its id: those that its tokens are chosen by."""
+    split = list(zip(fed, logits.split([job.scored for _, job, _ in fed]), strict=True))
+    parts = {id(job): part for (_, job, guide), part in split if guide is None}
+    for (_, job, guide), part in split:
+        if guide and isinstance(job, VerifyJob):
+            job.own = parts[id(job)]
+            parts[id(job)] = guide.guided(job.own, part)
+    return parts
+
+
+def _scores(fed: Sequence[tuple[Feed, Job, Guide | None]], parts: dict[int, Tensor], rows: Rows) -> dict[int, Any]:
     """Results of those that want logits, or something made of them."""
     results: dict[int, Any] = {}
     end = 0
-    for job in jobs:
-        start, end = end, end + len(job.ids)
+    for feed, job, _ in fed:
+        start, end = end, end + len(feed.ids)
         if isinstance(job, ScoreJob):
             results[id(job)] = _score(job, parts[id(job)], rows, start, end)
     return results

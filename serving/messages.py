@@ -63,6 +63,9 @@ def sampling_from(
     """
     values = {name: getattr(config, name) for name in _PLAIN if config.HasField(name)}
     values |= {name: tuple(getattr(config, name).ids) for name in _ID_LISTS if config.HasField(name)}
+    if config.HasField("exponential_decay_length_penalty"):
+        decay = config.exponential_decay_length_penalty
+        values["exponential_decay_length_penalty"] = (decay.start, decay.factor)
     if config.num_beams > 1:
         values["min_tokens_to_keep"] = 1 + max(1, len(config.eos_token_id.ids))
     return Sampling(

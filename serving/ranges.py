@@ -17,7 +17,7 @@ MAX_ALTERNATIVES = 64
 # More would hold up the step of everybody else.
 _MAX_ENTRIES = 1024
 _MAX_STOP_STRINGS, _MAX_STOP_STRING_LENGTH = 64, 1024
-_SCHEDULES = ("goodput", "constant", "heuristic_transient")
+_SCHEDULES = ("goodput", "constant", "heuristic", "heuristic_transient")
 
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_length": (lambda x: x > 0, "must be at least 1"),
@@ -38,6 +38,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda x: 1 <= x <= MAX_DRAFT_LENGTH,
         f"must be between 1 and {MAX_DRAFT_LENGTH}; leave it out for no lookup",
     ),
+    "guidance_scale": (lambda x: x >= 0, "must not be negative"),
     "num_beams": (lambda x: 1 <= x <= MAX_BEAMS, f"must be between 1 and {MAX_BEAMS}"),
     "num_beam_groups": (lambda x: 1 <= x <= MAX_BEAMS, f"must be between 1 and {MAX_BEAMS}"),
     "diversity_penalty": (lambda x: x >= 0, "must not be negative"),
@@ -74,6 +75,8 @@ def check_ranges(config: generation_pb2.GenerationConfig, vocabulary_size: int) 
         raise InvalidFieldError(
             "sequence_bias", "has a bias that is no finite number; to ban a token use bad_words_ids"
         )
+    if not math.isfinite(config.exponential_decay_length_penalty.factor):
+        raise InvalidFieldError("exponential_decay_length_penalty", "has a factor that is no finite number")
     _check_stop_strings(config.stop_strings.values)
     schedule = config.num_assistant_tokens_schedule
     if config.HasField("num_assistant_tokens_schedule") and schedule not in _SCHEDULES:

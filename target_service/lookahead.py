@@ -2,6 +2,10 @@
 
 from target_service.plan import Plan
 
+# What "heuristic" came to, by what it began with: it goes on from one call to the next, as it does on transformers'
+# assistant; here for all calls of the service.
+_KEPT: dict[int, int] = {}
+
 
 class Lookahead:
     """Draft length of one sequence, by transformers' schedules."""
@@ -10,7 +14,11 @@ class Lookahead:
         config = plan.config
         lookup = config.HasField("prompt_lookup_num_tokens")
         self._k = config.prompt_lookup_num_tokens if lookup else config.num_assistant_tokens
-        self._moves = config.num_assistant_tokens_schedule == "heuristic_transient" and not lookup and self._k > 0
+        schedule = config.num_assistant_tokens_schedule
+        self._moves = schedule in ("heuristic", "heuristic_transient") and not lookup and self._k > 0
+        self._kept = self._k if schedule == "heuristic" and self._moves else None
+        if self._kept is not None:
+            self._k = _KEPT.get(self._kept, self._kept)
 
     def k(self, room: int) -> int:
         """Tokens to propose when `room` more may come: the target adds one of its own."""
@@ -20,3 +28,5 @@ class Lookahead:
         """Two more after a proposal accepted whole, one less otherwise."""
         if self._moves and proposed:
             self._k = min(self._k + 2, 256) if accepted == proposed else max(1, self._k - 1)
+            if self._kept is not None:
+                _KEPT[self._kept] = self._k

@@ -63,6 +63,12 @@ def check_call(message: target_pb2.GenerateRequest, mode: Mode) -> None:
     Raises:
         InvalidFieldError: there is one.
     """
+    if message.config.token_healing:
+        if any(prompt.generated_ids for prompt in message.prompts):
+            reason = "changes the prompt, and these tokens come after it as it was; leave one of them out"
+            raise InvalidFieldError("token_healing", reason, "generated_ids")
+        if any(prompt.HasField("chat") for prompt in message.prompts):
+            raise InvalidFieldError("token_healing", "would take a conversation's form away; send text", "chat")
     if mode is Mode.ASSISTED:
         return
     chosen_by = "penalty_alpha" if mode is Mode.CONTRASTIVE else "num_beams"

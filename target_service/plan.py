@@ -12,25 +12,16 @@ from typing import Any
 from decoding.errors import InvalidFieldError
 from decoding.loading import LoadedModel
 from decoding.sampling import Rule, Sampling
-from foredraft.v1 import generation_pb2, target_pb2
+from foredraft.v1 import target_pb2
 from serving.messages import rule_from, sampling_from
-from serving.ranges import MAX_SEQUENCES, check_ids, check_ranges
+from serving.ranges import MAX_SEQUENCES
+from target_service.contradictions import check_config
 from target_service.defaults import DEFAULT_NEW_TOKENS, Config, fill
-from target_service.modes import Mode, check_call, mode_of
+from target_service.modes import Mode, check_call
+from target_service.prompts import Prompts
 
 _MAX_LOGPROBS = 100
 _MAX_REQUEST_ID = 128
-# Fields that mean something under sampling only, and the values by which they are off.
-_SAMPLING_ONLY = {
-    "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "top_h": None,
-    "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
-}  # fmt: skip
-# Fields that have no effect yet, and the values by which they are off.
-_NOT_YET: dict[str, Any] = {
-    "guidance_scale": 1.0, "exponential_decay_length_penalty": None, "token_healing": False,
-    "watermarking_config": None, "use_cache": True, "cache_implementation": "dynamic", "cache_config": None,
-    "output_scores": False, "output_logits": False,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +36,8 @@ class Plan:
     logprobs: int | None
     mode: Mode = Mode.ASSISTED
     sequences: int = 1
+    negative: tuple[int, ...] = ()
+    """What guidance goes away from, with the tokens generated so far; empty without guidance."""
 
     @property
     def max_length(self) -> int:
@@ -60,20 +53,26 @@ class Request:
     rule: Rule
     prompts: tuple[tuple[int, ...], ...]
     plans: tuple[Plan, ...]
+    owner: str = ""
+    heals: bool = False
+    """Whether the prompts are to be healed first."""
 
 
 class Planner:
     """Turns requests into plans, for one model."""
 
     def __init__(
-        self, model: LoadedModel, defaults: Config, capacity: int, fits: Callable[[int, int, int], bool]
+        self, model: LoadedModel, defaults: Config, capacity: int, rows: int, fits: Callable[[int, int, int], bool]
     ) -> None:
         """fits: whether the rows have room for so many prompt tokens, texts after them, new tokens of each."""
-        self._model, self._defaults, self._capacity, self._fits = model, defaults, capacity, fits
-        self._longest_token = max(map(len, model.tokenizer.get_vocab()), default=1)
+        self._defaults, self._capacity, self._rows, self._fits = defaults, capacity, rows, fits
+        self._vocabulary_size = model.vocabulary.size
+        self.prompts = Prompts(model, capacity)
 
-    def request(self, message: target_pb2.GenerateRequest, credential: str) -> Request:
-        """Checks and resolves a call.
+    def request(
+        self, message: target_pb2.GenerateRequest, credential: str, healed: Sequence[tuple[int, ...]] = ()
+    ) -> Request:
+        """Checks and resolves a call. healed: what its prompts are to be read as.
 
         Raises:
             InvalidFieldError: a field cannot be honoured; it is named.
@@ -85,7 +84,7 @@ class Planner:
         if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
             raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
         config = fill(message.config, self._defaults)
-        mode = self._check(message.config, config)
+        mode = check_config(message.config, config, self._vocabulary_size)
         check_call(message, mode)
         if len(message.prompts) * config.num_return_sequences > MAX_SEQUENCES:
             raise InvalidFieldError("num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts")
@@ -93,101 +92,46 @@ class Planner:
         each = config.num_return_sequences if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) else 1
         seed = message.seed if message.HasField("seed") else secrets.randbits(63)
         owner = hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else ""
-        prompts = tuple(self.prompt_ids(p) for p in message.prompts)
+        prompts = tuple(healed) or tuple(self.prompts.ids(p) for p in message.prompts)
+        negatives = self._negatives(message, config, prompts)
         plans: list[Plan] = []
-        for prompt, given in zip(prompts, message.prompts, strict=True):
-            tokens = (*prompt, *self._ids("generated_ids", given.generated_ids))
+        for prompt, given, away in zip(prompts, message.prompts, negatives, strict=True):
+            tokens = (*prompt, *self.prompts.checked("generated_ids", given.generated_ids))
             full = self._with_lengths(config, message.config, len(prompt), len(tokens))
-            self._check_room(full, mode, len(tokens))
+            self._check_room(full, mode, len(tokens), len(away))
+            negative = (*away, *given.generated_ids) if away else ()
             logprobs = message.logprobs if message.HasField("logprobs") else None
             for _ in range(config.num_return_sequences // each):
                 index = len(plans) * each
                 sampling = sampling_from(full, rule=rule, seed=seed, sequence_index=index, prompt_length=len(prompt))
-                plans.append(Plan(index, tokens, sampling, full, owner, logprobs, mode, each))
-        return Request(seed, rule, prompts, tuple(plans))
+                plans.append(Plan(index, tokens, sampling, full, owner, logprobs, mode, each, negative))
+        return Request(seed, rule, prompts, tuple(plans), owner, config.token_healing and not healed)
 
-    def prompt_ids(self, prompt: generation_pb2.Prompt) -> tuple[int, ...]:
-        """Token ids of a prompt.
+    def _negatives(
+        self, message: target_pb2.GenerateRequest, config: Config, prompts: Sequence[tuple[int, ...]]
+    ) -> list[tuple[int, ...]]:
+        """What guidance goes away from, for each prompt: by transformers' default from the prompt's last token."""
+        given = [self.prompts.ids(prompt, "negative_prompt") for prompt in message.negative_prompts]
+        if config.guidance_scale == 1.0 or not config.HasField("guidance_scale"):
+            if given:
+                raise InvalidFieldError("negative_prompt", "has no effect without guidance_scale", "guidance_scale")
+            return [()] * len(prompts)
+        if given and len(given) != len(prompts):
+            reason = f"has {len(given)} prompts, for {len(prompts)}; give one for each, or none"
+            raise InvalidFieldError("negative_prompt", reason, "prompts")
+        return given or [prompt[-1:] for prompt in prompts]
 
-        Raises:
-            InvalidFieldError: it is empty, or has ids that are none.
-        """
-        tokenizer = self._model.tokenizer
-        form = prompt.WhichOneof("content")
-        ids: Sequence[int]
-        if form == "text":
-            self._refuse_endless(len(prompt.text))
-            ids = tokenizer(prompt.text)["input_ids"]
-        elif form == "token_ids":
-            ids = prompt.token_ids.ids
-        elif form == "chat":
-            if not tokenizer.chat_template:
-                raise InvalidFieldError("chat", "the model has no chat template; send text or token ids")
-            self._refuse_endless(sum(len(m.content) for m in prompt.chat.messages))
-            messages = [{"role": m.role, "content": m.content} for m in prompt.chat.messages]
-            try:
-                ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-            except Exception as error:  # templates raise what they like, jinja's errors among them
-                raise InvalidFieldError("chat", f"the model's chat template refuses it: {error}") from error
-        else:
-            raise InvalidFieldError("prompts", "a prompt is text, token ids or a conversation")
-        if not ids:
-            raise InvalidFieldError("prompts", "a prompt is empty; it takes at least one token")
-        return self._ids("prompts", ids)
-
-    def _refuse_endless(self, characters: int) -> None:
-        """A text that cannot fit is not worth the time to take it apart."""
-        if characters > self._capacity * self._longest_token:
-            raise InvalidFieldError("prompts", f"has {characters} characters; the limit is {self._capacity} tokens")
-
-    def _ids(self, field: str, ids: Sequence[int]) -> tuple[int, ...]:
-        check_ids(field, ids, self._model.vocabulary.size)
-        if len(ids) >= self._capacity:
-            raise InvalidFieldError(field, f"has {len(ids)} tokens; with one more they must fit in {self._capacity}")
-        return tuple(ids)
-
-    def _check(self, asked: Config, config: Config) -> Mode:
-        check_ranges(config, self._model.vocabulary.size)
-        for name, off in _NOT_YET.items():
-            if config.HasField(name) and getattr(config, name) != off:
-                raise InvalidFieldError(name, "is not served yet; leave it out")
-        mode = mode_of(asked, config)
-        if not config.do_sample:
-            for name, off in _SAMPLING_ONLY.items():
-                if name == "top_k" and mode is Mode.CONTRASTIVE:
-                    continue
-                if asked.HasField(name) and getattr(asked, name) != off:
-                    reason = "has no effect with do_sample=False; set do_sample=True or leave it out"
-                    raise InvalidFieldError(name, reason, "do_sample")
-        if asked.HasField("prompt_lookup_num_tokens") and asked.HasField("num_assistant_tokens"):
-            reason = "asks for n-grams alone and says how many; leave num_assistant_tokens out"
-            raise InvalidFieldError("prompt_lookup_num_tokens", reason, "num_assistant_tokens")
-        self._check_bans(config)
-        return mode
-
-    def _check_room(self, config: Config, mode: Mode, tokens: int) -> None:
+    def _check_room(self, config: Config, mode: Mode, tokens: int, negative: int) -> None:
         new, beams = config.max_length - tokens, config.num_beams
+        if negative + new > self._capacity:
+            reason = f"is so long that with {new} new tokens it exceeds the limit of {self._capacity}"
+            raise InvalidFieldError("negative_prompt", reason, "max_new_tokens")
+        if negative and self._rows < 2:
+            reason = "takes two rows, and this service has one; its operator can set --rows"
+            raise InvalidFieldError("guidance_scale", reason)
         if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) and not self._fits(tokens, beams, new):
             reason = f"{tokens} tokens of the prompt and {beams} times {new} new ones do not fit the service's rows"
             raise InvalidFieldError("num_beams", reason, "max_new_tokens")
-
-    def _check_bans(self, config: Config) -> None:
-        """A token that is forced and banned would leave none to choose."""
-        forced = {
-            "forced_bos_token_id": {config.forced_bos_token_id} if config.HasField("forced_bos_token_id") else set(),
-            "forced_eos_token_id": set(config.forced_eos_token_id.ids),
-        }
-        banned = {
-            "suppress_tokens": set(config.suppress_tokens.ids),
-            "bad_words_ids": {entry.ids[0] for entry in config.bad_words_ids.values if len(entry.ids) == 1},
-        }
-        for force, ids in forced.items():
-            for ban, others in banned.items():
-                if ids and ids <= others:
-                    raise InvalidFieldError(force, f"forces {sorted(ids)}, which {ban} bans", ban)
-        for ban, others in banned.items():
-            if len(others) >= self._model.vocabulary.size:
-                raise InvalidFieldError(ban, "bans the whole vocabulary")
 
     def _with_lengths(self, config: Config, asked: Config, prompt: int, tokens: int) -> Config:
         """Lengths as transformers counts them: total, prompt included; 20 new tokens by default."""

@@ -23,6 +23,7 @@ from target_service.config import TargetSettings
 from target_service.defaults import Config
 from target_service.drafter import Drafters
 from target_service.drafts import Drafts
+from target_service.healing import Healing
 from target_service.modes import Mode
 from target_service.outlet import Outlet
 from target_service.plan import Plan, Planner, Request, credential
@@ -47,7 +48,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     ) -> None:
         self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
         self._defaults = defaults
-        self._planner = Planner(model, defaults, engine.capacity, partial(fits, engine))
+        self._planner = Planner(model, defaults, engine.capacity, engine.pool.count, partial(fits, engine))
+        self._healing = Healing(model.tokenizer, engine)
         self._drafts = Drafts(settings.draft_addresses, model.vocabulary)
         self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine, metrics)
 
@@ -59,7 +61,11 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         serve_request(request_id)
         with Account(self._metrics, context.time_remaining, decode) as account:
             # In a thread: to take a long prompt apart takes a while, and others are being streamed to.
-            call = await asyncio.to_thread(self._planner.request, request, credential(context.invocation_metadata()))
+            caller = credential(context.invocation_metadata())
+            call = await asyncio.to_thread(self._planner.request, request, caller)
+            if call.heals:
+                healed = [await self._healing.heal(prompt, call.owner) for prompt in call.prompts]
+                call = await asyncio.to_thread(self._planner.request, request, caller, healed)
             account.admitted(call.prompts)
             yield self._started(call, request_id, request.return_prompt_ids)
             outbox = Outbox()
@@ -77,7 +83,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             yield target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=summaries))
 
     async def Tokenize(self, request: target_pb2.TokenizeRequest, context: Any) -> target_pb2.TokenizeResponse:
-        ids = await asyncio.to_thread(self._planner.prompt_ids, request.prompt)
+        ids = await asyncio.to_thread(self._planner.prompts.ids, request.prompt)
         return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=ids))
 
     async def GetModelInfo(

@@ -5,14 +5,16 @@ A reader that does not read stops its sequences, not the service's memory. Knows
 
 import asyncio
 import time
-from collections.abc import Sequence
 
-from decoding.proposal import Logprobs
+from decoding.proposal import Logprobs, Verdict
+from decoding.scores import ScoreRow
 from foredraft.v1 import target_pb2
 from serving.metrics import TargetMetrics
 from target_service.stopping import Taken
 
 _LIMIT = 64
+_CHUNK_BYTES = 4 << 20
+_NOTHING_MORE = Verdict(())
 
 REASONS = {
     "": target_pb2.FINISH_REASON_UNSPECIFIED,
@@ -56,20 +58,31 @@ class SequenceStream:
         self._metrics.prompt_tokens.inc(prompt_tokens)
         self._metrics.queue_time.observe(time.perf_counter() - self._began)
 
-    async def send(self, taken: Taken, accepted: int, logprobs: Sequence[Logprobs] = ()) -> None:
-        """Streams the tokens of a round; `accepted` of them were proposed."""
+    async def send(self, taken: Taken, accepted: int, verdict: Verdict = _NOTHING_MORE) -> None:
+        """Streams the tokens of a round; `accepted` of them were proposed. The verdict has what else was asked for."""
         if taken.ids:
             self._time(len(taken.ids))
-        await self._outbox.put(
-            target_pb2.Chunk(
-                sequence_index=self.index,
-                token_ids=taken.ids,
-                text=taken.text,
-                text_offsets=taken.offsets,
-                num_accepted=min(accepted, len(taken.ids)),
-                logprobs=[_message(entry) for entry in logprobs[: len(taken.ids)]],
-                finish_reason=REASONS[taken.reason],
-            )
+        each = _rows_of_a_chunk(verdict) or max(1, len(taken.ids))
+        for at in range(0, max(1, len(taken.ids)), each):
+            await self._outbox.put(self._chunk(taken, accepted, verdict, at, at + each))
+
+    def _chunk(self, taken: Taken, accepted: int, verdict: Verdict, start: int, end: int) -> target_pb2.Chunk:
+        """Of the tokens from `start` to `end`."""
+        last = end >= len(taken.ids)
+        end = min(end, len(taken.ids))
+        offsets = taken.offsets[start:end]
+        first_character = offsets[0] if offsets else 0
+        characters = slice(first_character, None if last else taken.offsets[end])
+        return target_pb2.Chunk(
+            sequence_index=self.index,
+            token_ids=taken.ids[start:end],
+            text=taken.text[characters],
+            text_offsets=[offset - first_character for offset in offsets],
+            num_accepted=max(0, min(accepted, end) - start),
+            logprobs=[_message(entry) for entry in verdict.logprobs[start:end]],
+            scores=[_row_message(row) for row in verdict.scores[start:end]],
+            logits=[_row_message(row) for row in verdict.logits[start:end]],
+            finish_reason=REASONS[taken.reason if last else ""],
         )
 
     def end(self, reason: str) -> None:
@@ -88,3 +101,15 @@ class SequenceStream:
 def _message(entry: Logprobs) -> target_pb2.TokenLogprobs:
     ids, values = zip(*entry.top, strict=True) if entry.top else ((), ())
     return target_pb2.TokenLogprobs(logprob=entry.chosen, top_ids=ids, top_logprobs=values)
+
+
+def _row_message(row: ScoreRow) -> target_pb2.ScoreRow:
+    ids = b"" if row.ids is None else row.ids.astype("<u4").tobytes()
+    return target_pb2.ScoreRow(ids=ids, values=row.values.astype("<f4").tobytes())
+
+
+def _rows_of_a_chunk(verdict: Verdict) -> int:
+    """Tokens of one chunk with their rows, since a reader takes messages of a limited size; 0 where there are none."""
+    rows = [*verdict.scores[:1], *verdict.logits[:1]]
+    size_bytes = sum(row.values.nbytes + (0 if row.ids is None else row.ids.nbytes) for row in rows)
+    return max(1, _CHUNK_BYTES // size_bytes) if size_bytes else 0

@@ -24,7 +24,7 @@ from foredraft._errors import (
     UnsupportedError,
 )
 from foredraft._stream import Stream
-from foredraft._types import Chunk, Logprobs, ModelInfo, Result, Stats
+from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ __all__ = [
     "PermissionDeniedError",
     "RequestCancelledError",
     "Result",
+    "ScoreRow",
     "Stats",
     "Stream",
     "UnauthenticatedError",

@@ -83,6 +83,7 @@ class AsyncClient:
         logprobs: int | None = None,
         timeout: float | None = None,
         generated_ids: Any = None,
+        negative_prompt: Any = None,
         **kwargs: Any,
     ) -> Any:
         """As `Client.generate`.
@@ -94,7 +95,7 @@ class AsyncClient:
         """
         feed = StreamerFeed(streamer)
         try:
-            extras = Extras(seed, sampling_rule, logprobs, generated_ids)
+            extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt)
             call = build_call(inputs, generation_config, kwargs, extras, return_prompt_ids=feed.wanted)
             feed.check(call.is_list)
             async with self._open(call, timeout, feed) as stream:
@@ -114,6 +115,7 @@ class AsyncClient:
         logprobs: int | None = None,
         timeout: float | None = None,
         generated_ids: Any = None,
+        negative_prompt: Any = None,
         **kwargs: Any,
     ) -> AsyncStream:
         """As `generate`, chunk by chunk; the call begins with the first. Leaving the stream ends it.
@@ -121,7 +123,7 @@ class AsyncClient:
         Raises:
             InvalidRequestError: a parameter that cannot be honoured; it is named.
         """
-        extras = Extras(seed, sampling_rule, logprobs, generated_ids)
+        extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt)
         call = build_call(inputs, generation_config, kwargs, extras)
         return self._open(call, timeout)
 

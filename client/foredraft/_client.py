@@ -83,6 +83,7 @@ class Client:
         logprobs: int | None = None,
         timeout: float | None = None,
         generated_ids: Any = None,
+        negative_prompt: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Generates, and returns the Result; for a batch or several sequences a list, prompt by prompt.
@@ -97,6 +98,7 @@ class Client:
             logprobs: return log-probabilities, of each token and of this many most likely ones (0: none).
             timeout: seconds, instead of the client's; past them the call ends with DeadlineExceededError.
             generated_ids: tokens that an earlier call generated, to go on from; for a batch, a list of lists.
+            negative_prompt: what `guidance_scale` goes away from; for a batch, one for each prompt.
             kwargs: fields of GenerationConfig, over those of `generation_config`.
 
         Raises:
@@ -105,7 +107,7 @@ class Client:
         """
         feed = StreamerFeed(streamer)
         try:
-            extras = Extras(seed, sampling_rule, logprobs, generated_ids)
+            extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt)
             call = build_call(inputs, generation_config, kwargs, extras, return_prompt_ids=feed.wanted)
             feed.check(call.is_list)
             with self._open(call, timeout, feed) as stream:
@@ -125,6 +127,7 @@ class Client:
         logprobs: int | None = None,
         timeout: float | None = None,
         generated_ids: Any = None,
+        negative_prompt: Any = None,
         **kwargs: Any,
     ) -> Stream:
         """As `generate`, chunk by chunk; the call begins with the first. Leaving the stream ends it.
@@ -132,7 +135,7 @@ class Client:
         Raises:
             InvalidRequestError: a parameter that cannot be honoured; it is named.
         """
-        extras = Extras(seed, sampling_rule, logprobs, generated_ids)
+        extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt)
         call = build_call(inputs, generation_config, kwargs, extras)
         return self._open(call, timeout)
 

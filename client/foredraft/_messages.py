@@ -4,6 +4,8 @@ Knows nothing of channels, threads or event loops.
 """
 
 import secrets
+import sys
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +14,7 @@ from foredraft._errors import ForedraftError, InternalError, InvalidRequestError
 from foredraft._fields import UINT32_MAX, UINT64_MAX, whole
 from foredraft._parameters import config_from, config_message
 from foredraft._prompts import prompt_messages
-from foredraft._types import Chunk, Logprobs, ModelInfo, Result, Stats
+from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats
 from foredraft.v1 import generation_pb2, target_pb2
 
 _RULES = {
@@ -48,6 +50,7 @@ class Extras:
     sampling_rule: str | None
     logprobs: int | None
     generated_ids: Any
+    negative_prompt: Any = None
 
 
 def build_call(
@@ -63,6 +66,9 @@ def build_call(
         InvalidRequestError: something that cannot be sent; it is named.
     """
     prompts, is_batch = prompt_messages(inputs, extras.generated_ids)
+    away = extras.negative_prompt
+    if "negative_prompt_ids" in fields:  # transformers' name for it
+        away, fields = fields["negative_prompt_ids"], {k: v for k, v in fields.items() if k != "negative_prompt_ids"}
     config = config_message(generation_config, fields)
     if extras.sampling_rule not in (None, "rejection", "coupled"):
         message = f"sampling_rule={extras.sampling_rule!r} is neither 'rejection' nor 'coupled'"
@@ -75,6 +81,7 @@ def build_call(
         sampling_rule=_RULES[extras.sampling_rule or "greedy"],
         logprobs=_argument("logprobs", extras.logprobs, UINT32_MAX),
         return_prompt_ids=return_prompt_ids,
+        negative_prompts=prompt_messages(away)[0] if away is not None else (),
     )
     if (size := request.ByteSize()) > MAX_REQUEST_BYTES:
         message = f"inputs: make a request of {size} bytes; the service's limit is {MAX_REQUEST_BYTES}"
@@ -94,6 +101,8 @@ class _Sequence:
     ids: list[int] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
     logprobs: list[Logprobs] = field(default_factory=list)
+    scores: list[ScoreRow] = field(default_factory=list)
+    logits: list[ScoreRow] = field(default_factory=list)
     reason: str | None = None
 
 
@@ -126,6 +135,9 @@ class Folding:
         sequence.ids += ids
         sequence.text.append(message.text)
         sequence.logprobs += logprobs
+        scores, logits = tuple(map(_score_row, message.scores)), tuple(map(_score_row, message.logits))
+        sequence.scores += scores
+        sequence.logits += logits
         sequence.reason = reason
         return Chunk(
             sequence_index=message.sequence_index,
@@ -135,6 +147,8 @@ class Folding:
             logprobs=logprobs,
             text_offsets=tuple(message.text_offsets),
             finish_reason=reason,
+            scores=scores,
+            logits=logits,
         )
 
     def result(self) -> Result | list[Result]:
@@ -170,6 +184,8 @@ class Folding:
             sequence_index=index,
             score=summary.score if summary.HasField("score") else None,
             request_id=self._started.request_id,
+            scores=tuple(sequence.scores),
+            logits=tuple(sequence.logits),
         )
 
     def _stats(self, stats: target_pb2.SpeculationStats) -> Stats:
@@ -185,6 +201,14 @@ class Folding:
             sampling_rule=_RULE_NAMES.get(self._started.sampling_rule, "unknown"),  # by a newer service
             seed_repeats_with_any_drafter=stats.seed_repeats_with_any_drafter,
         )
+
+
+def _score_row(message: target_pb2.ScoreRow) -> ScoreRow:
+    ids, values = array("I", message.ids), array("f", message.values)
+    if sys.byteorder == "big":
+        ids.byteswap()
+        values.byteswap()
+    return ScoreRow(ids if ids else None, values)
 
 
 def info_from(message: target_pb2.GetModelInfoResponse) -> ModelInfo:

@@ -19,7 +19,6 @@ _OFF: dict[str, Any] = {
     "low_memory": False,
     "output_attentions": False,
     "output_hidden_states": False,
-    "return_dict_in_generate": False,
     "target_lookbehind": 10,
     "use_mtp": False,
 }
@@ -28,7 +27,6 @@ _WAYS_OUT = {
         "constraints force_words_ids dola_layers low_memory assistant_early_exit use_mtp speculation_type "
         "assistant_ensemble_weight custom_generate"
     ),
-    "a Result always holds text, ids and statistics; leave it out": "return_dict_in_generate",
     "the service keeps what is inside the model; leave it out": "output_attentions output_hidden_states",
     "how the model is run is the choice of whoever runs the service; leave it out": (
         "max_cache_len past_key_values compile_config "
@@ -42,7 +40,7 @@ _WAYS_OUT = {
     "pass the prompt as the first argument, without padding": ("input_ids attention_mask inputs_embeds position_ids"),
     "not offered by this version; leave it out": (
         "encoder_repetition_penalty encoder_no_repeat_ngram_size decoder_start_token_id assistant_lookbehind "
-        "target_lookbehind negative_prompt_ids"
+        "target_lookbehind"
     ),
 }
 _WAY_OUT = {name: way for way, names in _WAYS_OUT.items() for name in names.split()}
@@ -50,6 +48,8 @@ _WAY_OUT = {name: way for way, names in _WAYS_OUT.items() for name in names.spli
 
 def is_off(name: str, value: Any) -> bool:
     """Whether a parameter that is not supported asks for nothing."""
+    if name == "return_dict_in_generate":
+        return isinstance(value, bool)  # a Result holds everything, either way
     if isinstance(value, bool | int | float):
         return name in _OFF and bool(value == _OFF[name])
     return value is None or value == []

@@ -1,6 +1,7 @@
 """What the SDK gives back: frozen values, no protobuf among them. Knows nothing of the wire."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from foredraft._config import GenerationConfig
@@ -17,6 +18,22 @@ class Logprobs:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """Scores of the tokens at one position."""
+
+    ids: Sequence[int] | None
+    """Of the values, in rising order; None where there is one for every id. Ids that are left out have -inf."""
+    values: Sequence[float]
+
+    def dense(self, vocabulary_size: int) -> list[float]:
+        """One score for each id."""
+        row = [-math.inf] * vocabulary_size
+        for token, value in zip(range(len(self.values)) if self.ids is None else self.ids, self.values, strict=True):
+            row[token] = value
+        return row
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """Tokens that one round added to one sequence."""
 
@@ -30,6 +47,10 @@ class Chunk:
     """Where in `text` each token's own text begins."""
     finish_reason: str | None = None
     """None while the sequence goes on; else "length", "eos_token", "stop_string" or "max_time"."""
+    scores: tuple[ScoreRow, ...] = ()
+    """By which each token was chosen, with `output_scores`."""
+    logits: tuple[ScoreRow, ...] = ()
+    """The model's own at each token, with `output_logits`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +100,10 @@ class Result:
     score: float | None = None
     """Of a beam search: the sum of the log-probabilities by the length to the power of `length_penalty`."""
     request_id: str = ""
+    scores: tuple[ScoreRow, ...] = ()
+    """By which each token was chosen, with `output_scores`."""
+    logits: tuple[ScoreRow, ...] = ()
+    """The model's own at each token, with `output_logits`."""
 
 
 @dataclass(frozen=True, slots=True)

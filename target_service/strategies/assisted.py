@@ -3,7 +3,7 @@
 Plain decoding is the case k = 0. Knows nothing of what drafts, how a proposal is accepted, or who reads.
 """
 
-from decoding.engine import Engine
+from decoding.engine import Engine, Guidance
 from decoding.processors import Processors
 from serving.metrics import TargetMetrics
 from target_service.drafter import Drafters
@@ -26,25 +26,34 @@ async def assisted(
     tokens = list(plan.tokens)
     processors = Processors(plan.sampling, engine.device)
     lookahead, statistics = Lookahead(plan), Statistics()
-    async with engine.pool.lend(tokens, plan.owner) as row, drafters.follow(plan) as drafter:
+    wanted = {"scores": plan.config.output_scores, "logits": plan.config.output_logits}
+    # What guides it is a second row, which is lent with the first: see RowPool.
+    prompts = [tokens, plan.negative] if plan.negative else [tokens]
+    async with engine.pool.lend_several(prompts, plan.owner) as (row, *others), drafters.follow(plan) as drafter:
+        guidance = next((Guidance(r, list(plan.negative), plan.config.guidance_scale) for r in others), None)
         stream.admitted(plan.sampling.prompt_length)
         await drafter.begin(tokens, lookahead.k(stopping.room))
         async for _ in engine.prefill(row, tokens):
             if stopping.out_of_time():
                 break
+        if guidance:
+            async for _ in engine.prefill(guidance.row, guidance.tokens):
+                pass
         while not stopping.reason and not stopping.out_of_time():
             proposal = await drafter.propose(tokens, lookahead.k(stopping.room))
-            verdict = await engine.verify(row, tokens, proposal, processors, plan.logprobs)
+            verdict = await engine.verify(row, tokens, proposal, processors, plan.logprobs, guidance, **wanted)
             taken = stopping.take(verdict.ids)
             lookahead.observe(len(proposal.ids), verdict.accepted)
             tokens += taken.ids
+            if guidance:
+                guidance.tokens.extend(taken.ids)
             if not taken.reason:
                 # Before anything is streamed: the draft works while the reader is served.
                 await drafter.commit(tokens, verdict, lookahead.k(stopping.room))
             statistics.observe(proposal, verdict, drafter.fallback)
             metrics.observe_round(len(proposal.ids), verdict.accepted, drafter.fallback)
             metrics.observe_alternatives(len(proposal.alternatives), verdict.beside)
-            await stream.send(taken, verdict.accepted, verdict.logprobs)
+            await stream.send(taken, verdict.accepted, verdict)
         if stopping.reason == "max_time":
             await stream.send(Taken((), stopping.flush(), "max_time"), 0)
     return statistics

@@ -62,7 +62,6 @@ def test_the_defaults_of_transformers_are_no_request() -> None:
     "fields",
     [
         {"force_words_ids": [[1]]},
-        {"return_dict_in_generate": True},
         {"use_mtp": True},
         {"dola_layers": "high"},
         {"something_own": 1},

@@ -16,7 +16,7 @@ PROMPT = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))
 
 def _planner(**defaults: Any) -> Planner:
     return Planner(
-        table_model(20), model_config("model", defaults), 64, lambda prompt, texts, new: prompt + texts * new <= 300
+        table_model(20), model_config("model", defaults), 64, 16, lambda prompt, texts, new: prompt + texts * new <= 300
     )
 
 
@@ -80,7 +80,7 @@ def test_generated_ids_are_no_prompt() -> None:
         ("repetition_penalty", {"repetition_penalty": float("inf")}),
         ("num_return_sequences", {"num_return_sequences": 2}),
         ("num_return_sequences", {"num_return_sequences": 0}),
-        ("num_assistant_tokens_schedule", {"num_assistant_tokens_schedule": "heuristic"}),
+        ("num_assistant_tokens_schedule", {"num_assistant_tokens_schedule": "sometimes"}),
         ("prompt_lookup_num_tokens", {"prompt_lookup_num_tokens": 3, "num_assistant_tokens": 0}),
         ("stop_strings", {"stop_strings": generation_pb2.Strings(values=[""])}),
         ("eos_token_id", {"eos_token_id": generation_pb2.TokenIds(ids=[20])}),

@@ -1,0 +1,68 @@
+"""Fields of a config that contradict one another, or the model. Knows nothing of prompts."""
+
+from typing import Any
+
+from decoding.errors import InvalidFieldError
+from serving.ranges import check_ranges
+from target_service.defaults import Config
+from target_service.modes import Mode, mode_of
+
+# Fields that mean something under sampling only, and the values by which they are off.
+_SAMPLING_ONLY = {
+    "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "top_h": None,
+    "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
+}  # fmt: skip
+# Fields that have no effect yet, and the values by which they are off.
+_NOT_YET: dict[str, Any] = {
+    "watermarking_config": None, "use_cache": True, "cache_implementation": "dynamic", "cache_config": None,
+}  # fmt: skip
+
+
+def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
+    """Refuses what cannot be honoured, by itself or beside the others; says which mode is asked for.
+
+    Args:
+        asked: what the call itself sets; config: the same with every default filled in.
+
+    Raises:
+        InvalidFieldError: there is such a field; all that are concerned are named.
+    """
+    check_ranges(config, vocabulary_size)
+    for name, off in _NOT_YET.items():
+        if config.HasField(name) and getattr(config, name) != off:
+            raise InvalidFieldError(name, "is not served yet; leave it out")
+    mode = mode_of(asked, config)
+    if not config.do_sample:
+        for name, off in _SAMPLING_ONLY.items():
+            if name == "top_k" and mode is Mode.CONTRASTIVE:
+                continue
+            if asked.HasField(name) and getattr(asked, name) != off:
+                reason = "has no effect with do_sample=False; set do_sample=True or leave it out"
+                raise InvalidFieldError(name, reason, "do_sample")
+    if asked.HasField("prompt_lookup_num_tokens") and asked.HasField("num_assistant_tokens"):
+        reason = "asks for n-grams alone and says how many; leave num_assistant_tokens out"
+        raise InvalidFieldError("prompt_lookup_num_tokens", reason, "num_assistant_tokens")
+    if config.HasField("exponential_decay_length_penalty") and not config.eos_token_id.ids:
+        reason = "makes an end of the sequence more likely, of which there is none"
+        raise InvalidFieldError("exponential_decay_length_penalty", reason, "eos_token_id")
+    _check_bans(config, vocabulary_size)
+    return mode
+
+
+def _check_bans(config: Config, vocabulary_size: int) -> None:
+    """A token that is forced and banned would leave none to choose."""
+    forced = {
+        "forced_bos_token_id": {config.forced_bos_token_id} if config.HasField("forced_bos_token_id") else set(),
+        "forced_eos_token_id": set(config.forced_eos_token_id.ids),
+    }
+    banned = {
+        "suppress_tokens": set(config.suppress_tokens.ids),
+        "bad_words_ids": {entry.ids[0] for entry in config.bad_words_ids.values if len(entry.ids) == 1},
+    }
+    for force, ids in forced.items():
+        for ban, others in banned.items():
+            if ids and ids <= others:
+                raise InvalidFieldError(force, f"forces {sorted(ids)}, which {ban} bans", ban)
+    for ban, others in banned.items():
+        if len(others) >= vocabulary_size:
+            raise InvalidFieldError(ban, "bans the whole vocabulary")
