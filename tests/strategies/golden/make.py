@@ -79,6 +79,27 @@ def diverse_cases() -> Iterator[dict[str, Any]]:
             yield {"model": model, "prompt": prompt, "stops": stops, "max_new_tokens": NEW_TOKENS, **drawn}
 
 
+def ending_cases() -> Iterator[dict[str, Any]]:
+    """So many ends and so little penalty that it matters when a group is held to be over."""
+    for (beams, groups), length_penalty, early_stopping, prompt in itertools.product(
+        [(4, 2), (6, 2), (8, 2)], (-1.0, 1.0, 2.0), (False, "never"), PROMPTS["tiny"]
+    ):
+        yield {
+            "model": "tiny",
+            "prompt": prompt,
+            "stops": [],
+            "max_new_tokens": NEW_TOKENS,
+            "num_beams": beams,
+            "num_beam_groups": groups,
+            "diversity_penalty": 0.5,
+            "length_penalty": length_penalty,
+            "early_stopping": early_stopping,
+            "num_return_sequences": beams,
+            "eos_token_id": ENDS["tiny"][-1],
+            "pad_token_id": 2,
+        }
+
+
 def contrastive_cases() -> Iterator[dict[str, Any]]:
     """Every penalty with every number of candidates; the rest is drawn."""
     draw = random.Random(0)
@@ -145,7 +166,7 @@ def main() -> None:
     assert transformers.__version__ == "4.55.4", "golden outputs are those of transformers 4.55.4"
     torch.set_num_threads(1)
     models = {"tiny": tiny(), "target": AutoModelForCausalLM.from_pretrained(TARGET).eval()}
-    write("diverse.json", models, list(diverse_cases()))
+    write("diverse.json", models, [*diverse_cases(), *ending_cases()])
     write("contrastive.json", models, list(contrastive_cases()))
 
 

@@ -13,7 +13,9 @@ VOCAB = 384
 
 def tiny() -> nn.Module:
     """In float32, with weights large enough that its texts do not repeat one token."""
-    config = GPT2Config(vocab_size=VOCAB, n_embd=48, n_layer=2, n_head=4, n_positions=128)
+    config = GPT2Config(
+        vocab_size=VOCAB, n_embd=48, n_layer=2, n_head=4, n_positions=128, bos_token_id=0, eos_token_id=0
+    )
     model = GPT2LMHeadModel(config)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
