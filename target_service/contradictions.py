@@ -45,6 +45,8 @@ def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
     if config.HasField("exponential_decay_length_penalty") and not config.eos_token_id.ids:
         reason = "makes an end of the sequence more likely, of which there is none"
         raise InvalidFieldError("exponential_decay_length_penalty", reason, "eos_token_id")
+    if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) and len(set(config.eos_token_id.ids)) >= vocabulary_size:
+        raise InvalidFieldError("eos_token_id", "ends every text at once: there is nothing to search", "num_beams")
     _check_bans(config, vocabulary_size)
     return mode
 

@@ -27,6 +27,7 @@ _WAYS_OUT = {
         "constraints force_words_ids dola_layers low_memory assistant_early_exit use_mtp speculation_type "
         "assistant_ensemble_weight custom_generate"
     ),
+    "a Result holds everything, whether True or False": "return_dict_in_generate",
     "the service keeps what is inside the model; leave it out": "output_attentions output_hidden_states",
     "how the model is run is the choice of whoever runs the service; leave it out": (
         "max_cache_len past_key_values compile_config "
