@@ -15,7 +15,8 @@ from decoding.sampling import Rule, Sampling
 from foredraft.v1 import generation_pb2, target_pb2
 from serving.messages import rule_from, sampling_from
 from serving.ranges import MAX_SEQUENCES, check_ids, check_ranges
-from target_service.defaults import DEFAULT_NEW_TOKENS, Config, fill
+from target_service.defaults import Config, fill
+from target_service.lengths import with_lengths
 
 _MAX_LOGPROBS = 100
 _MAX_REQUEST_ID = 128
@@ -23,6 +24,10 @@ _MAX_REQUEST_ID = 128
 _SAMPLING_ONLY = {
     "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "top_h": None,
     "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
+}  # fmt: skip
+# Fields that mean something where a model drafts, and the values that ask for nothing.
+_DRAFT_MODEL_ONLY = {
+    "num_assistant_tokens_schedule": ("constant", "goodput"), "assistant_confidence_threshold": (0.0, 0.4),
 }  # fmt: skip
 # Fields that have no effect yet, and the values by which they are off.
 _NOT_YET: dict[str, Any] = {
@@ -67,8 +72,8 @@ class Planner:
         self._model, self._defaults, self._capacity = model, defaults, capacity
         self._longest_token = max(map(len, model.tokenizer.get_vocab()), default=1)
 
-    def request(self, message: target_pb2.GenerateRequest, credential: str) -> Request:
-        """Checks and resolves a call.
+    def request(self, message: target_pb2.GenerateRequest, credential: str, asked: Config | None = None) -> Request:
+        """Checks and resolves a call. asked: its config over a named one, in place of the message's.
 
         Raises:
             InvalidFieldError: a field cannot be honoured; it is named.
@@ -79,8 +84,9 @@ class Planner:
             raise InvalidFieldError("prompts", "there is none")
         if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
             raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
-        config = fill(message.config, self._defaults)
-        self._check(message.config, config)
+        asked = message.config if asked is None else asked
+        config = fill(asked, self._defaults)
+        self._check(asked, config)
         if len(message.prompts) * config.num_return_sequences > MAX_SEQUENCES:
             raise InvalidFieldError("num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts")
         rule = _rule(message, config.do_sample)
@@ -90,7 +96,7 @@ class Planner:
         plans: list[Plan] = []
         for prompt, given in zip(prompts, message.prompts, strict=True):
             tokens = (*prompt, *self._ids("generated_ids", given.generated_ids))
-            full = self._with_lengths(config, message.config, len(prompt), len(tokens))
+            full = self._with_lengths(config, asked, len(prompt), len(tokens))
             for _ in range(config.num_return_sequences):
                 sampling = sampling_from(
                     full, rule=rule, seed=seed, sequence_index=len(plans), prompt_length=len(prompt)
@@ -98,6 +104,16 @@ class Planner:
                 logprobs = message.logprobs if message.HasField("logprobs") else None
                 plans.append(Plan(len(plans), tokens, sampling, full, owner, logprobs))
         return Request(seed, rule, prompts, tuple(plans))
+
+    def check(self, asked: Config) -> None:
+        """Checks a config without a prompt, as if the shortest one came.
+
+        Raises:
+            InvalidFieldError: no call could be made with it; what is wrong is named.
+        """
+        config = fill(asked, self._defaults)
+        self._check(asked, config)
+        self._with_lengths(config, asked, 1, 1)
 
     def prompt_ids(self, prompt: generation_pb2.Prompt) -> tuple[int, ...]:
         """Token ids of a prompt.
@@ -155,9 +171,14 @@ class Planner:
         if asked.HasField("prompt_lookup_num_tokens") and asked.HasField("num_assistant_tokens"):
             reason = "asks for n-grams alone and says how many; leave num_assistant_tokens out"
             raise InvalidFieldError("prompt_lookup_num_tokens", reason, "num_assistant_tokens")
-        self._check_bans(config)
+        if asked.HasField("prompt_lookup_num_tokens"):
+            for name, offs in _DRAFT_MODEL_ONLY.items():
+                if asked.HasField(name) and getattr(asked, name) not in offs:
+                    reason = "asks for n-grams alone, to which it does not apply; leave one of them out"
+                    raise InvalidFieldError("prompt_lookup_num_tokens", reason, name)
+        self._check_bans(asked, config)
 
-    def _check_bans(self, config: Config) -> None:
+    def _check_bans(self, asked: Config, config: Config) -> None:
         """A token that is forced and banned would leave none to choose."""
         forced = {
             "forced_bos_token_id": {config.forced_bos_token_id} if config.HasField("forced_bos_token_id") else set(),
@@ -171,39 +192,21 @@ class Planner:
             for ban, others in banned.items():
                 if ids and ids <= others:
                     raise InvalidFieldError(force, f"forces {sorted(ids)}, which {ban} bans", ban)
-        for ban, others in banned.items():
-            if len(others) >= self._model.vocabulary.size:
-                raise InvalidFieldError(ban, "bans the whole vocabulary")
+        ends = banned["bad_words_ids"] & set(config.eos_token_id.ids)
+        if ends and asked.HasField("bad_words_ids"):
+            # transformers leaves these out of the bad words without a word.
+            reason = f"bans {sorted(ends)}, which ends a text; to go on to max_length use min_length or suppress_tokens"
+            raise InvalidFieldError("bad_words_ids", reason, "eos_token_id")
+        banned["begin_suppress_tokens"] = set(config.begin_suppress_tokens.ids)
+        if len(set().union(*banned.values())) >= self._model.vocabulary.size:
+            names = [ban for ban, ids in banned.items() if ids]
+            raise InvalidFieldError(names[0], "bans the whole vocabulary", *names[1:])
 
     def _with_lengths(self, config: Config, asked: Config, prompt: int, tokens: int) -> Config:
-        """Lengths as transformers counts them: total, prompt included; 20 new tokens by default."""
-        model, limit = self._defaults, self._capacity
-        if asked.HasField("max_new_tokens"):
-            field, total = "max_new_tokens", prompt + asked.max_new_tokens
-        elif asked.HasField("max_length"):
-            field, total = "max_length", asked.max_length
-        elif model.HasField("max_new_tokens"):
-            field, total = "max_new_tokens", min(prompt + model.max_new_tokens, limit)
-        elif model.HasField("max_length"):
-            field, total = "max_length", min(model.max_length, limit)
-        else:
-            field, total = "prompts", min(prompt + DEFAULT_NEW_TOKENS, limit)
-        if total > limit:
-            reason = f"prompt ({prompt}) and new tokens make {total}, the limit is {limit}"
-            raise InvalidFieldError(field, reason, *(["prompts"] if field != "prompts" else []))
-        if total <= tokens:
-            raise InvalidFieldError(field, f"leaves no room: the sequence has {tokens} tokens, the limit is {total}")
-        full = Config()
-        full.CopyFrom(config)
-        full.max_length = total
-        full.ClearField("max_new_tokens")
-        if not asked.HasField("min_new_tokens") and not asked.HasField("min_length"):
-            full.min_new_tokens, full.min_length = model.min_new_tokens, model.min_length
-        if max(full.min_length, prompt + full.min_new_tokens if full.min_new_tokens else 0) > total:
-            least = "min_new_tokens" if full.min_new_tokens else "min_length"
-            most = field if field != "prompts" else "max_new_tokens"
-            raise InvalidFieldError(least, "is more than the maximum", most)
-        return full
+        if asked.HasField("forced_bos_token_id") and tokens > 1:
+            reason = f"is forced after a prompt of one token, and this one has {tokens}"
+            raise InvalidFieldError("forced_bos_token_id", reason, "prompts")
+        return with_lengths(config, asked, self._defaults, limit=self._capacity, prompt=prompt, tokens=tokens)
 
 
 def _rule(message: target_pb2.GenerateRequest, do_sample: bool) -> Rule:

@@ -72,5 +72,15 @@ class GenerationConfig:
     output_scores: bool | None = None
     output_logits: bool | None = None
 
+    def to_transformers(self) -> Any:
+        """The same as a `transformers.GenerationConfig`, which can be saved, pushed to a hub, or passed to a model.
+
+        Raises:
+            InvalidRequestError: transformers is not installed, or cannot do what a field asks for.
+        """
+        from foredraft._upstream import upstream_config
+
+        return upstream_config(self)
+
 
 FIELDS = tuple(f.name for f in fields(GenerationConfig))

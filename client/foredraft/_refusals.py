@@ -36,7 +36,7 @@ _WAYS_OUT = {
         "use_model_defaults synced_gpus"
     ),
     "code does not travel to the service; leave it out, or use the parameters that do its work": (
-        "logits_processor stopping_criteria prefix_allowed_tokens_fn"
+        "logits_processor prefix_allowed_tokens_fn"
     ),
     "the service has its own; leave it out": "tokenizer assistant_model assistant_tokenizer is_assistant",
     "pass the prompt as the first argument, without padding": ("input_ids attention_mask inputs_embeds position_ids"),
@@ -50,6 +50,8 @@ _WAY_OUT = {name: way for way, names in _WAYS_OUT.items() for name in names.spli
 
 def is_off(name: str, value: Any) -> bool:
     """Whether a parameter that is not supported asks for nothing."""
+    if name == "return_dict_in_generate" and value is True:
+        return True  # a Result holds what transformers' output object does
     if isinstance(value, bool | int | float):
         return name in _OFF and bool(value == _OFF[name])
     return value is None or value == []
