@@ -194,7 +194,7 @@ def _is_config(file: Path) -> bool:
         return True
     if not isinstance(values, dict) or not values:
         return False
-    return 2 * len(values.keys() & (_UPSTREAM | Config.DESCRIPTOR.fields_by_name.keys())) >= len(values)
+    return 2 * len(values.keys() & _UPSTREAM) >= len(values)
 
 
 def _write(place: Path, name: str, text: bytes) -> None:

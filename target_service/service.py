@@ -124,7 +124,13 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     def _plan(self, request: target_pb2.GenerateRequest, credential: str) -> Request:
         """Blocks: to take a long prompt apart takes a while, and named configs are read from a disk."""
         config = self._configs.over(request.config_name, request.config)
-        return self._planner.request(request, credential, config)
+        try:
+            return self._planner.request(request, credential, config)
+        except InvalidFieldError as error:
+            if not request.config_name:
+                raise
+            reason = f"{error.reason} (with generation_config={request.config_name!r})"
+            raise InvalidFieldError(error.field, reason, *error.fields[1:]) from error
 
     async def _run(self, plan: Plan, outbox: Outbox) -> target_pb2.SequenceSummary:
         stream = SequenceStream(plan.index, outbox, self._metrics)

@@ -12,6 +12,7 @@ from typing import Any
 from foredraft._client import Client
 from foredraft._config import FIELDS, GenerationConfig
 from foredraft._errors import ForedraftError
+from foredraft._refusals import refusal
 from foredraft._types import Stats
 
 
@@ -62,6 +63,8 @@ def _info(client: Client, args: argparse.Namespace) -> int:
 
 
 def _configs(client: Client, args: argparse.Namespace) -> int:
+    if args.save is not None and args.name is None:
+        args.usage.error("--save takes a name")
     if args.save is not None:
         client.save_generation_config(args.name, **args.save)
     elif args.name is not None:
@@ -104,14 +107,16 @@ def _parser() -> argparse.ArgumentParser:
     configs = commands.add_parser("configs", parents=[common], help="list the model's named generation configs")
     configs.add_argument("name", nargs="?", help="print this one as JSON")
     configs.add_argument("--save", type=_fields, metavar="JSON", help="keep these parameters under the name")
-    configs.set_defaults(run=_configs)
+    configs.set_defaults(run=_configs, usage=configs)
     return parser
 
 
 def _fields(text: str) -> dict[str, Any]:
     values = json.loads(text)
     if not isinstance(values, dict):
-        raise ValueError("no JSON object")
+        raise argparse.ArgumentTypeError("takes a JSON object")
+    for name in values.keys() - set(FIELDS):
+        raise argparse.ArgumentTypeError(str(refusal(name, values[name])))
     return values
 
 
