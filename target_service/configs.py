@@ -6,6 +6,7 @@ nothing of calls, nor of what a config may ask for: the planner does.
 
 import difflib
 import json
+import logging
 import os
 import re
 import tempfile
@@ -24,6 +25,8 @@ from foredraft._parameters import config_message
 from serving.settings import SettingsError
 from target_service.config import TargetSettings
 from target_service.defaults import Config
+
+log = logging.getLogger(__name__)
 
 MAX_CONFIGS = 256
 MAX_BYTES = 256 << 10
@@ -126,6 +129,7 @@ class NamedConfigs:
             if name not in files and len(self.names()) >= MAX_CONFIGS:
                 raise InvalidFieldError("name", f"there are {MAX_CONFIGS} configs, which is the limit; save over one")
             _write(self._places[0], f"{name}.json", text)
+        log.info("generation config %s is saved in %s", name, self._places[0])
 
     def _files(self) -> dict[str, Path]:
         """Files whose names could be a config's. Names are looked up here, and never made a path."""

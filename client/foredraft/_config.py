@@ -72,6 +72,11 @@ class GenerationConfig:
     output_scores: bool | None = None
     output_logits: bool | None = None
 
+    def __repr__(self) -> str:
+        """What is set, as transformers shows its own."""
+        values = [(name, getattr(self, name)) for name in FIELDS]
+        return f"GenerationConfig({', '.join(f'{name}={value!r}' for name, value in values if value is not None)})"
+
     def to_transformers(self) -> Any:
         """The same as a `transformers.GenerationConfig`, which can be saved, pushed to a hub, or passed to a model.
 

@@ -50,6 +50,11 @@ def test_it_can_be_saved_as_for_a_hub(fields: dict[str, Any], tmp_path: Path) ->
     assert (tmp_path / "generation_config.json").stat().st_size
 
 
+def test_it_shows_what_is_set() -> None:
+    assert repr(GenerationConfig(top_k=0, do_sample=True)) == "GenerationConfig(do_sample=True, top_k=0)"
+    assert repr(GenerationConfig()) == "GenerationConfig()"
+
+
 def test_real_watermarks() -> None:
     synth_id = GenerationConfig(watermarking_config={"ngram_len": 5, "keys": [1]}).to_transformers()
     assert isinstance(synth_id.watermarking_config, SynthIDTextWatermarkingConfig)
