@@ -20,9 +20,9 @@ from torch import Tensor
 
 from decoding.cache import Tree
 from decoding.drawing import Draw, Drawn, by_rank, draft_key, draw, ends_proposal, proposal_of, rows_of
-from decoding.jobs import scored_of
 from decoding.processors import Processors, process
 from decoding.proposal import Outcome, Proposal
+from decoding.verifying import scored_of
 from decoding.view import Choose, View, likely
 
 

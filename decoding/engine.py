@@ -16,7 +16,7 @@ import torch
 
 from decoding.ahead import Ahead, AheadJob, Turnout
 from decoding.cache import Tree
-from decoding.jobs import DraftJob, Errand, Finish, Guide, ScoreJob, VerifyJob
+from decoding.jobs import DraftJob, Errand, Finish, ScoreJob
 from decoding.line import Line, Waiting, resolve
 from decoding.pace import StepTimes
 from decoding.pool import Row, RowPool, common
@@ -24,6 +24,7 @@ from decoding.processors import Processors
 from decoding.proposal import Proposal, Verdict
 from decoding.rows import Rows
 from decoding.step import Step, attempt, step
+from decoding.verifying import Guide, VerifyJob
 from decoding.view import Choose
 
 

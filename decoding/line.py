@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from decoding.ahead import AheadJob
-from decoding.jobs import DraftJob, Errand, ScoreJob, VerifyJob
+from decoding.jobs import DraftJob, Errand, ScoreJob
 from decoding.pace import StepTimes
+from decoding.verifying import VerifyJob
 
 Job = ScoreJob | VerifyJob | DraftJob | AheadJob | Errand
 # Trees join a step that somebody waits for, if they lengthen it by no more than this share.

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from decoding.ahead import AheadJob, ahead_jobs
 from decoding.cache import Feed
-from decoding.jobs import DraftJob, Errand, Guide, ScoreJob, VerifyJob, draft_jobs, verify_jobs
+from decoding.jobs import DraftJob, Errand, ScoreJob, draft_jobs
 from decoding.line import Job
 from decoding.rows import Rows
+from decoding.verifying import Guide, VerifyJob, verify_jobs
 
 J = TypeVar("J", ScoreJob, VerifyJob, DraftJob, AheadJob)
 

@@ -19,6 +19,7 @@ from serving.parsing import parser
 log = logging.getLogger(__name__)
 
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
+PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 Table = Mapping[type[Any], grpc.StatusCode]
 Parse = Callable[[bytes], Any]

@@ -6,17 +6,16 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from decoding.errors import InvalidFieldError
 from decoding.starting import load_engine
 from foredraft.v1 import target_pb2_grpc
 from serving.entry import run
 from serving.metrics import TargetMetrics
 from serving.server import Server, serve_metrics
 from serving.settings import SettingsError
-from serving.status import INVALID_ARGUMENT
 from target_service.config import TargetSettings
+from target_service.configs import places
 from target_service.defaults import model_config
-from target_service.service import TargetServicer
+from target_service.service import STATUS, TargetServicer
 
 log = logging.getLogger("target_service")
 
@@ -29,10 +28,11 @@ async def serve(settings: TargetSettings) -> None:
     """
     if not settings.model:
         raise SettingsError("--model is required: a model directory or hub id")
+    places(settings)  # told now if there is something wrong with them
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
     # First of all, so that an address in use is told before a model was loaded for minutes.
-    async with Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.TargetService"]) as server:
+    async with Server(STATUS, ["foredraft.v1.TargetService"]) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
         loaded = await asyncio.to_thread(

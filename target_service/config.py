@@ -38,6 +38,8 @@ class TargetSettings:
         at_least=0,
         at_most=MAX_ALTERNATIVES,
     )
+    generation_configs: str = setting("", "directory of named generation configs; empty is the model's own")
+    save_generation_configs: bool = setting(False, "let callers save named generation configs there")
     grace: float = setting(30.0, "seconds that running streams have to end on SIGTERM", at_least=0)
     log_level: str = setting("info", "least level that is logged", LEVELS)
     log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)

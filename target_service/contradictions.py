@@ -12,6 +12,10 @@ _SAMPLING_ONLY = {
     "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "top_h": None,
     "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
 }  # fmt: skip
+# Fields that mean something where a model drafts, and the values that ask for nothing.
+_DRAFT_MODEL_ONLY: dict[str, tuple[Any, ...]] = {
+    "num_assistant_tokens_schedule": ("constant", "goodput"), "assistant_confidence_threshold": (0.0, 0.4),
+}  # fmt: skip
 # Fields that have no effect yet, and the values by which they are off.
 _NOT_YET: dict[str, Any] = {
     "watermarking_config": None, "use_cache": True, "cache_implementation": "dynamic", "cache_config": None,
@@ -42,16 +46,21 @@ def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
     if asked.HasField("prompt_lookup_num_tokens") and asked.HasField("num_assistant_tokens"):
         reason = "asks for n-grams alone and says how many; leave num_assistant_tokens out"
         raise InvalidFieldError("prompt_lookup_num_tokens", reason, "num_assistant_tokens")
+    if asked.HasField("prompt_lookup_num_tokens"):
+        for name, offs in _DRAFT_MODEL_ONLY.items():
+            if asked.HasField(name) and getattr(asked, name) not in offs:
+                reason = "asks for n-grams alone, to which it does not apply; leave one of them out"
+                raise InvalidFieldError("prompt_lookup_num_tokens", reason, name)
     if config.HasField("exponential_decay_length_penalty") and not config.eos_token_id.ids:
         reason = "makes an end of the sequence more likely, of which there is none"
         raise InvalidFieldError("exponential_decay_length_penalty", reason, "eos_token_id")
     if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) and len(set(config.eos_token_id.ids)) >= vocabulary_size:
         raise InvalidFieldError("eos_token_id", "ends every text at once: there is nothing to search", "num_beams")
-    _check_bans(config, vocabulary_size)
+    _check_bans(asked, config, vocabulary_size)
     return mode
 
 
-def _check_bans(config: Config, vocabulary_size: int) -> None:
+def _check_bans(asked: Config, config: Config, vocabulary_size: int) -> None:
     """A token that is forced and banned would leave none to choose."""
     forced = {
         "forced_bos_token_id": {config.forced_bos_token_id} if config.HasField("forced_bos_token_id") else set(),
@@ -65,6 +74,12 @@ def _check_bans(config: Config, vocabulary_size: int) -> None:
         for ban, others in banned.items():
             if ids and ids <= others:
                 raise InvalidFieldError(force, f"forces {sorted(ids)}, which {ban} bans", ban)
-    for ban, others in banned.items():
-        if len(others) >= vocabulary_size:
-            raise InvalidFieldError(ban, "bans the whole vocabulary")
+    ends = banned["bad_words_ids"] & set(config.eos_token_id.ids)
+    if ends and asked.HasField("bad_words_ids"):
+        # transformers leaves these out of the bad words without a word.
+        reason = f"bans {sorted(ends)}, which ends a text; to go on to max_length use min_length or suppress_tokens"
+        raise InvalidFieldError("bad_words_ids", reason, "eos_token_id")
+    banned["begin_suppress_tokens"] = set(config.begin_suppress_tokens.ids)
+    if len(set().union(*banned.values())) >= vocabulary_size:
+        names = [ban for ban, ids in banned.items() if ids]
+        raise InvalidFieldError(names[0], "bans the whole vocabulary", *names[1:])

@@ -57,13 +57,13 @@ def mode_of(asked: Config, config: Config) -> Mode:
     return mode
 
 
-def check_call(message: target_pb2.GenerateRequest, mode: Mode) -> None:
+def check_call(message: target_pb2.GenerateRequest, config: Config, mode: Mode) -> None:
     """Refuses arguments of a call, outside its config, that mean nothing in its mode.
 
     Raises:
         InvalidFieldError: there is one.
     """
-    if message.config.token_healing:
+    if config.token_healing:
         if any(prompt.generated_ids for prompt in message.prompts):
             reason = "changes the prompt, and these tokens come after it as it was; leave one of them out"
             raise InvalidFieldError("token_healing", reason, "generated_ids")

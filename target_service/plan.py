@@ -16,7 +16,8 @@ from foredraft.v1 import target_pb2
 from serving.messages import rule_from, sampling_from
 from serving.ranges import MAX_SEQUENCES
 from target_service.contradictions import check_config
-from target_service.defaults import DEFAULT_NEW_TOKENS, Config, fill
+from target_service.defaults import Config, fill
+from target_service.lengths import with_lengths
 from target_service.modes import Mode, check_call
 from target_service.prompts import Prompts
 
@@ -70,9 +71,17 @@ class Planner:
         self.prompts = Prompts(model, capacity)
 
     def request(
-        self, message: target_pb2.GenerateRequest, credential: str, healed: Sequence[tuple[int, ...]] = ()
+        self,
+        message: target_pb2.GenerateRequest,
+        credential: str,
+        asked: Config | None = None,
+        healed: Sequence[tuple[int, ...]] = (),
     ) -> Request:
-        """Checks and resolves a call. healed: what its prompts are to be read as.
+        """Checks and resolves a call.
+
+        Args:
+            asked: its config over a named one, in place of the message's.
+            healed: what its prompts are to be read as.
 
         Raises:
             InvalidFieldError: a field cannot be honoured; it is named.
@@ -83,9 +92,10 @@ class Planner:
             raise InvalidFieldError("prompts", "there is none")
         if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
             raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
-        config = fill(message.config, self._defaults)
-        mode = check_config(message.config, config, self._vocabulary_size)
-        check_call(message, mode)
+        asked = message.config if asked is None else asked
+        config = fill(asked, self._defaults)
+        mode = check_config(asked, config, self._vocabulary_size)
+        check_call(message, config, mode)
         if len(message.prompts) * config.num_return_sequences > MAX_SEQUENCES:
             raise InvalidFieldError("num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts")
         rule = _rule(message, config.do_sample, mode)
@@ -97,7 +107,7 @@ class Planner:
         plans: list[Plan] = []
         for prompt, given, away in zip(prompts, message.prompts, negatives, strict=True):
             tokens = (*prompt, *self.prompts.checked("generated_ids", given.generated_ids))
-            full = self._with_lengths(config, message.config, len(prompt), len(tokens))
+            full = self._with_lengths(config, asked, len(prompt), len(tokens))
             self._check_room(full, mode, len(tokens), len(away))
             negative = (*away, *given.generated_ids) if away else ()
             logprobs = message.logprobs if message.HasField("logprobs") else None
@@ -133,35 +143,21 @@ class Planner:
             reason = f"{tokens} tokens of the prompt and {beams} times {new} new ones do not fit the service's rows"
             raise InvalidFieldError("num_beams", reason, "max_new_tokens")
 
+    def check(self, asked: Config) -> None:
+        """Checks a config without a prompt, as if the shortest one came.
+
+        Raises:
+            InvalidFieldError: no call could be made with it; what is wrong is named.
+        """
+        config = fill(asked, self._defaults)
+        check_config(asked, config, self._vocabulary_size)
+        self._with_lengths(config, asked, 1, 1)
+
     def _with_lengths(self, config: Config, asked: Config, prompt: int, tokens: int) -> Config:
-        """Lengths as transformers counts them: total, prompt included; 20 new tokens by default."""
-        model, limit = self._defaults, self._capacity
-        if asked.HasField("max_new_tokens"):
-            field, total = "max_new_tokens", prompt + asked.max_new_tokens
-        elif asked.HasField("max_length"):
-            field, total = "max_length", asked.max_length
-        elif model.HasField("max_new_tokens"):
-            field, total = "max_new_tokens", min(prompt + model.max_new_tokens, limit)
-        elif model.HasField("max_length"):
-            field, total = "max_length", min(model.max_length, limit)
-        else:
-            field, total = "prompts", min(prompt + DEFAULT_NEW_TOKENS, limit)
-        if total > limit:
-            reason = f"prompt ({prompt}) and new tokens make {total}, the limit is {limit}"
-            raise InvalidFieldError(field, reason, *(["prompts"] if field != "prompts" else []))
-        if total <= tokens:
-            raise InvalidFieldError(field, f"leaves no room: the sequence has {tokens} tokens, the limit is {total}")
-        full = Config()
-        full.CopyFrom(config)
-        full.max_length = total
-        full.ClearField("max_new_tokens")
-        if not asked.HasField("min_new_tokens") and not asked.HasField("min_length"):
-            full.min_new_tokens, full.min_length = model.min_new_tokens, model.min_length
-        if max(full.min_length, prompt + full.min_new_tokens if full.min_new_tokens else 0) > total:
-            least = "min_new_tokens" if full.min_new_tokens else "min_length"
-            most = field if field != "prompts" else "max_new_tokens"
-            raise InvalidFieldError(least, "is more than the maximum", most)
-        return full
+        if asked.HasField("forced_bos_token_id") and tokens > 1:
+            reason = f"is forced after a prompt of one token, and this one has {tokens}"
+            raise InvalidFieldError("forced_bos_token_id", reason, "prompts")
+        return with_lengths(config, asked, self._defaults, limit=self._capacity, prompt=prompt, tokens=tokens)
 
 
 def _rule(message: target_pb2.GenerateRequest, do_sample: bool, mode: Mode) -> Rule:

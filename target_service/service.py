@@ -18,8 +18,10 @@ from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 from serving.logs import serve_request
 from serving.messages import RULES
 from serving.metrics import TargetMetrics
+from serving.status import INVALID_ARGUMENT, PERMISSION_DENIED
 from target_service.account import Account
 from target_service.config import TargetSettings
+from target_service.configs import NamedConfigs, SavingNotAllowedError, places
 from target_service.defaults import Config
 from target_service.drafter import Drafters
 from target_service.drafts import Drafts
@@ -33,6 +35,8 @@ from target_service.strategies.assisted import assisted
 from target_service.strategies.beams import beams
 from target_service.strategies.contrastive import contrastive
 from target_service.stream import Outbox, SequenceStream
+
+STATUS = {InvalidFieldError: INVALID_ARGUMENT, SavingNotAllowedError: PERMISSION_DENIED}
 
 
 class TargetServicer(target_pb2_grpc.TargetServiceServicer):
@@ -50,6 +54,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._defaults = defaults
         self._planner = Planner(model, defaults, engine.capacity, engine.pool.count, partial(fits, engine))
         self._healing = Healing(model.tokenizer, engine)
+        self._configs = NamedConfigs(places(settings), self._planner.check, settings.save_generation_configs)
         self._drafts = Drafts(settings.draft_addresses, model.vocabulary)
         self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine, metrics)
 
@@ -60,12 +65,11 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         request_id = request.request_id or secrets.token_hex(8)
         serve_request(request_id)
         with Account(self._metrics, context.time_remaining, decode) as account:
-            # In a thread: to take a long prompt apart takes a while, and others are being streamed to.
             caller = credential(context.invocation_metadata())
-            call = await asyncio.to_thread(self._planner.request, request, caller)
+            call = await asyncio.to_thread(self._plan, request, caller)
             if call.heals:
                 healed = [await self._healing.heal(prompt, call.owner) for prompt in call.prompts]
-                call = await asyncio.to_thread(self._planner.request, request, caller, healed)
+                call = await asyncio.to_thread(self._plan, request, caller, healed)
             account.admitted(call.prompts)
             yield self._started(call, request_id, request.return_prompt_ids)
             outbox = Outbox()
@@ -105,17 +109,19 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def ListGenerationConfigs(
         self, request: target_pb2.ListGenerationConfigsRequest, context: Any
     ) -> target_pb2.ListGenerationConfigsResponse:
-        raise InvalidFieldError("message", "named configs are not served yet")
+        return target_pb2.ListGenerationConfigsResponse(names=await asyncio.to_thread(self._configs.names))
 
     async def GetGenerationConfig(
         self, request: target_pb2.GetGenerationConfigRequest, context: Any
     ) -> target_pb2.GetGenerationConfigResponse:
-        raise InvalidFieldError("message", "named configs are not served yet")
+        config = await asyncio.to_thread(self._configs.get, request.name)
+        return target_pb2.GetGenerationConfigResponse(config=config)
 
     async def SaveGenerationConfig(
         self, request: target_pb2.SaveGenerationConfigRequest, context: Any
     ) -> target_pb2.SaveGenerationConfigResponse:
-        raise InvalidFieldError("message", "named configs are not served yet")
+        await asyncio.to_thread(self._configs.save, request.name, request.config)
+        return target_pb2.SaveGenerationConfigResponse()
 
     async def DetectWatermark(
         self, request: target_pb2.DetectWatermarkRequest, context: Any
@@ -126,6 +132,19 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         """Ends the connections to the drafts and the device thread."""
         await self._drafts.close()
         self._engine.close()
+
+    def _plan(
+        self, request: target_pb2.GenerateRequest, credential: str, healed: Sequence[tuple[int, ...]] = ()
+    ) -> Request:
+        """Blocks: to take a long prompt apart takes a while, and named configs are read from a disk."""
+        config = self._configs.over(request.config_name, request.config)
+        try:
+            return self._planner.request(request, credential, config, healed)
+        except InvalidFieldError as error:
+            if not request.config_name:
+                raise
+            reason = f"{error.reason} (with generation_config={request.config_name!r})"
+            raise InvalidFieldError(error.field, reason, *error.fields[1:]) from error
 
     async def _run(self, plan: Plan, outbox: Outbox) -> list[target_pb2.SequenceSummary]:
         outlets = [
@@ -147,7 +166,11 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     def _started(self, call: Request, request_id: str, with_prompts: bool) -> target_pb2.GenerateResponse:
         prompts = [generation_pb2.TokenIds(ids=ids) for ids in call.prompts] if with_prompts else []
         started = target_pb2.Started(
-            request_id=request_id, seed=call.seed, sampling_rule=RULES[call.rule], prompt_ids=prompts
+            request_id=request_id,
+            seed=call.seed,
+            sampling_rule=RULES[call.rule],
+            prompt_ids=prompts,
+            num_sequences=sum(plan.sequences for plan in call.plans),
         )
         return target_pb2.GenerateResponse(started=started)
 

@@ -21,7 +21,7 @@ from serving.server import Server
 from serving.status import INVALID_ARGUMENT
 from target_service.config import TargetSettings
 from target_service.defaults import Config
-from target_service.service import TargetServicer
+from target_service.service import STATUS, TargetServicer
 
 ANY_PORT = "127.0.0.1:0"
 
@@ -91,7 +91,7 @@ async def target_service(
     engine = Engine(rows, model.vocabulary.size, chunk_tokens=chosen.chunk_tokens, on_step=metrics.observe_step)
     metrics.watch(engine.pool)
     servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)
-    server = Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.TargetService"])
+    server = Server(STATUS, ["foredraft.v1.TargetService"])
     address = await server.start(ANY_PORT)
     await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
     try:

@@ -28,7 +28,6 @@ MAY_IMPORT = {
 NEVER = {
     "decoding": {"grpc", "foredraft", "prometheus_client"},
     "serving": {"torch", "transformers"},
-    "foredraft": {"transformers"},
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 260, 48
 

@@ -24,9 +24,11 @@ from foredraft._channel import (
     retries_of,
     timeout_of,
 )
+from foredraft._config import GenerationConfig
 from foredraft._course import Course
 from foredraft._errors import ForedraftError, from_rpc
 from foredraft._messages import Call, Extras, build_call, info_from
+from foredraft._parameters import config_from, config_message
 from foredraft._prompts import prompt_message
 from foredraft._streamers import StreamerFeed
 from foredraft._types import ModelInfo
@@ -84,6 +86,7 @@ class AsyncClient:
         timeout: float | None = None,
         generated_ids: Any = None,
         negative_prompt: Any = None,
+        stopping_criteria: Any = None,
         **kwargs: Any,
     ) -> Any:
         """As `Client.generate`.
@@ -95,7 +98,7 @@ class AsyncClient:
         """
         feed = StreamerFeed(streamer)
         try:
-            extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt)
+            extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria)
             call = build_call(inputs, generation_config, kwargs, extras, return_prompt_ids=feed.wanted)
             feed.check(call.is_list)
             async with self._open(call, timeout, feed) as stream:
@@ -116,6 +119,7 @@ class AsyncClient:
         timeout: float | None = None,
         generated_ids: Any = None,
         negative_prompt: Any = None,
+        stopping_criteria: Any = None,
         **kwargs: Any,
     ) -> AsyncStream:
         """As `generate`, chunk by chunk; the call begins with the first. Leaving the stream ends it.
@@ -123,7 +127,7 @@ class AsyncClient:
         Raises:
             InvalidRequestError: a parameter that cannot be honoured; it is named.
         """
-        extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt)
+        extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria)
         call = build_call(inputs, generation_config, kwargs, extras)
         return self._open(call, timeout)
 
@@ -143,6 +147,41 @@ class AsyncClient:
             ForedraftError: the call failed.
         """
         return info_from(await self._unary("GetModelInfo", target_pb2.GetModelInfoRequest(), timeout))
+
+    async def generation_config(self, name: str | None = None, *, timeout: float | None = None) -> GenerationConfig:
+        """What the model's own generation config sets, or a named one of the model. timeout: seconds.
+
+        Raises:
+            InvalidRequestError: there is none of this name, or it cannot be used.
+            ForedraftError: the call failed.
+        """
+        if name is None:
+            return (await self.info(timeout=timeout)).generation_config
+        request = target_pb2.GetGenerationConfigRequest(name=name)
+        return config_from((await self._unary("GetGenerationConfig", request, timeout)).config)
+
+    async def generation_configs(self, *, timeout: float | None = None) -> list[str]:
+        """Names of the model's generation configs, for `generation_config` of a call. timeout: seconds.
+
+        Raises:
+            ForedraftError: the call failed.
+        """
+        request = target_pb2.ListGenerationConfigsRequest()
+        return list((await self._unary("ListGenerationConfigs", request, timeout)).names)
+
+    async def save_generation_config(
+        self, name: str, generation_config: Any = None, *, timeout: float | None = None, **kwargs: Any
+    ) -> None:
+        """Keeps a config with the model, in place of one of that name. Parameters as those of `generate`.
+
+        Raises:
+            InvalidRequestError: no name, or a parameter that a call could not be made with; it is named.
+            PermissionDeniedError: the operator does not allow it.
+            ForedraftError: the call failed.
+        """
+        config = config_message(generation_config, kwargs)
+        request = target_pb2.SaveGenerationConfigRequest(name=name, config=config)
+        await self._unary("SaveGenerationConfig", request, timeout)
 
     async def close(self) -> None:
         """Closes the connections; generations in progress end with RequestCancelledError."""

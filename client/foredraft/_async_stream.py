@@ -63,6 +63,8 @@ class AsyncStream:
                 await self.close()
                 raise
             else:
+                if self._course.over:  # by a stopping criterion: the service does not know
+                    self._rpc.cancel()
                 if chunk is not None:
                     return chunk
         raise StopAsyncIteration

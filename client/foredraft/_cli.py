@@ -1,4 +1,4 @@
-"""`foredraft generate` and `foredraft info`. Knows nothing that the client does not."""
+"""`foredraft generate`, `foredraft info` and `foredraft configs`. Knows nothing that the client does not."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ from typing import Any
 from foredraft._client import Client
 from foredraft._config import FIELDS, GenerationConfig
 from foredraft._errors import ForedraftError
+from foredraft._refusals import refusal
 from foredraft._types import Stats
 
 
@@ -36,7 +37,7 @@ def _generate(client: Client, args: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     fields = {name: value for name in FIELDS if (value := getattr(args, name)) is not None}
     fields |= {name: value for name in ("seed", "sampling_rule") if (value := getattr(args, name)) is not None}
-    with client.stream(prompt, **fields) as stream:
+    with client.stream(prompt, args.generation_config, **fields) as stream:
         try:
             for chunk in stream:
                 if not args.no_stream and chunk.sequence_index == 0:
@@ -61,6 +62,19 @@ def _info(client: Client, args: argparse.Namespace) -> int:
     return 0
 
 
+def _configs(client: Client, args: argparse.Namespace) -> int:
+    if args.save is not None and args.name is None:
+        args.usage.error("--save takes a name")
+    if args.save is not None:
+        client.save_generation_config(args.name, **args.save)
+    elif args.name is not None:
+        config = asdict(client.generation_config(args.name))
+        print(json.dumps({name: value for name, value in config.items() if value is not None}, indent=2))
+    else:
+        print("".join(f"{name}\n" for name in client.generation_configs()), end="")
+    return 0
+
+
 def _stats(stats: Stats) -> str:
     shown: dict[str, Any] = asdict(stats)
     shown["acceptance_rate"] = round(stats.acceptance_rate, 3)
@@ -79,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     generate = commands.add_parser("generate", parents=[common], help="stream the continuation of a prompt")
     generate.add_argument("prompt", help="the prompt; - reads it from standard input")
+    generate.add_argument("--generation-config", metavar="NAME", help="one of the model's named configs")
     generate.add_argument("--seed", type=int)
     generate.add_argument("--sampling-rule", choices=["rejection", "coupled"])
     generate.add_argument("--no-stream", action="store_true", help="print the text at the end, in one piece")
@@ -89,7 +104,20 @@ def _parser() -> argparse.ArgumentParser:
     generate.set_defaults(run=_generate)
     info = commands.add_parser("info", parents=[common], help="say what generates behind the address")
     info.set_defaults(run=_info)
+    configs = commands.add_parser("configs", parents=[common], help="list the model's named generation configs")
+    configs.add_argument("name", nargs="?", help="print this one as JSON")
+    configs.add_argument("--save", type=_fields, metavar="JSON", help="keep these parameters under the name")
+    configs.set_defaults(run=_configs, usage=configs)
     return parser
+
+
+def _fields(text: str) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError("takes a JSON object")
+    for name in values.keys() - set(FIELDS):
+        raise argparse.ArgumentTypeError(str(refusal(name, values[name])))
+    return values
 
 
 def _add_field(group: Any, name: str, annotation: Any) -> None:

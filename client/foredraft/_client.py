@@ -21,9 +21,11 @@ from foredraft._channel import (
     retries_of,
     timeout_of,
 )
+from foredraft._config import GenerationConfig
 from foredraft._course import Course
 from foredraft._errors import ForedraftError, from_rpc
 from foredraft._messages import Call, Extras, build_call, info_from
+from foredraft._parameters import config_from, config_message
 from foredraft._prompts import prompt_message
 from foredraft._stream import Stream
 from foredraft._streamers import StreamerFeed
@@ -84,6 +86,7 @@ class Client:
         timeout: float | None = None,
         generated_ids: Any = None,
         negative_prompt: Any = None,
+        stopping_criteria: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Generates, and returns the Result; for a batch or several sequences a list, prompt by prompt.
@@ -91,7 +94,7 @@ class Client:
         Args:
             inputs: text, token ids, or chat messages ({"role", "content"}); a list of those is a batch.
                 Ids may be a tensor or an array, of which two dimensions are a batch, without padding.
-            generation_config: a GenerationConfig, foredraft's or transformers'.
+            generation_config: a GenerationConfig, foredraft's or transformers', or the name of one of the model's.
             streamer: a transformers streamer, for one sequence.
             seed: makes sampling repeatable; drawn by the service, and told in `stats`, when left out.
             sampling_rule: "rejection" or "coupled"; by default coupled with a seed, rejection without.
@@ -99,6 +102,8 @@ class Client:
             timeout: seconds, instead of the client's; past them the call ends with DeadlineExceededError.
             generated_ids: tokens that an earlier call generated, to go on from; for a batch, a list of lists.
             negative_prompt: what `guidance_scale` goes away from; for a batch, one for each prompt.
+            stopping_criteria: transformers' objects, or functions of (input_ids [1, length], None), asked here about
+                every token; with the one that meets any, the sequence ends, and with the last sequence the call.
             kwargs: fields of GenerationConfig, over those of `generation_config`.
 
         Raises:
@@ -107,7 +112,7 @@ class Client:
         """
         feed = StreamerFeed(streamer)
         try:
-            extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt)
+            extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria)
             call = build_call(inputs, generation_config, kwargs, extras, return_prompt_ids=feed.wanted)
             feed.check(call.is_list)
             with self._open(call, timeout, feed) as stream:
@@ -128,6 +133,7 @@ class Client:
         timeout: float | None = None,
         generated_ids: Any = None,
         negative_prompt: Any = None,
+        stopping_criteria: Any = None,
         **kwargs: Any,
     ) -> Stream:
         """As `generate`, chunk by chunk; the call begins with the first. Leaving the stream ends it.
@@ -135,7 +141,7 @@ class Client:
         Raises:
             InvalidRequestError: a parameter that cannot be honoured; it is named.
         """
-        extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt)
+        extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria)
         call = build_call(inputs, generation_config, kwargs, extras)
         return self._open(call, timeout)
 
@@ -155,6 +161,41 @@ class Client:
             ForedraftError: the call failed.
         """
         return info_from(self._unary("GetModelInfo", target_pb2.GetModelInfoRequest(), timeout))
+
+    def generation_config(self, name: str | None = None, *, timeout: float | None = None) -> GenerationConfig:
+        """What the model's own generation config sets, or a named one of the model. timeout: seconds.
+
+        Raises:
+            InvalidRequestError: there is none of this name, or it cannot be used.
+            ForedraftError: the call failed.
+        """
+        if name is None:
+            return (self.info(timeout=timeout)).generation_config
+        request = target_pb2.GetGenerationConfigRequest(name=name)
+        return config_from((self._unary("GetGenerationConfig", request, timeout)).config)
+
+    def generation_configs(self, *, timeout: float | None = None) -> list[str]:
+        """Names of the model's generation configs, for `generation_config` of a call. timeout: seconds.
+
+        Raises:
+            ForedraftError: the call failed.
+        """
+        request = target_pb2.ListGenerationConfigsRequest()
+        return list((self._unary("ListGenerationConfigs", request, timeout)).names)
+
+    def save_generation_config(
+        self, name: str, generation_config: Any = None, *, timeout: float | None = None, **kwargs: Any
+    ) -> None:
+        """Keeps a config with the model, in place of one of that name. Parameters as those of `generate`.
+
+        Raises:
+            InvalidRequestError: no name, or a parameter that a call could not be made with; it is named.
+            PermissionDeniedError: the operator does not allow it.
+            ForedraftError: the call failed.
+        """
+        config = config_message(generation_config, kwargs)
+        request = target_pb2.SaveGenerationConfigRequest(name=name, config=config)
+        self._unary("SaveGenerationConfig", request, timeout)
 
     def close(self) -> None:
         """Closes the connections; generations in progress end with RequestCancelledError."""

@@ -72,5 +72,20 @@ class GenerationConfig:
     output_scores: bool | None = None
     output_logits: bool | None = None
 
+    def __repr__(self) -> str:
+        """What is set, as transformers shows its own."""
+        values = [(name, getattr(self, name)) for name in FIELDS]
+        return f"GenerationConfig({', '.join(f'{name}={value!r}' for name, value in values if value is not None)})"
+
+    def to_transformers(self) -> Any:
+        """The same as a `transformers.GenerationConfig`, which can be saved, pushed to a hub, or passed to a model.
+
+        Raises:
+            InvalidRequestError: transformers is not installed, or cannot do what a field asks for.
+        """
+        from foredraft._upstream import upstream_config
+
+        return upstream_config(self)
+
 
 FIELDS = tuple(f.name for f in fields(GenerationConfig))

@@ -58,19 +58,21 @@ class Course:
         return stub.Generate(self._call.request, timeout=left_s, metadata=self._metadata)
 
     def take(self, message: Any) -> Chunk | None:
-        """A message came; the chunk in it, if it has one."""
+        """A message came; the chunk in it, if it has one. With the last stopping criterion that is met it is over."""
         self._began = True
         part = self._folding.add(message)
         if isinstance(part, Chunk):
             self._timer.chunk(part)
             self._feed.chunk(part)
+            if self._folding.met:
+                self.complete()
             return part
         if part is not None:
             self._feed.prompt(part[0] if part else ())
         return None
 
     def complete(self) -> None:
-        """The service ended its answer.
+        """The service ended its answer, or nothing more of it is wanted.
 
         Raises:
             InternalError: before it was whole.

@@ -36,7 +36,7 @@ def write(message: Config, name: str, value: Any) -> None:
     elif name == "sequence_bias":
         pairs = value.items() if isinstance(value, Mapping) else value
         message.sequence_bias.values.extend(
-            generation_pb2.SequenceBias(ids=whole_ids(ids), bias=_single(bias)) for ids, bias in pairs
+            generation_pb2.SequenceBias(ids=_sequence(ids), bias=_single(bias)) for ids, bias in pairs
         )
     elif name == "early_stopping":
         if not isinstance(value, bool) and value != "never":
@@ -116,6 +116,13 @@ def whole_ids(value: Any) -> list[int]:
     if isinstance(value, str | bytes | Mapping):
         raise TypeError("must be token ids")
     return [whole(i) for i in value] if hasattr(value, "__iter__") else [whole(value)]
+
+
+def _sequence(ids: Any) -> list[int]:
+    """Ids of a sequence, also from "(1, 2)", which is what transformers' files make of a tuple that is a key."""
+    if isinstance(ids, str) and ids[:1] + ids[-1:] == "()":
+        return [whole(int(i)) for i in ids[1:-1].split(",") if i.strip()]
+    return whole_ids(ids)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from foredraft._criteria import Criteria, Criterion, criteria_of
 from foredraft._errors import ForedraftError, InternalError, InvalidRequestError, from_rpc
 from foredraft._fields import UINT32_MAX, UINT64_MAX, whole
 from foredraft._parameters import config_from, config_message
@@ -31,6 +32,9 @@ _REASONS = {
 }
 
 
+_MET = "stopping_criteria"  # the reason that only the client knows
+
+
 MAX_REQUEST_BYTES = 16 << 20  # what the target service takes
 
 
@@ -40,6 +44,7 @@ class Call:
 
     request: target_pb2.GenerateRequest
     is_list: bool
+    stopping_criteria: tuple[Criterion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Extras:
     logprobs: int | None
     generated_ids: Any
     negative_prompt: Any = None
+    stopping_criteria: Any = None
 
 
 def build_call(
@@ -69,7 +75,14 @@ def build_call(
     away = extras.negative_prompt
     if "negative_prompt_ids" in fields:  # transformers' name for it
         away, fields = fields["negative_prompt_ids"], {k: v for k, v in fields.items() if k != "negative_prompt_ids"}
-    config = config_message(generation_config, fields)
+    name = generation_config if isinstance(generation_config, str) else ""
+    config = config_message(None if name else generation_config, fields)
+    criteria = criteria_of(extras.stopping_criteria)
+    if criteria and config.num_beams > 1:
+        message = (
+            "stopping_criteria and num_beams: a beam search is not ended by the client; use stop_strings or max_time"
+        )
+        raise InvalidRequestError(message, fields=["stopping_criteria", "num_beams"])
     if extras.sampling_rule not in (None, "rejection", "coupled"):
         message = f"sampling_rule={extras.sampling_rule!r} is neither 'rejection' nor 'coupled'"
         raise InvalidRequestError(message, field="sampling_rule")
@@ -80,13 +93,14 @@ def build_call(
         seed=_argument("seed", extras.seed, UINT64_MAX),
         sampling_rule=_RULES[extras.sampling_rule or "greedy"],
         logprobs=_argument("logprobs", extras.logprobs, UINT32_MAX),
-        return_prompt_ids=return_prompt_ids,
         negative_prompts=prompt_messages(away)[0] if away is not None else (),
+        return_prompt_ids=return_prompt_ids or bool(criteria),
+        config_name=name,
     )
     if (size := request.ByteSize()) > MAX_REQUEST_BYTES:
         message = f"inputs: make a request of {size} bytes; the service's limit is {MAX_REQUEST_BYTES}"
         raise InvalidRequestError(message, field="inputs")
-    return Call(request, is_batch or config.num_return_sequences > 1)
+    return Call(request, is_batch or config.num_return_sequences > 1, criteria)
 
 
 def _argument(name: str, value: Any, limit: int) -> int | None:
@@ -113,6 +127,7 @@ class Folding:
         self._is_list = call.is_list
         self._sequences: dict[int, _Sequence] = {}
         self._started = target_pb2.Started(request_id=call.request.request_id)
+        self._criteria = Criteria(call.stopping_criteria, call.request)
         self._finished: target_pb2.Finished | None = None
 
     def add(self, message: target_pb2.GenerateResponse) -> list[list[int]] | Chunk | None:
@@ -120,18 +135,28 @@ class Folding:
         kind = message.WhichOneof("message")
         if kind == "started":
             self._started = message.started
+            self._criteria.begin(message.started)
             return [list(p.ids) for p in message.started.prompt_ids]
         if kind == "finished":
             self._finished = message.finished
         return self._chunk(message.chunk) if kind == "chunk" else None
 
-    def _chunk(self, message: target_pb2.Chunk) -> Chunk:
+    @property
+    def met(self) -> bool:
+        """Whether all sequences have ended, one of them at least by a stopping criterion: nothing more is wanted."""
+        reasons = [sequence.reason for sequence in self._sequences.values()]
+        return _MET in reasons and all(reasons) and len(reasons) == self._criteria.sequences
+
+    def _chunk(self, message: target_pb2.Chunk) -> Chunk | None:
+        sequence = self._sequences.setdefault(message.sequence_index, _Sequence())
+        if sequence.reason == _MET:  # what the service made before it knew
+            return None
+        met = self._criteria.cut(message)
         logprobs = tuple(
             Logprobs(entry.logprob, tuple(zip(entry.top_ids, entry.top_logprobs, strict=True)))
             for entry in message.logprobs
         )
-        ids, reason = tuple(message.token_ids), _REASONS.get(message.finish_reason)
-        sequence = self._sequences.setdefault(message.sequence_index, _Sequence())
+        ids, reason = tuple(message.token_ids), _MET if met else _REASONS.get(message.finish_reason)
         sequence.ids += ids
         sequence.text.append(message.text)
         sequence.logprobs += logprobs
@@ -157,6 +182,9 @@ class Folding:
         Raises:
             InternalError: the service's answer stops short of its end.
         """
+        if self.met:
+            results = self.partial()
+            return results if self._is_list or len(results) > 1 else results[0]
         if self._finished is None or not self._finished.sequences:
             message = "the service ended its answer without a result"
             raise InternalError(message, partial=self.partial(), request_id=self._started.request_id)
@@ -177,10 +205,10 @@ class Folding:
         return Result(
             text="".join(sequence.text),
             token_ids=tuple(sequence.ids),
-            finish_reason=_REASONS.get(summary.finish_reason, sequence.reason),
+            finish_reason=_MET if sequence.reason == _MET else _REASONS.get(summary.finish_reason, sequence.reason),
             stats=self._stats(summary.stats),
             logprobs=tuple(sequence.logprobs),
-            prompt_tokens=summary.prompt_tokens,
+            prompt_tokens=summary.prompt_tokens or self._criteria.prompt_tokens(index),
             sequence_index=index,
             score=summary.score if summary.HasField("score") else None,
             request_id=self._started.request_id,

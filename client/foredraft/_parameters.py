@@ -48,9 +48,6 @@ def _values(config: Any) -> dict[str, Any]:
         return {}
     if isinstance(config, GenerationConfig):
         return {name: getattr(config, name) for name in FIELDS if getattr(config, name) is not None}
-    if isinstance(config, str):
-        message = f"generation_config={config!r}: named configs are not supported yet; pass the fields themselves"
-        raise InvalidRequestError(message, field="generation_config")
     if not hasattr(config, "to_dict"):
         message = f"generation_config: {type(config).__name__} is none; pass a GenerationConfig"
         raise InvalidRequestError(message, field="generation_config")

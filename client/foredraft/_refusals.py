@@ -35,7 +35,7 @@ _WAYS_OUT = {
         "use_model_defaults synced_gpus"
     ),
     "code does not travel to the service; leave it out, or use the parameters that do its work": (
-        "logits_processor stopping_criteria prefix_allowed_tokens_fn"
+        "logits_processor prefix_allowed_tokens_fn"
     ),
     "the service has its own; leave it out": "tokenizer assistant_model assistant_tokenizer is_assistant",
     "pass the prompt as the first argument, without padding": ("input_ids attention_mask inputs_embeds position_ids"),

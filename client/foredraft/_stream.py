@@ -57,6 +57,8 @@ class Stream:
                 self.close()
                 raise
             else:
+                if self._course.over:  # by a stopping criterion: the service does not know
+                    self._rpc.cancel()
                 if chunk is not None:
                     return chunk
         raise StopIteration

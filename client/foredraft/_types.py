@@ -46,7 +46,7 @@ class Chunk:
     text_offsets: tuple[int, ...] = ()
     """Where in `text` each token's own text begins."""
     finish_reason: str | None = None
-    """None while the sequence goes on; else "length", "eos_token", "stop_string" or "max_time"."""
+    """None while the sequence goes on; else "length", "eos_token", "stop_string", "max_time" or "stopping_criteria"."""
     scores: tuple[ScoreRow, ...] = ()
     """By which each token was chosen, with `output_scores`."""
     logits: tuple[ScoreRow, ...] = ()

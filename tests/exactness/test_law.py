@@ -12,11 +12,12 @@ import torch
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process as hf
 
-from decoding.jobs import DraftJob, VerifyJob, draft_jobs, verify_jobs
+from decoding.jobs import DraftJob, draft_jobs
 from decoding.ngram import NgramDrafter
 from decoding.processors import Processors
 from decoding.proposal import Proposal, SparseRows
 from decoding.sampling import Rule, Sampling
+from decoding.verifying import VerifyJob, verify_jobs
 from tests.exactness.laws import LUCK, exact_law, p_value
 from tests.fakes import TableRows, random_table
 

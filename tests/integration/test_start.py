@@ -45,6 +45,13 @@ def test_a_model_that_is_missing() -> None:
     assert "rows: 0 is not a number from 1 on" in _start("draft", "--rows", "0")
 
 
+def test_named_configs_without_a_place() -> None:
+    assert "there is no directory '/no/such'; make it" in _start(
+        "target", "--model", "/no/such/model", "--generation-configs", "/no/such"
+    )
+    assert "give --generation-configs DIR" in _start("target", "--model", "a/hub-id", "--save-generation-configs")
+
+
 def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "draft", tmp_path / "model")
     (tmp_path / "model" / "tokenizer.json").unlink()

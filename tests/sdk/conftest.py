@@ -53,6 +53,15 @@ class Blocking:
     def info(self, **kwargs: Any) -> Any:
         return self.wait(self._client.info(**kwargs))
 
+    def generation_config(self, *args: Any, **kwargs: Any) -> Any:
+        return self.wait(self._client.generation_config(*args, **kwargs))
+
+    def generation_configs(self, **kwargs: Any) -> Any:
+        return self.wait(self._client.generation_configs(**kwargs))
+
+    def save_generation_config(self, *args: Any, **kwargs: Any) -> Any:
+        return self.wait(self._client.save_generation_config(*args, **kwargs))
+
     def close(self) -> None:
         self.wait(self._client.close())
 

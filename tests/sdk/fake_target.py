@@ -23,6 +23,7 @@ def started(request: target_pb2.GenerateRequest) -> target_pb2.GenerateResponse:
             seed=request.seed if request.HasField("seed") else SEED,
             sampling_rule=request.sampling_rule,
             prompt_ids=ids,
+            num_sequences=len(request.prompts) * (request.config.num_return_sequences or 1),
         )
     )
 
@@ -105,6 +106,7 @@ class FakeTarget(target_pb2_grpc.TargetServiceServicer):
         self.scripts = list(scripts) or [answer]
         self.requests: list[target_pb2.GenerateRequest] = []
         self.metadata: list[dict[str, str]] = []
+        self.configs: dict[str, generation_pb2.GenerationConfig] = {}
         self.reached, self.left = threading.Event(), threading.Event()
         self._server: Any = None
         self.address = "127.0.0.1:0"
@@ -122,6 +124,20 @@ class FakeTarget(target_pb2_grpc.TargetServiceServicer):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "prompts: a prompt is empty")
         count = len(request.prompt.text) or len(request.prompt.chat.messages)
         return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=range(count)))
+
+    def ListGenerationConfigs(self, request: Any, context: Any) -> target_pb2.ListGenerationConfigsResponse:
+        return target_pb2.ListGenerationConfigsResponse(names=sorted(self.configs))
+
+    def GetGenerationConfig(self, request: Any, context: Any) -> target_pb2.GetGenerationConfigResponse:
+        if request.name not in self.configs:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "generation_config: there is none")
+        return target_pb2.GetGenerationConfigResponse(config=self.configs[request.name])
+
+    def SaveGenerationConfig(self, request: Any, context: Any) -> target_pb2.SaveGenerationConfigResponse:
+        if request.name == "secret":
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "not allowed")
+        self.configs[request.name] = request.config
+        return target_pb2.SaveGenerationConfigResponse()
 
     def GetModelInfo(self, request: Any, context: Any) -> target_pb2.GetModelInfoResponse:
         config = generation_pb2.GenerationConfig(temperature=0.5, top_k=0)

@@ -69,6 +69,23 @@ def test_info(target: Target, capsys: Capture) -> None:
     assert (shown["model"], shown["generation_config"]["eos_token_id"]) == ("fake", [2])
 
 
+def test_named_configs(target: Target, capsys: Capture) -> None:
+    fake = target()
+    at = ["--address", fake.address]
+    assert main(["configs", "precise", "--save", '{"top_k": 5, "do_sample": true}', *at]) == 0
+    assert main(["configs", *at]) == 0
+    assert main(["configs", "precise", *at]) == 0
+    names, config = capsys.readouterr().out.split("\n", 1)
+    assert (names, json.loads(config)) == ("precise", {"top_k": 5, "do_sample": True})
+    assert main(["generate", "a", "--generation-config", "precise", *at]) == 0
+    assert fake.requests[0].config_name == "precise"
+    assert main(["configs", "secret", "--save", "{}", *at]) == 1
+    assert "not allowed" in capsys.readouterr().err
+    for wrong in (["a", "--save", "[1]"], ["--save", "{}"], ["a", "--save", '{"name": "b"}'], ["a", "--save", "{"]):
+        with pytest.raises(SystemExit):
+            main(["configs", *wrong, *at])
+
+
 def test_an_error_is_one_line(target: Target, capsys: Capture) -> None:
     fake = target(fails(grpc.StatusCode.INVALID_ARGUMENT, "top_p: is 2;\nit must be less"))
     assert main(["generate", "a", "--address", fake.address]) == 1

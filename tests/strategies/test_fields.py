@@ -39,7 +39,6 @@ GREEDY: list[dict[str, Any]] = [
     {"min_length": 20, "eos_token_id": EOS},
     {"max_length": 20},
     {"forced_eos_token_id": 3, "eos_token_id": 3},
-    {"forced_bos_token_id": 12},
     {"suppress_tokens": list(range(0, 4096, 2))},
     {"begin_suppress_tokens": list(range(0, 4096, 3))},
     {"remove_invalid_values": True, "renormalize_logits": True},

@@ -31,7 +31,7 @@ def _cases(kind: str, model: str) -> list[Case]:
 @pytest.mark.parametrize("branches", [True, False], ids=["branches", "rows"])
 async def test_they_are_transformers_own(kind: str, name: str, branches: bool) -> None:
     model = _model(name)
-    rows = rows_of(model.module, count=6, capacity=128)
+    rows = rows_of(model.module, count=8, capacity=128)
     rows.branches = branches
     cases = _cases(kind, name)
     assert len(cases) > 5

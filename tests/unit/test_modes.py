@@ -96,8 +96,8 @@ def test_a_default_that_does_not_suit_is_no_contradiction() -> None:
 )
 def test_arguments_that_a_search_has_no_use_for(fields: dict[str, Any], name: str) -> None:
     message = target_pb2.GenerateRequest(**fields)
-    check_call(message, Mode.ASSISTED)
+    check_call(message, Config(), Mode.ASSISTED)
     for mode, chosen_by in ((Mode.BEAMS, "num_beams"), (Mode.CONTRASTIVE, "penalty_alpha")):
         with pytest.raises(InvalidFieldError) as raised:
-            check_call(message, mode)
+            check_call(message, Config(), mode)
         assert set(raised.value.fields) == {name, chosen_by}

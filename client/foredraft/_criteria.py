@@ -1,0 +1,111 @@
+"""transformers' stopping criteria, asked about every token that comes. Imports torch only when there are any.
+
+Knows nothing of calls, and of what a criterion looks at.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from foredraft._errors import InvalidRequestError
+from foredraft.v1 import target_pb2
+
+Criterion = Callable[..., Any]
+
+
+def criteria_of(stopping_criteria: Any) -> tuple[Criterion, ...]:
+    """The criteria of a call, from a StoppingCriteriaList, another list, a single one or None.
+
+    Raises:
+        InvalidRequestError: something in it cannot be called.
+    """
+    if stopping_criteria is None:
+        return ()
+    # A StoppingCriteriaList can be called as well; what counts is what it holds.
+    given = stopping_criteria if isinstance(stopping_criteria, list | tuple) else [stopping_criteria]
+    for criterion in given:
+        if not callable(criterion):
+            message = f"stopping_criteria: {type(criterion).__name__} is none; pass functions of (input_ids, scores)"
+            raise InvalidRequestError(message, field="stopping_criteria")
+    return tuple(given)
+
+
+class Criteria:
+    """Cuts the sequences of one call after the token with which a criterion is met."""
+
+    def __init__(self, criteria: Sequence[Criterion], request: target_pb2.GenerateRequest) -> None:
+        """request: says what the caller generated before, and of how many sequences a prompt is.
+
+        Raises:
+            InvalidRequestError: there are criteria, but torch, whose tensors they take, is not installed.
+        """
+        self._criteria, self._request = criteria, request
+        self._texts: dict[int, Any] = {}  # int64 [1, length] of a sequence, prompt included
+        self._prompts: list[tuple[int, ...]] = []
+        self.sequences = 0  # of the whole call, once it began
+        if criteria:
+            try:
+                import torch
+            except ImportError as error:
+                message = (
+                    "stopping_criteria: take tensors, and torch is not installed; use stop_strings or eos_token_id"
+                )
+                raise InvalidRequestError(message, field="stopping_criteria") from error
+            self._torch: Any = torch
+
+    def begin(self, started: target_pb2.Started) -> None:
+        """The call was admitted; the prompts' token ids were asked for."""
+        if self._criteria:
+            self._prompts = [tuple(prompt.ids) for prompt in started.prompt_ids]
+            # The service says how many: the model's own config, or a named one, may ask for several.
+            self.sequences = started.num_sequences or len(self._prompts) * (
+                self._request.config.num_return_sequences or 1
+            )
+
+    def prompt_tokens(self, sequence_index: int) -> int:
+        """The length of a sequence's prompt; 0 if there are no criteria."""
+        return len(self._prompts[self._prompt(sequence_index)]) if self._prompts else 0
+
+    def cut(self, chunk: target_pb2.Chunk) -> bool:
+        """Cuts a chunk after the token with which a criterion is met, if one is; says whether.
+
+        Raises:
+            TypeError: a criterion answers neither with a bool nor with a tensor that holds one.
+        """
+        if not self._criteria or not chunk.token_ids:
+            return False
+        index, new = chunk.sequence_index, self._torch.tensor([list(chunk.token_ids)])  # [1, tokens]
+        text = self._texts.get(index)
+        if text is None:
+            at = self._prompt(index)
+            before_it = [*self._prompts[at], *self._request.prompts[at].generated_ids]
+            text = self._torch.tensor([before_it], dtype=self._torch.long)  # [1, length]
+        text = self._texts[index] = self._torch.cat([text, new], dim=1)
+        before = text.shape[1] - new.shape[1]
+        for kept in range(1, new.shape[1] + 1):
+            if any([_met(criterion, text[:, : before + kept]) for criterion in self._criteria]):
+                _trim(chunk, kept)
+                return True
+        return False
+
+    def _prompt(self, sequence_index: int) -> int:
+        return sequence_index * len(self._prompts) // self.sequences
+
+
+def _met(criterion: Criterion, input_ids: Any) -> bool:
+    """All criteria are asked at every token, as transformers does: one may count how often it is."""
+    verdict = criterion(input_ids, None)
+    if not isinstance(verdict, bool) and not hasattr(verdict, "item"):
+        name = getattr(criterion, "__name__", type(criterion).__name__)
+        raise TypeError(f"stopping_criteria: {name} returned {verdict!r}; it takes a bool, or a tensor of one")
+    return bool(verdict if isinstance(verdict, bool) else verdict.item())
+
+
+def _trim(chunk: target_pb2.Chunk, kept: int) -> None:
+    """Leaves the first tokens, and what is said of them."""
+    if kept == len(chunk.token_ids):
+        return
+    if kept < len(chunk.text_offsets):
+        chunk.text = chunk.text[: chunk.text_offsets[kept]]
+    chunk.num_accepted = min(chunk.num_accepted, kept)
+    for entries in (chunk.token_ids, chunk.text_offsets, chunk.logprobs, chunk.scores, chunk.logits):
+        del entries[kept:]
