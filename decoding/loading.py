@@ -42,6 +42,12 @@ class LoadedModel:
         return self.module.config.get_text_config()  # type: ignore[union-attr, operator]
 
     @property
+    def ids(self) -> int:
+        """Ids that it scores, those among them that mean no token."""
+        config = getattr(self.module, "config", None)
+        return int(config.get_text_config().vocab_size) if config else self.vocabulary.size
+
+    @property
     def generation_config(self) -> Any:
         """The model's own transformers.GenerationConfig."""
         return self.module.generation_config

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 from transformers.generation import logits_process as hf
 
+from decoding.greenlist import preferred
+from decoding.marks import Greenlist, SynthId
 from decoding.noise import KeptGumbel
 from decoding.sampling import Rule, Sampling
+from decoding.synthid import marked
 from decoding.warpers import has_rare_warpers, warp
 
 
@@ -74,10 +77,24 @@ def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
     if any(has_rare_warpers(sampling) for sampling in rows):
         parts = logits.split([item.count for item in batch])
         logits = torch.cat([i.processors.apply_rare_warpers(part) for i, part in zip(batch, parts, strict=True)])
+    if any(sampling.watermark for sampling in rows):
+        parts = logits.split([item.count for item in batch])
+        logits = torch.cat([_marked(item, part) for item, part in zip(batch, parts, strict=True)])
     if any(sampling.renormalize_logits for sampling in rows):
         wanted = torch.tensor([sampling.renormalize_logits for sampling in rows], device=logits.device)
         logits = torch.where(wanted[:, None], logits.log_softmax(-1), logits)
     return logits
+
+
+def _marked(item: Scored, scores: Tensor) -> Tensor:
+    """Scores of one sequence, float32 [count, vocab], with its watermark."""
+    mark, tokens = item.processors.sampling.watermark, item.tokens
+    if isinstance(mark, SynthId):
+        return marked(mark, tokens[item.processors.sampling.prompt_length :], scores)
+    if isinstance(mark, Greenlist):
+        first = len(tokens) - item.count + 1
+        return torch.stack([preferred(mark, tokens[: first + i], row) for i, row in enumerate(scores)])
+    return scores
 
 
 def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ Names and meanings are those of transformers' GenerationConfig. Knows nothing of
 from dataclasses import dataclass
 from enum import Enum
 
+from decoding.marks import Mark
+
 
 class Rule(Enum):
     """How a token is chosen, and a proposed one accepted."""
@@ -50,6 +52,7 @@ class Sampling:
     remove_invalid_values: bool = False
     exponential_decay_length_penalty: tuple[int, float] | None = None
     renormalize_logits: bool = False
+    watermark: Mark | None = None
 
     @property
     def is_sampled(self) -> bool:

@@ -6,6 +6,7 @@ Uses the value types of `decoding` and nothing else of it: no torch comes in. Kn
 import numpy as np
 
 from decoding.errors import InvalidFieldError
+from decoding.marks import Greenlist, Mark, SynthId
 from decoding.proposal import Proposal, SparseRows
 from decoding.sampling import Rule, Sampling
 from decoding.vocabulary import Vocabulary
@@ -66,6 +67,8 @@ def sampling_from(
     if config.HasField("exponential_decay_length_penalty"):
         decay = config.exponential_decay_length_penalty
         values["exponential_decay_length_penalty"] = (decay.start, decay.factor)
+    if config.HasField("watermarking_config"):
+        values["watermark"] = mark_from(config.watermarking_config)
     if config.num_beams > 1:
         values["min_tokens_to_keep"] = 1 + max(1, len(config.eos_token_id.ids))
     return Sampling(
@@ -77,6 +80,17 @@ def sampling_from(
         sequence_bias=tuple((tuple(entry.ids), entry.bias) for entry in config.sequence_bias.values),
         **values,
     )
+
+
+def mark_from(message: generation_pb2.WatermarkingConfig) -> Mark | None:
+    """A watermark, with transformers' defaults where the wire has none; None if there is no scheme."""
+    scheme = message.WhichOneof("scheme")
+    if scheme is None:
+        return None
+    values = {field.name: value for field, value in getattr(message, scheme).ListFields()}
+    if scheme == "synth_id":
+        return SynthId(**{**values, "keys": tuple(message.synth_id.keys)})
+    return Greenlist(**values)
 
 
 def rule_from(number: int) -> Rule:

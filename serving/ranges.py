@@ -19,6 +19,25 @@ _MAX_ENTRIES = 1024
 _MAX_STOP_STRINGS, _MAX_STOP_STRING_LENGTH = 64, 1024
 _SCHEDULES = ("goodput", "constant", "heuristic", "heuristic_transient")
 
+_SEEDING_SCHEMES = ("lefthash", "selfhash")
+# From least to most.
+_MARKS: dict[str, dict[str, tuple[float, float]]] = {
+    "greenlist": {
+        "greenlist_ratio": (1e-3, 0.999),
+        "bias": (-100.0, 100.0),
+        "hashing_key": (1, 2**40),
+        "context_width": (1, 64),
+        "vocabulary_size": (1, 1 << 22),
+    },
+    "synth_id": {
+        "ngram_len": (2, 32),
+        "keys": (1, 64),
+        "context_history_size": (1, 1 << 20),
+        "sampling_table_seed": (0, 2**62),
+        "sampling_table_size": (2, 1 << 20),
+    },
+}
+
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_length": (lambda x: x > 0, "must be at least 1"),
     "max_new_tokens": (lambda x: x > 0, "must be at least 1"),
@@ -77,10 +96,35 @@ def check_ranges(config: generation_pb2.GenerationConfig, vocabulary_size: int) 
         )
     if not math.isfinite(config.exponential_decay_length_penalty.factor):
         raise InvalidFieldError("exponential_decay_length_penalty", "has a factor that is no finite number")
+    if config.HasField("watermarking_config"):
+        check_watermark(config.watermarking_config)
     _check_stop_strings(config.stop_strings.values)
     schedule = config.num_assistant_tokens_schedule
     if config.HasField("num_assistant_tokens_schedule") and schedule not in _SCHEDULES:
         raise InvalidFieldError("num_assistant_tokens_schedule", f"is not one of {', '.join(_SCHEDULES)}")
+
+
+def check_watermark(message: generation_pb2.WatermarkingConfig) -> None:
+    """Checks a watermark.
+
+    Raises:
+        InvalidFieldError: it is none, or would take more time and memory than a mark may.
+    """
+    scheme = message.WhichOneof("scheme")
+    if scheme is None:
+        raise InvalidFieldError("watermarking_config", "has no scheme: that of a green list, or SynthID's")
+    mark = getattr(message, scheme)
+    for name, (least, most) in _MARKS[scheme].items():
+        value = len(mark.keys) if name == "keys" else getattr(mark, name)
+        if (mark.HasField(name) if name != "keys" else True) and not least <= value <= most:
+            raise InvalidFieldError(
+                "watermarking_config", f"{name} is {value:g}; it must be from {least:g} to {most:g}"
+            )
+    if scheme == "greenlist" and mark.HasField("seeding_scheme") and mark.seeding_scheme not in _SEEDING_SCHEMES:
+        reason = f"seeding_scheme is {mark.seeding_scheme!r}; it must be one of {', '.join(_SEEDING_SCHEMES)}"
+        raise InvalidFieldError("watermarking_config", reason)
+    if scheme == "synth_id" and not mark.HasField("ngram_len"):
+        raise InvalidFieldError("watermarking_config", "ngram_len is missing")
 
 
 def check_ids(field: str, ids: Sequence[int], vocabulary_size: int) -> None:

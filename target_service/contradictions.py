@@ -18,7 +18,7 @@ _DRAFT_MODEL_ONLY: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 # Fields that have no effect yet, and the values by which they are off.
 _NOT_YET: dict[str, Any] = {
-    "watermarking_config": None, "use_cache": True, "cache_implementation": "dynamic", "cache_config": None,
+    "use_cache": True, "cache_implementation": "dynamic", "cache_config": None,
 }  # fmt: skip
 
 
@@ -43,6 +43,8 @@ def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
             if asked.HasField(name) and getattr(asked, name) != off:
                 reason = "has no effect with do_sample=False; set do_sample=True or leave it out"
                 raise InvalidFieldError(name, reason, "do_sample")
+    if asked.watermarking_config.greenlist.HasField("vocabulary_size"):
+        raise InvalidFieldError("watermarking_config", "vocabulary_size is the model's own; leave it out")
     if asked.HasField("prompt_lookup_num_tokens") and asked.HasField("num_assistant_tokens"):
         reason = "asks for n-grams alone and says how many; leave num_assistant_tokens out"
         raise InvalidFieldError("prompt_lookup_num_tokens", reason, "num_assistant_tokens")

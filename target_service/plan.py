@@ -69,6 +69,8 @@ class Planner:
         self._defaults, self._capacity, self._rows, self._fits = defaults, capacity, rows, fits
         self._vocabulary_size = model.vocabulary.size
         self.prompts = Prompts(model, capacity)
+        self.marked_ids = model.ids
+        """Ids that green lists are drawn from: the model's padding is among them, as in transformers."""
 
     def request(
         self,
@@ -104,6 +106,8 @@ class Planner:
         owner = hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else ""
         prompts = tuple(healed) or tuple(self.prompts.ids(p) for p in message.prompts)
         negatives = self._negatives(message, config, prompts)
+        if config.watermarking_config.HasField("greenlist"):
+            config.watermarking_config.greenlist.vocabulary_size = self.marked_ids
         plans: list[Plan] = []
         for prompt, given, away in zip(prompts, message.prompts, negatives, strict=True):
             tokens = (*prompt, *self.prompts.checked("generated_ids", given.generated_ids))

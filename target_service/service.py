@@ -23,6 +23,7 @@ from target_service.account import Account
 from target_service.config import TargetSettings
 from target_service.configs import NamedConfigs, SavingNotAllowedError, places
 from target_service.defaults import Config
+from target_service.detection import Detector
 from target_service.drafter import Drafters
 from target_service.drafts import Drafts
 from target_service.healing import Healing
@@ -53,6 +54,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
         self._defaults = defaults
         self._planner = Planner(model, defaults, engine.capacity, engine.pool.count, partial(fits, engine))
+        own = defaults.watermarking_config if defaults.HasField("watermarking_config") else None
+        self._detector = Detector(self._planner.prompts, self._planner.marked_ids, own)
         self._healing = Healing(model.tokenizer, engine)
         self._configs = NamedConfigs(places(settings), self._planner.check, settings.save_generation_configs)
         self._drafts = Drafts(settings.draft_addresses, model.vocabulary)
@@ -126,7 +129,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def DetectWatermark(
         self, request: target_pb2.DetectWatermarkRequest, context: Any
     ) -> target_pb2.DetectWatermarkResponse:
-        raise InvalidFieldError("message", "watermarks are not detected yet")
+        return await asyncio.to_thread(self._detector.detect, request)
 
     async def close(self) -> None:
         """Ends the connections to the drafts and the device thread."""

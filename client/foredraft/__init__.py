@@ -24,7 +24,7 @@ from foredraft._errors import (
     UnsupportedError,
 )
 from foredraft._stream import Stream
-from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats
+from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats, WatermarkDetection
 
 __version__ = "0.1.0"
 
@@ -50,5 +50,6 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedError",
+    "WatermarkDetection",
     "metrics",
 ]

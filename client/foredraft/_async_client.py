@@ -26,6 +26,7 @@ from foredraft._channel import (
 )
 from foredraft._config import GenerationConfig
 from foredraft._course import Course
+from foredraft._detection import detection_request, detections_from
 from foredraft._errors import ForedraftError, from_rpc
 from foredraft._messages import Call, Extras, build_call, info_from
 from foredraft._parameters import config_from, config_message
@@ -139,6 +140,19 @@ class AsyncClient:
         """
         request = target_pb2.TokenizeRequest(prompt=prompt_message(inputs))
         return list((await self._unary("Tokenize", request, timeout)).token_ids.ids)
+
+    async def detect_watermark(
+        self,
+        inputs: Any,
+        watermarking_config: Any = None,
+        *,
+        z_threshold: float | None = None,
+        ignore_repeated_ngrams: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """As `Client.detect_watermark`."""
+        request, is_batch = detection_request(inputs, watermarking_config, z_threshold, ignore_repeated_ngrams)
+        return detections_from(await self._unary("DetectWatermark", request, timeout), is_batch)
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
         """What generates behind the address. timeout: seconds.

@@ -23,6 +23,7 @@ from foredraft._channel import (
 )
 from foredraft._config import GenerationConfig
 from foredraft._course import Course
+from foredraft._detection import detection_request, detections_from
 from foredraft._errors import ForedraftError, from_rpc
 from foredraft._messages import Call, Extras, build_call, info_from
 from foredraft._parameters import config_from, config_message
@@ -153,6 +154,29 @@ class Client:
         """
         request = target_pb2.TokenizeRequest(prompt=prompt_message(inputs))
         return list(self._unary("Tokenize", request, timeout).token_ids.ids)
+
+    def detect_watermark(
+        self,
+        inputs: Any,
+        watermarking_config: Any = None,
+        *,
+        z_threshold: float | None = None,
+        ignore_repeated_ngrams: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Whether texts bear a watermark; for a batch a list. timeout: seconds.
+
+        Args:
+            inputs: as in `generate`; what was generated, without its prompt.
+            watermarking_config: transformers' object, or its dictionary; by default the model's own.
+            z_threshold: green lists: the z-score above which a text is taken for marked; by default 3.
+            ignore_repeated_ngrams: green lists: count every n-gram once.
+
+        Raises:
+            ForedraftError: the call failed.
+        """
+        request, is_batch = detection_request(inputs, watermarking_config, z_threshold, ignore_repeated_ngrams)
+        return detections_from(self._unary("DetectWatermark", request, timeout), is_batch)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """What generates behind the address. timeout: seconds.

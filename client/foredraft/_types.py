@@ -107,6 +107,27 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class WatermarkDetection:
+    """What speaks for a watermark in one text."""
+
+    num_tokens_scored: int
+    """Tokens that could bear it."""
+    num_green_tokens: int | None = None
+    green_fraction: float | None = None
+    z_score: float | None = None
+    """Green lists: standard deviations above what an unmarked text has."""
+    p_value: float | None = None
+    """Green lists: how likely an unmarked text has as many green tokens."""
+    prediction: bool | None = None
+    """Green lists: whether the z-score is above the threshold."""
+    confidence: float | None = None
+    mean_score: float | None = None
+    """SynthID: mean of the g-values; 0.5 in an unmarked text."""
+    weighted_mean_score: float | None = None
+    """SynthID: the same, with more weight on the first layers."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What generates behind an address."""
 

@@ -203,18 +203,20 @@ class WatermarkingConfig(_message.Message):
     def __init__(self, greenlist: _Optional[_Union[Greenlist, _Mapping]] = ..., synth_id: _Optional[_Union[SynthId, _Mapping]] = ...) -> None: ...
 
 class Greenlist(_message.Message):
-    __slots__ = ("greenlist_ratio", "bias", "hashing_key", "seeding_scheme", "context_width")
+    __slots__ = ("greenlist_ratio", "bias", "hashing_key", "seeding_scheme", "context_width", "vocabulary_size")
     GREENLIST_RATIO_FIELD_NUMBER: _ClassVar[int]
     BIAS_FIELD_NUMBER: _ClassVar[int]
     HASHING_KEY_FIELD_NUMBER: _ClassVar[int]
     SEEDING_SCHEME_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_SIZE_FIELD_NUMBER: _ClassVar[int]
     greenlist_ratio: float
     bias: float
     hashing_key: int
     seeding_scheme: str
     context_width: int
-    def __init__(self, greenlist_ratio: _Optional[float] = ..., bias: _Optional[float] = ..., hashing_key: _Optional[int] = ..., seeding_scheme: _Optional[str] = ..., context_width: _Optional[int] = ...) -> None: ...
+    vocabulary_size: int
+    def __init__(self, greenlist_ratio: _Optional[float] = ..., bias: _Optional[float] = ..., hashing_key: _Optional[int] = ..., seeding_scheme: _Optional[str] = ..., context_width: _Optional[int] = ..., vocabulary_size: _Optional[int] = ...) -> None: ...
 
 class SynthId(_message.Message):
     __slots__ = ("ngram_len", "keys", "context_history_size", "sampling_table_seed", "sampling_table_size", "skip_first_ngram_calls", "debug_mode")
