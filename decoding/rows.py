@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
-from decoding.cache import ATTENTION, Feed, Layout, RowCache
+from decoding.attention import ATTENTION
+from decoding.cache import Feed, RowCache
 
 
 class Rows(Protocol):
@@ -25,6 +26,7 @@ class Rows(Protocol):
     capacity: int
     device: torch.device
     spare: int  # places of a row beyond its positions, for the branches of a tree; 0 where feeds cannot be trees
+    quantizes: bool  # whether a feed can say how its row is quantized
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         """Writes the fed tokens into their rows and scores the last ones of each.
@@ -53,12 +55,12 @@ class PackedRows:
         self._cache = RowCache(count, capacity + spare)
         self._keeps = _accepts(model, "logits_to_keep")
         self.count, self.capacity, self.spare = count, capacity, spare
+        self.quantizes = True
         self.device = next(model.parameters()).device
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        layout = Layout(feeds, self.device)
+        layout = self._cache.begin(feeds, self.device)
         wanted = _wanted(feeds, scored, self.device)
-        self._cache.layout = layout
         output = self._model(
             input_ids=torch.tensor([[i for feed in feeds for i in feed.ids]], device=self.device),
             position_ids=layout.positions[None],
@@ -82,6 +84,7 @@ class SeparateRows:
 
     layout = "separate"
     spare = 0
+    quantizes = False
 
     def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
         self._model = model
