@@ -83,7 +83,7 @@ class Engine:
 
     async def score(self, row: Row, ids: Sequence[int], scored: int) -> Tensor:
         """Feeds ids after what the row holds; logits of the last `scored` ones, float32 [scored, vocab]."""
-        result: Tensor = await self._line.submit(ScoreJob(row.index, len(row.cached), ids, scored))
+        result: Tensor = await self._line.submit(ScoreJob(row.index, len(row.cached), ids, scored, row.cache))
         row.cached.extend(ids)
         return result
 
@@ -106,7 +106,7 @@ class Engine:
             raise ValueError(f"{len(beside)} alternatives, where rows have {self.rows.spare} places for them")
         ids = [*new, *proposal.ids, *(token for _, token in beside)]
         tree = Tree.beside(start, len(ids) - len(beside), [len(new) + at for at, _ in beside])
-        job = VerifyJob(row.index, start, ids, list(tokens), proposal, processors, logprobs, tree)
+        job = VerifyJob(row.index, start, ids, list(tokens), proposal, processors, logprobs, tree, row.cache)
         verdict: Verdict = await self._line.submit(job)
         row.cached.extend([*new, *verdict.ids[: verdict.accepted - verdict.beside]])
         return verdict
@@ -222,7 +222,9 @@ class Engine:
 
 
 def _feed(job: Job) -> Feed:
-    return Feed(job.row, job.start, job.ids, job.tree if isinstance(job, AheadJob | VerifyJob) else None)
+    tree = job.tree if isinstance(job, AheadJob | VerifyJob) else None
+    cache = job.cache if isinstance(job, ScoreJob | VerifyJob) else None
+    return Feed(job.row, job.start, job.ids, tree, cache)
 
 
 def _joined(jobs: Sequence[J], parts: dict[int, Tensor], logits: Tensor) -> Tensor:

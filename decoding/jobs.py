@@ -19,6 +19,7 @@ from decoding.drawing import Draw, Drawn, certain_ids, draft_key, draw, ends_pro
 from decoding.noise import Purpose, gumbel, key, uniform
 from decoding.processors import Processors, Scored, process
 from decoding.proposal import Logprobs, Proposal, Verdict
+from decoding.quantizers import CacheSpec
 from decoding.sampling import Rule
 from decoding.verification import QRow, verify
 from decoding.view import Choose
@@ -32,6 +33,7 @@ class ScoreJob:
     start: int
     ids: Sequence[int]
     scored: int = 0
+    cache: CacheSpec | None = None
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class VerifyJob:
     processors: Processors
     logprobs: int | None = None
     tree: Tree | None = None
+    cache: CacheSpec | None = None
 
     @property
     def scored(self) -> int:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from decoding.quantizers import CacheSpec
+
 
 @dataclass(slots=True)
 class Row:
@@ -17,6 +19,8 @@ class Row:
 
     index: int
     cached: list[int] = field(default_factory=list)
+    cache: CacheSpec | None = None
+    """How it is quantized, if it is."""
 
     def truncate(self, length: int) -> None:
         """Forgets everything from position `length` on."""
@@ -28,6 +32,7 @@ class _Free:
     index: int
     tokens: list[int] = field(default_factory=list)
     owner: str = ""
+    cache: CacheSpec | None = None
 
 
 class RowPool:
@@ -51,18 +56,19 @@ class RowPool:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def lend(self, tokens: Sequence[int], owner: str) -> AsyncIterator[Row]:
+    async def lend(self, tokens: Sequence[int], owner: str, cache: CacheSpec | None = None) -> AsyncIterator[Row]:
         """Lends a row for a sequence that begins with `tokens`; takes it back at every exit.
 
         The row may already hold a part of the tokens (never all: the last one is always to be fed),
-        if `owner` used it before; nobody is served from another owner's row.
+        if `owner` used it before; nobody is served from another owner's row. cache: how it is to be quantized, if it
+        is; what it holds in another way is of no use.
         """
         await self._turn()
-        row = self._take(tokens, owner)
+        row = self._take(tokens, owner, cache)
         try:
             yield row
         finally:
-            self._free.append(_Free(row.index, row.cached, owner))
+            self._free.append(_Free(row.index, row.cached, owner, row.cache))
             self._wake()
 
     async def _turn(self) -> None:
@@ -89,13 +95,16 @@ class RowPool:
                 turn.set_result(None)
                 return
 
-    def _take(self, tokens: Sequence[int], owner: str) -> Row:
+    def _take(self, tokens: Sequence[int], owner: str, cache: CacheSpec | None) -> Row:
         def reuse(free: _Free) -> int:
-            return _common(free.tokens, tokens) if free.owner == owner else 0
+            if free.owner != owner or free.cache != cache:
+                return 0
+            common = min(_common(free.tokens, tokens), len(tokens) - 1)
+            return common if cache is None or cache.resumes(len(free.tokens), common) else 0
 
         best = max(self._free, key=lambda free: (reuse(free), not free.tokens))
         self._free.remove(best)
-        return Row(best.index, list(tokens[: min(reuse(best), len(tokens) - 1)]))
+        return Row(best.index, list(tokens[: reuse(best)]), cache)
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -43,9 +43,7 @@ class Sight:
         seen = [spec.groups_seen(p) for p in positions]
         limits = torch.tensor(seen, device=hidden.device) * spec.q_group_size
         end = hidden.shape[-1]
-        return Sight(
-            start, end, limits, min(seen), max(seen), hidden, whole, torch.arange(end, device=hidden.device)
-        )
+        return Sight(start, end, limits, min(seen), max(seen), hidden, whole, torch.arange(end, device=hidden.device))
 
     def not_as_it_is(self, first: int) -> Tensor:
         """What is not seen as it is, of the places from `first` on: bool [tokens, end - first]."""
@@ -100,18 +98,19 @@ class QuantizedRow:
         if not layer.first <= kept <= start <= layer.first + len(layer.keys):
             raise ValueError(f"a quantized row does not go on at position {start}")
         del layer.groups[start // size :]  # they held rejected tokens
-        stands = slice(kept - layer.first, start - layer.first)
-        layer.keys, layer.values = torch.cat([layer.keys[stands], keys]), torch.cat([layer.values[stands], values])
-        layer.first = kept
+        stands = start - layer.first
+        layer.keys = torch.cat([layer.keys[:stands], keys])
+        layer.values = torch.cat([layer.values[:stands], values])
         for at in range(len(layer.groups), sight.any_groups):
-            new = slice(at * size - kept, (at + 1) * size - kept)
+            new = slice(at * size - layer.first, (at + 1) * size - layer.first)
             key = self._quantizer.quantize(layer.keys[new], self.spec.axis_key)
             layer.groups.append((key, self._quantizer.quantize(layer.values[new], self.spec.axis_value)))
+        if gone := kept - layer.first:
+            layer.keys, layer.values = layer.keys[gone:].clone(), layer.values[gone:].clone()  # not as views
+            layer.first = kept
 
-    def attend(
-        self, index: int, sight: Sight, query: Tensor, scaling: float | None, softcap: float | None
-    ) -> Tensor:
-        """Attention of the queries in a layer, piece by piece (the softmax of Milakov and Gimelshein, arXiv 1805.02867).
+    def attend(self, index: int, sight: Sight, query: Tensor, scaling: float | None, softcap: float | None) -> Tensor:
+        """Attention of the queries in a layer, piece by piece (online softmax: arXiv 1805.02867).
 
         query: [kv heads, query heads of each * tokens, size]. Returns the same of values.
         """

@@ -35,7 +35,7 @@ class CacheSpec:
     """Newest positions, its own among them, that a query sees as they are, at least."""
 
     def groups_seen(self, position: int) -> int:
-        """How many groups, from the first on, the query at a position sees quantized: all that matters is where it is."""
+        """How many groups, from the first on, the query at a position sees quantized; by positions alone."""
         return max(0, position + 1 - self.residual_length) // self.q_group_size
 
     def resumes(self, held: int, at: int) -> bool:
@@ -91,7 +91,7 @@ def quantizer(backend: str, nbits: int) -> Quantizer:
 
 
 class Quanto:
-    """optimum-quanto: the range of a group's numbers in even steps. Axis 0 runs along a position, -1 along a channel."""
+    """optimum-quanto: the range of a group's numbers in even steps. Axis 0 runs along positions, -1 along channels."""
 
     def __init__(self, nbits: int) -> None:
         from optimum.quanto import MaxOptimizer, qint2, qint4, quantize_weight
@@ -101,7 +101,7 @@ class Quanto:
         self._quantize: Any = quantize_weight
 
     def quantize(self, states: Tensor, axis: int) -> Parts:
-        size, matrix = len(states), states.flatten(1)
+        size, matrix = len(states), states.flatten(1)[None]  # it divides what an index of axis 0 has
         scale, shift = self._optimize(matrix, self._type, axis, size)
         scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)  # of equal numbers it is 0, and they would be none
         # Not optimized: some shapes would be kept in the order that a kernel for weights wants.
@@ -118,8 +118,8 @@ class Quanto:
 
 
 class Hqq:
-    """Half-quadratic quantization: even steps, with a zero point that is fitted. Axis 1 runs along a position, 0 along
-    a channel."""
+    """Half-quadratic quantization: even steps, with a zero point that is fitted. Axis 1 runs along positions, 0 along
+    channels."""
 
     def __init__(self, nbits: int) -> None:
         from hqq.core.quantize import Quantizer as Library

@@ -11,10 +11,12 @@ from typing import Any
 
 from decoding.errors import InvalidFieldError
 from decoding.loading import LoadedModel
+from decoding.quantizers import CacheSpec
 from decoding.sampling import Rule, Sampling
 from foredraft.v1 import generation_pb2, target_pb2
 from serving.messages import rule_from, sampling_from
 from serving.ranges import MAX_SEQUENCES, check_ids, check_ranges
+from target_service.caching import cache_spec
 from target_service.defaults import DEFAULT_NEW_TOKENS, Config, fill
 
 _MAX_LOGPROBS = 100
@@ -28,8 +30,7 @@ _SAMPLING_ONLY = {
 _NOT_YET: dict[str, Any] = {
     "num_beams": 1, "length_penalty": 1.0, "early_stopping": 1, "num_beam_groups": 1, "diversity_penalty": 0.0,
     "penalty_alpha": 0.0, "guidance_scale": 1.0, "exponential_decay_length_penalty": None, "token_healing": False,
-    "watermarking_config": None, "use_cache": True, "cache_implementation": "dynamic", "cache_config": None,
-    "output_scores": False, "output_logits": False,
+    "watermarking_config": None, "output_scores": False, "output_logits": False,
 }  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class Plan:
     config: Config  # every default filled in; what the draft is told
     owner: str
     logprobs: int | None
+    cache: CacheSpec | None = None  # how its row is quantized, if it is
 
     @property
     def max_length(self) -> int:
@@ -63,8 +65,10 @@ class Request:
 class Planner:
     """Turns requests into plans, for one model."""
 
-    def __init__(self, model: LoadedModel, defaults: Config, capacity: int) -> None:
+    def __init__(self, model: LoadedModel, defaults: Config, capacity: int, can_quantize: bool = True) -> None:
+        """can_quantize: the rows that sequences will have."""
         self._model, self._defaults, self._capacity = model, defaults, capacity
+        self._can_quantize = can_quantize
         self._longest_token = max(map(len, model.tokenizer.get_vocab()), default=1)
 
     def request(self, message: target_pb2.GenerateRequest, credential: str) -> Request:
@@ -83,6 +87,7 @@ class Planner:
         self._check(message.config, config)
         if len(message.prompts) * config.num_return_sequences > MAX_SEQUENCES:
             raise InvalidFieldError("num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts")
+        cache = cache_spec(message.config, config, self._can_quantize)
         rule = _rule(message, config.do_sample)
         seed = message.seed if message.HasField("seed") else secrets.randbits(63)
         owner = hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else ""
@@ -96,7 +101,7 @@ class Planner:
                     full, rule=rule, seed=seed, sequence_index=len(plans), prompt_length=len(prompt)
                 )
                 logprobs = message.logprobs if message.HasField("logprobs") else None
-                plans.append(Plan(len(plans), tokens, sampling, full, owner, logprobs))
+                plans.append(Plan(len(plans), tokens, sampling, full, owner, logprobs, cache))
         return Request(seed, rule, prompts, tuple(plans))
 
     def prompt_ids(self, prompt: generation_pb2.Prompt) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     ) -> None:
         self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
         self._defaults = defaults
-        self._planner = Planner(model, defaults, engine.capacity)
+        self._planner = Planner(model, defaults, engine.capacity, engine.rows.quantizes)
         self._drafts = Drafts(settings.draft_addresses, model.vocabulary)
         self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine, metrics)
 

@@ -26,7 +26,7 @@ async def assisted(
     tokens = list(plan.tokens)
     processors = Processors(plan.sampling, engine.device)
     lookahead, statistics = Lookahead(plan), Statistics()
-    async with engine.pool.lend(tokens, plan.owner) as row, drafters.follow(plan) as drafter:
+    async with engine.pool.lend(tokens, plan.owner, plan.cache) as row, drafters.follow(plan) as drafter:
         stream.admitted(plan.sampling.prompt_length)
         await drafter.begin(tokens, lookahead.k(stopping.room))
         async for _ in engine.prefill(row, tokens):
