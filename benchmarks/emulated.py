@@ -39,7 +39,7 @@ def pace(step_s: float) -> None:
         return then
 
     PackedRows.forward = forward  # type: ignore[method-assign]
-    starting.step_s = lambda rows, width: step_s
+    starting.step_s = lambda rows, width, cache=None: step_s
     for name in ("verify_jobs", "draft_jobs", "ahead_jobs"):
         setattr(engine, name, paced(getattr(engine, name)))
 

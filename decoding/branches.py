@@ -18,6 +18,7 @@ from decoding.cache import Tree
 from decoding.engine import Engine
 from decoding.jobs import Finish
 from decoding.pool import Row
+from decoding.quantizers import CacheSpec
 
 
 class Branches(Protocol):
@@ -33,21 +34,25 @@ class Branches(Protocol):
         """
 
 
-def fits(engine: Engine, prompt_tokens: int, texts: int, new_tokens: int) -> bool:
+def fits(engine: Engine, prompt_tokens: int, texts: int, new_tokens: int, quantized: bool = False) -> bool:
     """Whether so many texts have room: in one row, or in one row each."""
-    return _in_one_row(engine, prompt_tokens, texts, new_tokens) or texts <= engine.pool.count
+    in_one_row = not quantized and _in_one_row(engine, prompt_tokens, texts, new_tokens)
+    return in_one_row or texts <= engine.pool.count
 
 
 @asynccontextmanager
 async def branches(
-    engine: Engine, tokens: Sequence[int], texts: int, new_tokens: int, owner: str
+    engine: Engine, tokens: Sequence[int], texts: int, new_tokens: int, owner: str, cache: CacheSpec | None = None
 ) -> AsyncIterator[tuple[Row, Branches]]:
-    """Lends what so many texts need, and the row of the prompt, which is to be filled with all of it first."""
-    if _in_one_row(engine, len(tokens), texts, new_tokens):
+    """Lends what so many texts need, and the row of the prompt, which is to be filled with all of it first.
+
+    What is quantized are positions of a text, so that texts that are have a row each, if `cache` says so.
+    """
+    if cache is None and _in_one_row(engine, len(tokens), texts, new_tokens):
         async with engine.pool.lend(tokens, owner) as row:
             yield row, _OneRow(engine, row, tokens)
     else:
-        async with engine.pool.lend_several([tokens, *[()] * (texts - 1)], owner) as rows:
+        async with engine.pool.lend_several([tokens, *[()] * (texts - 1)], owner, cache) as rows:
             yield rows[0], _SeveralRows(engine, rows)
 
 

@@ -5,22 +5,21 @@ so that linear layers see only real tokens, however ragged the batch. Each layer
 and values into the rows and attends row by row over views of them; nothing is copied, and rolling back
 means feeding the next tokens at an earlier position. A free row keeps its contents for reuse.
 
-transformers calls `RowCache.update` and then the attention function registered here, both inside the
-model's own forward. Knows nothing of tokens, texts or who owns a row.
+transformers calls `RowCache.update` and then the function of `decoding.attention`, both inside the model's own
+forward. A row can be quantized instead, see `decoding.quantized`. Knows nothing of tokens, texts or who owns a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
-ATTENTION = "foredraft_rows"
+from decoding.quantized import QuantizedRow, Sight
+from decoding.quantizers import CacheSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ class Feed:
     start: int
     ids: Sequence[int]
     tree: Tree | None = None
+    cache: CacheSpec | None = None  # how the row is quantized, if it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +65,30 @@ class Span:
     starts: tuple[int, ...]  # place of each row's first new token
     end: int  # of the places in use once the new tokens are written
     tree: Tree | None = None  # such a row stands alone
+    quantized: QuantizedRow | None = None  # and such a one
 
 
 class Layout:
     """Where the tokens of one packed forward belong. Feeds must be in the order of their rows."""
 
-    def __init__(self, feeds: Sequence[Feed], device: torch.device) -> None:
-        self.spans = _spans(feeds)
+    def __init__(
+        self, feeds: Sequence[Feed], device: torch.device, quantized: Mapping[int, QuantizedRow] | None = None
+    ) -> None:
+        """quantized: those rows that are."""
+        quantized = quantized or {}
+        self.spans = _spans(feeds, quantized)
         self.device = device
+        self.layer = 0  # that was written last: attention follows
         rows = [f.row for f in feeds for _ in f.ids]
         places = [f.start + i for f in feeds for i in range(len(f.ids))]
         branching = any(f.tree for f in feeds)
         positions = [p for f in feeds for p in _positions(f)] if branching else places
         self.rows, self.places, self.positions = torch.tensor([rows, places, positions], device=device)  # [n] each
+        dense = [i for i, row in enumerate(rows) if row not in quantized] if quantized else []
+        self.all_dense, self.any_dense = not quantized, not quantized or bool(dense)
+        self.dense = torch.tensor(dense, dtype=torch.long, device=device)  # of the tokens, where not all are
         self._masks: dict[tuple[int, int | None, int, torch.dtype], Tensor | None] = {}
+        self._sights: dict[tuple[int, int | None], Sight] = {}
 
     def mask(self, index: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:
         """Additive mask of a span, [rows, 1, groups * tokens, end]; None where nothing is hidden."""
@@ -87,19 +97,33 @@ class Layout:
             self._masks[key] = self._make_mask(self.spans[index], window, groups, dtype)
         return self._masks[key]
 
+    def sight(self, index: int, window: int | None) -> Sight:
+        """What is seen in the span of a quantized row."""
+        key = (index, window)
+        if key not in self._sights:
+            span, hidden = self.spans[index], self._hidden(self.spans[index], window)[0]
+            assert span.quantized is not None
+            positions = span.tree.positions if span.tree else range(span.starts[0], span.end)
+            whole = window is None or span.end <= window
+            self._sights[key] = Sight.of(span.quantized.spec, hidden, span.starts[0], list(positions), whole)
+        return self._sights[key]
+
     def _make_mask(self, span: Span, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:
-        if span.tree:
-            hidden = _hidden_in_tree(span, span.tree, window, self.device)
-            return _additive(hidden, groups, dtype)
-        if span.rows == 1 and span.tokens == 1 and (window is None or span.end <= window):
+        if span.rows == 1 and span.tokens == 1 and not span.tree and (window is None or span.end <= window):
             return None
+        return _additive(self._hidden(span, window), groups, dtype)
+
+    def _hidden(self, span: Span, window: int | None) -> Tensor:
+        """What is not attended to, bool [rows, tokens, end]."""
+        if span.tree:
+            return _hidden_in_tree(span, span.tree, window, self.device)
         starts = torch.tensor(span.starts, device=self.device)
         at = starts[:, None, None] + torch.arange(span.tokens, device=self.device)[:, None]  # [rows, tokens, 1]
         seen = torch.arange(span.end, device=self.device)  # [end]
         hidden = seen > at
         if window is not None:
             hidden |= seen <= at - window
-        return _additive(hidden, groups, dtype)
+        return hidden
 
 
 def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
@@ -122,17 +146,19 @@ def _positions(feed: Feed) -> Sequence[int]:
     return feed.tree.positions if feed.tree else range(feed.start, feed.start + len(feed.ids))
 
 
-def _spans(feeds: Sequence[Feed]) -> list[Span]:
+def _spans(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list[Span]:
     spans: list[Span] = []
     offset = 0
     for feed in feeds:
         last = spans[-1] if spans else None
-        plain = last is not None and last.tree is None and feed.tree is None
+        row = quantized.get(feed.row)
+        plain = last is not None and not (last.tree or feed.tree or last.quantized or row)
         if plain and last and last.first_row + last.rows == feed.row and last.tokens == len(feed.ids):
             starts, end = (*last.starts, feed.start), max(last.end, feed.start + len(feed.ids))
             spans[-1] = Span(last.first_row, last.rows + 1, last.tokens, last.offset, starts, end)
         else:
-            spans.append(Span(feed.row, 1, len(feed.ids), offset, (feed.start,), feed.start + len(feed.ids), feed.tree))
+            end = feed.start + len(feed.ids)
+            spans.append(Span(feed.row, 1, len(feed.ids), offset, (feed.start,), end, feed.tree, row))
         offset += len(feed.ids)
     return spans
 
@@ -144,7 +170,19 @@ class RowCache(Cache):  # type: ignore[misc]
         super().__init__(layers=[])
         self.rows, self.capacity = rows, capacity
         self.layout: Layout | None = None
-        self._stores: dict[int, tuple[Tensor, Tensor]] = {}
+        self._stores: dict[int, tuple[Tensor, Tensor]] = {}  # made when first needed
+        self._quantized: dict[int, QuantizedRow] = {}
+
+    def begin(self, feeds: Sequence[Feed], device: torch.device) -> Layout:
+        """Called before a forward pass. What a row holds is forgotten where it is now kept in another way."""
+        for feed in feeds:
+            if feed.cache is None:
+                self._quantized.pop(feed.row, None)
+            elif feed.row not in self._quantized or self._quantized[feed.row].spec != feed.cache:
+                self._quantized[feed.row] = QuantizedRow(feed.cache)
+        fed = {f.row: self._quantized[f.row] for f in feeds if f.cache}
+        self.layout = Layout(feeds, device, fed)
+        return self.layout
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -152,18 +190,33 @@ class RowCache(Cache):  # type: ignore[misc]
         """Writes [1, kv heads, n, head size] into the rows; returns the layer's whole store, uncopied."""
         layout = self.layout
         assert layout is not None, "a forward pass begins by setting the layout"
+        layout.layer = layer_idx
+        for index, span in enumerate(layout.spans):
+            if span.quantized:
+                new = slice(span.offset, span.offset + span.tokens)
+                sight = layout.sight(index, None)
+                span.quantized.write(layer_idx, sight, key_states[0, :, new], value_states[0, :, new])
+        if not layout.any_dense:
+            return key_states, value_states  # which attention asks for their shape
         if layer_idx not in self._stores:
             self._stores[layer_idx] = (self._allocate(key_states), self._allocate(value_states))
         for store, states in zip(self._stores[layer_idx], (key_states, value_states), strict=True):
             if len(layout.spans) == 1 and layout.spans[0].rows == 1:
                 span = layout.spans[0]
                 store[span.first_row, :, span.starts[0] : span.starts[0] + span.tokens] = states[0]
-            else:
+            elif layout.all_dense:
                 store[layout.rows, :, layout.places] = states[0].transpose(0, 1)
+            else:
+                rows, places = layout.rows[layout.dense], layout.places[layout.dense]
+                store[rows, :, places] = states[0].transpose(0, 1)[layout.dense]
         return self._stores[layer_idx]
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
-        """Copies positions `start` to `length` of a row into another: a fork."""
+        """Copies positions `start` to `length` of a row into another: a fork. A quantized one shares what it has."""
+        self._quantized.pop(target, None)
+        if row := self._quantized.get(source):
+            self._quantized[target] = row.fork(length)
+            return
         for store in (tensor for pair in self._stores.values() for tensor in pair):
             store[target, :, start:length] = store[source, :, start:length]
 
@@ -174,57 +227,3 @@ class RowCache(Cache):  # type: ignore[misc]
     def _allocate(self, states: Tensor) -> Tensor:
         _, heads, _, size = states.shape
         return states.new_zeros(self.rows, heads, self.capacity, size)
-
-
-def row_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    layout: Layout | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention of packed queries over the rows, as transformers' attention functions are called.
-
-    Args:
-        query: [1, heads, n, head size], packed.
-        key, value: the whole store of the layer, [rows, kv heads, capacity, head size].
-
-    Returns:
-        [1, n, heads, value size].
-    """
-    if layout is None:
-        raise ValueError("row attention is called through Rows.forward only")
-    if kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
-        raise NotImplementedError("attention sinks and position biases have no packed form")
-    groups = query.shape[1] // key.shape[1]
-    parts = []
-    for index, span in enumerate(layout.spans):
-        rows = slice(span.first_row, span.first_row + span.rows)
-        k, v = key[rows, :, : span.end], value[rows, :, : span.end]
-        q = query[0, :, span.offset : span.offset + span.rows * span.tokens]  # [heads, rows * tokens, size]
-        # The query heads of one kv head stand beside their tokens, so that no key or value is repeated.
-        q = q.view(key.shape[1], groups, span.rows, span.tokens, -1).permute(2, 0, 1, 3, 4)
-        q = q.reshape(span.rows, key.shape[1], groups * span.tokens, -1)
-        mask = layout.mask(index, sliding_window, groups, q.dtype)
-        out = _attend(q, k, v, mask, scaling, softcap)  # [rows, kv heads, groups * tokens, size]
-        out = out.view(span.rows, key.shape[1], groups, span.tokens, -1).permute(0, 3, 1, 2, 4)
-        parts.append(out.reshape(span.rows * span.tokens, query.shape[1], -1))
-    return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
-
-
-def _attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, softcap: float | None
-) -> Tensor:
-    if softcap is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
-    weights = torch.tanh(q @ k.transpose(2, 3) * (scaling or q.shape[-1] ** -0.5) / softcap) * softcap
-    weights = weights if mask is None else weights + mask
-    return weights.softmax(dim=-1, dtype=torch.float32).to(q.dtype) @ v
-
-
-AttentionInterface.register(ATTENTION, row_attention)

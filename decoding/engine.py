@@ -93,13 +93,14 @@ class Engine:
 
         With `finish` its result instead: what it does with logits and hidden states is done on the device thread.
         """
-        result = await self._line.submit(ScoreJob(row.index, len(row.cached), ids, scored, finish))
+        job = ScoreJob(row.index, len(row.cached), ids, scored, finish, cache=row.cache)
+        result = await self._line.submit(job)
         row.cached.extend(ids)
         return result
 
     async def score_tree(self, row: Row, start: int, ids: Sequence[int], tree: Tree, finish: Finish) -> Any:
         """Feeds branching ids from place `start` on; all of them are scored. The row holds what it held before."""
-        return await self._line.submit(ScoreJob(row.index, start, ids, len(ids), finish, tree))
+        return await self._line.submit(ScoreJob(row.index, start, ids, len(ids), finish, tree, row.cache))
 
     async def copy(self, source: Row, target: Row, length: int) -> None:
         """Makes the first `length` tokens of a row those of another; what they have in common is not touched."""
@@ -135,12 +136,12 @@ class Engine:
         if len(proposal.alternatives) > self.rows.spare:
             raise ValueError(f"too many alternatives for rows that have {self.rows.spare} places for them")
         ids, tree = _verified(row, tokens, proposal)
-        job = VerifyJob(row.index, len(row.cached), ids, list(tokens), proposal, processors, logprobs, tree)
+        job = VerifyJob(row.index, len(row.cached), ids, list(tokens), proposal, processors, logprobs, tree, row.cache)
         job.scores, job.logits = scores, logits
         if guidance:
             other = guidance.row
             ids, tree = _verified(other, guidance.tokens, proposal)
-            job.guide = Guide(other.index, len(other.cached), ids, guidance.scale, tree)
+            job.guide = Guide(other.index, len(other.cached), ids, guidance.scale, tree, other.cache)
         verdict: Verdict = await self._line.submit(job)
         accepted = verdict.ids[: verdict.accepted - verdict.beside]
         row.cached.extend([*tokens[len(row.cached) :], *accepted])

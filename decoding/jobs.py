@@ -17,6 +17,7 @@ from decoding.cache import Tree
 from decoding.drawing import Draw, Drawn, draft_key, draw, ends_proposal, proposal_of
 from decoding.processors import Processors
 from decoding.proposal import Proposal
+from decoding.quantizers import CacheSpec
 from decoding.view import Choose
 
 Finish = Callable[[Tensor, Tensor], Any]
@@ -33,6 +34,7 @@ class ScoreJob:
     scored: int = 0
     finish: Finish | None = None
     tree: Tree | None = None
+    cache: CacheSpec | None = None
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from decoding.quantizers import CacheSpec
+
 # Tokens from which on it is better to copy than to feed: every text may begin with the same one.
 _WORTH = 2
 
@@ -21,6 +23,8 @@ class Row:
     index: int
     cached: list[int] = field(default_factory=list)
     owner: str = ""
+    cache: CacheSpec | None = None
+    """How it is quantized, if it is."""
     promised: Sequence[int] = ()
     """What it will hold once it is prefilled; empty when that is over."""
     _turn: int = 0  # rows wait for those whose prefilling began earlier, so that none wait for one another
@@ -32,7 +36,7 @@ class Row:
 
     def shares(self, tokens: Sequence[int]) -> int:
         """How many tokens of a sequence it could lend to another row: never the last, which is to be fed."""
-        return min(common(self.cached, tokens), len(tokens) - 1)
+        return _reusable(self.cache, self.cached, tokens)
 
     async def progress(self) -> None:
         """Waits until it holds what it promised, or gives it up."""
@@ -50,6 +54,7 @@ class _Free:
     index: int
     tokens: list[int] = field(default_factory=list)
     owner: str = ""
+    cache: CacheSpec | None = None
 
 
 class RowPool:
@@ -75,17 +80,20 @@ class RowPool:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def lend(self, tokens: Sequence[int], owner: str) -> AsyncIterator[Row]:
+    async def lend(self, tokens: Sequence[int], owner: str, cache: CacheSpec | None = None) -> AsyncIterator[Row]:
         """Lends a row for a sequence that begins with `tokens`; takes it back at every exit.
 
         The row may already hold a part of the tokens (never all: the last one is always to be fed),
-        if `owner` used it before; nobody is served from another owner's row.
+        if `owner` used it before; nobody is served from another owner's row. cache: how it is to be quantized, if it
+        is; what it holds in another way is of no use.
         """
-        async with self.lend_several([tokens], owner) as (row,):
+        async with self.lend_several([tokens], owner, cache) as (row,):
             yield row
 
     @asynccontextmanager
-    async def lend_several(self, sequences: Sequence[Sequence[int]], owner: str) -> AsyncIterator[list[Row]]:
+    async def lend_several(
+        self, sequences: Sequence[Sequence[int]], owner: str, cache: CacheSpec | None = None
+    ) -> AsyncIterator[list[Row]]:
         """Lends a row for each of some sequences, at the same time: who holds some would keep them from others.
 
         Raises:
@@ -94,7 +102,7 @@ class RowPool:
         if len(sequences) > self.count:
             raise ValueError(f"{len(sequences)} rows are wanted, there are {self.count}")
         await self._turn(len(sequences))
-        rows = [self._take(tokens, owner) for tokens in sequences]
+        rows = [self._take(tokens, owner, cache) for tokens in sequences]
         self._lent += rows
         try:
             yield rows
@@ -102,7 +110,7 @@ class RowPool:
             for row in rows:
                 self._lent.remove(row)
                 row.prefilled()
-                self._free.append(_Free(row.index, row.cached, owner))
+                self._free.append(_Free(row.index, row.cached, owner, cache))
             self._wake()
 
     def prefilling(self, row: Row, tokens: Sequence[int]) -> None:
@@ -120,7 +128,8 @@ class RowPool:
             promised = other.promised if other._turn < row._turn else ()
             return max(other.shares(tokens), min(common(promised, tokens), len(tokens) - 1))
 
-        others = [other for other in self._lent if other is not row and other.owner == row.owner]
+        kind = row.owner, row.cache
+        others = [other for other in self._lent if other is not row and (other.owner, other.cache) == kind]
         best = max(others, key=lends, default=None)
         return best if best is not None and lends(best) >= len(row.cached) + _WORTH else None
 
@@ -151,13 +160,20 @@ class RowPool:
                 turn.set_result(None)
             self._waiting.popleft()
 
-    def _take(self, tokens: Sequence[int], owner: str) -> Row:
+    def _take(self, tokens: Sequence[int], owner: str, cache: CacheSpec | None) -> Row:
         def reuse(free: _Free) -> int:
-            return common(free.tokens, tokens) if free.owner == owner else 0
+            same = free.owner == owner and free.cache == cache
+            return _reusable(cache, free.tokens, tokens) if same else 0
 
         best = max(self._free, key=lambda free: (reuse(free), not free.tokens))
         self._free.remove(best)
-        return Row(best.index, list(tokens[: min(reuse(best), len(tokens) - 1)]), owner)
+        return Row(best.index, list(tokens[: reuse(best)]), owner, cache)
+
+
+def _reusable(cache: CacheSpec | None, held: Sequence[int], tokens: Sequence[int]) -> int:
+    """How much of a sequence a row with these tokens is good for: never the last one, which is to be fed."""
+    length = max(0, min(common(held, tokens), len(tokens) - 1))
+    return length if cache is None or cache.resumes(len(held), length) else 0
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
-from decoding.cache import ATTENTION, Feed, Layout, RowCache
+from decoding.attention import ATTENTION
+from decoding.cache import Feed, RowCache
 
 
 class Rows(Protocol):
@@ -26,6 +27,7 @@ class Rows(Protocol):
     device: torch.device
     spare: int  # places of a row beyond its positions, for branches beside a sequence of full length
     branches: bool  # whether feeds can be trees
+    quantizes: bool  # whether a feed can say how its row is quantized
 
     @property
     def hidden(self) -> Tensor:
@@ -61,12 +63,12 @@ class PackedRows:
         self._keeps = _accepts(model, "logits_to_keep")
         self._hidden = _LastHidden(model)
         self.count, self.capacity, self.spare = count, capacity, spare
+        self.quantizes = True
         self.device = next(model.parameters()).device
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        layout = Layout(feeds, self.device)
+        layout = self._cache.begin(feeds, self.device)
         wanted = _wanted(feeds, scored, self.device)
-        self._cache.layout = layout
         output = self._model(
             input_ids=torch.tensor([[i for feed in feeds for i in feed.ids]], device=self.device),
             position_ids=layout.positions[None],
@@ -95,6 +97,7 @@ class SeparateRows:
     layout = "separate"
     spare = 0
     branches = False
+    quantizes = False
 
     def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
         self._model = model

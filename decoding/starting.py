@@ -18,6 +18,7 @@ from decoding.loading import LoadedModel, load
 from decoding.pace import WIDTHS, StepTimes
 from decoding.packing import pack_weights
 from decoding.proof import prove_rows
+from decoding.quantizers import CacheSpec
 from decoding.rows import Rows
 from decoding.step import Step
 
@@ -64,11 +65,18 @@ class LoadedEngine:
     model: LoadedModel
 
 
-def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], None], spare: int = 0) -> LoadedEngine:
+def load_engine(
+    name: str,
+    settings: ModelSettings,
+    on_step: Callable[[Step], None],
+    spare: int = 0,
+    cache: CacheSpec | None = None,
+) -> LoadedEngine:
     """Loads a model and starts its engine; says in the log what it found.
 
     Args:
         spare: places of every row for branches, beyond its length.
+        cache: how rows are quantized where a call does not say, if they are.
 
     Raises:
         ModelError: it cannot be loaded or served.
@@ -87,7 +95,7 @@ def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], No
     packed = pack_weights(model.module) if settings.packed_weights else 0
     capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
     rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
-    pace = time_steps(rows)
+    pace = time_steps(rows, cache if rows.quantizes else None)
     engine = Engine(rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step, pace=pace)
     log.info(
         "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",
@@ -106,23 +114,24 @@ def load_engine(name: str, settings: ModelSettings, on_step: Callable[[Step], No
     return LoadedEngine(engine, model)
 
 
-def time_steps(rows: Rows) -> StepTimes:
+def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
     """Times steps of the widths that verification and trees have; the first request finds the device warmed up.
 
-    What was never timed would be taken from a prompt's step far wider, and so never be tried.
+    What was never timed would be taken from a prompt's step far wider, and so never be tried. cache: how rows are
+    quantized; the room of rows that are not is then not taken.
     """
     pace, began = StepTimes(), time.perf_counter()
     with torch.inference_mode():
         for width in [w for w in WIDTHS if w <= min(_TIMED_TOKENS, rows.capacity)]:
-            times = [step_s(rows, width) for _ in range(3)]
+            times = [step_s(rows, width, cache) for _ in range(3)]
             pace.observe(width, 1, min(times))
             if time.perf_counter() - began > _TIMING_S:
                 break
     return pace
 
 
-def step_s(rows: Rows, width: int) -> float:
+def step_s(rows: Rows, width: int, cache: CacheSpec | None = None) -> float:
     """Of one step over so many tokens."""
     began = time.perf_counter()
-    rows.forward([Feed(0, 0, [0] * width)], [width]).argmax(dim=-1).tolist()  # waits for the device
+    rows.forward([Feed(0, 0, [0] * width, cache=cache)], [width]).argmax(dim=-1).tolist()  # waits for the device
     return time.perf_counter() - began

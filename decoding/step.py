@@ -76,7 +76,7 @@ def _fed(jobs: Sequence[Job]) -> list[tuple[Feed, Job, Guide | None]]:
     fed: list[tuple[Feed, Job, Guide | None]] = [(_feed(job), job, None) for job in jobs]
     for job in jobs:
         if isinstance(job, VerifyJob) and (guide := job.guide):
-            fed.append((Feed(guide.row, guide.start, guide.ids, guide.tree), job, guide))
+            fed.append((Feed(guide.row, guide.start, guide.ids, guide.tree, guide.cache), job, guide))
     return sorted(fed, key=lambda one: one[0].row)
 
 
@@ -109,7 +109,8 @@ def _score(job: ScoreJob, logits: Tensor, rows: Rows, start: int, end: int) -> A
 
 def _feed(job: Job) -> Feed:
     assert not isinstance(job, Errand)
-    return Feed(job.row, job.start, job.ids, None if isinstance(job, DraftJob) else job.tree)
+    tree = None if isinstance(job, DraftJob) else job.tree
+    return Feed(job.row, job.start, job.ids, tree, job.cache if isinstance(job, ScoreJob | VerifyJob) else None)
 
 
 def _joined(jobs: Sequence[J], parts: dict[int, Tensor], logits: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from decoding.drawing import certain_ids
 from decoding.noise import Purpose, gumbel, key, uniform
 from decoding.processors import Processors, Scored, process
 from decoding.proposal import Logprobs, Proposal, Verdict
+from decoding.quantizers import CacheSpec
 from decoding.sampling import Rule
 from decoding.scores import ScoreRow, score_rows
 from decoding.verification import QRow, verify
@@ -31,6 +32,7 @@ class Guide:
     ids: Sequence[int]
     scale: float
     tree: Tree | None = None
+    cache: CacheSpec | None = None
 
     def guided(self, logits: Tensor, unconditional: Tensor) -> Tensor:
         """Classifier-free guidance (Sanchez et al., arXiv 2306.17806, eq. 7). Both float32 [scored, vocab]."""
@@ -51,6 +53,7 @@ class VerifyJob:
     processors: Processors
     logprobs: int | None = None
     tree: Tree | None = None
+    cache: CacheSpec | None = None
     guide: Guide | None = None
     scores: bool = False
     logits: bool = False

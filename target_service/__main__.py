@@ -12,9 +12,10 @@ from serving.entry import run
 from serving.metrics import TargetMetrics
 from serving.server import Server, serve_metrics
 from serving.settings import SettingsError
+from target_service.caching import check_default, of_service
 from target_service.config import TargetSettings
 from target_service.configs import places
-from target_service.defaults import model_config
+from target_service.defaults import fill_cache, model_config
 from target_service.service import STATUS, TargetServicer
 
 log = logging.getLogger("target_service")
@@ -29,6 +30,7 @@ async def serve(settings: TargetSettings) -> None:
     if not settings.model:
         raise SettingsError("--model is required: a model directory or hub id")
     places(settings)  # told now if there is something wrong with them
+    own = of_service(settings.cache_implementation, settings.cache_config)
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
     # First of all, so that an address in use is told before a model was loaded for minutes.
@@ -36,10 +38,18 @@ async def serve(settings: TargetSettings) -> None:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
         loaded = await asyncio.to_thread(
-            load_engine, settings.model, settings, metrics.observe_step, settings.alternatives
+            load_engine,
+            settings.model,
+            settings,
+            metrics.observe_step,
+            settings.alternatives,
+            check_default(own, can_quantize=True),
         )
         metrics.watch(loaded.engine.pool)
         defaults = model_config(settings.model, loaded.model.generation_config.to_dict())
+        fill_cache(defaults, own)
+        if cache := check_default(defaults, loaded.engine.rows.quantizes):
+            log.info("caches of calls that do not say: quantized, %s with %d bits", cache.backend, cache.nbits)
         servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
         await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
         if settings.draft_addresses:

@@ -23,6 +23,10 @@ class TargetSettings:
     packed_weights: bool = setting(True, "on a CPU, keep weights in the order that its kernels want: faster rounds")
     rows: int = setting(16, "sequences generated at the same time", at_least=1)
     max_length: int = setting(0, "longest sequence in tokens; 0 is the model's own limit, at most 8192", at_least=0)
+    cache_implementation: str = setting(
+        "dynamic", "how keys and values are kept where a call does not say", ("dynamic", "quantized")
+    )
+    cache_config: str = setting("", 'of a quantized cache, as JSON: \'{"backend": "quanto", "nbits": 4}\'')
     chunk_tokens: int = setting(256, "new tokens in one forward pass", at_least=1)
     draft_timeout: float = setting(1.0, "seconds that a round waits for a draft before it goes on without", at_least=0)
     fallback: str = setting("ngram", "what proposes while no draft service does", ("ngram", "none"))

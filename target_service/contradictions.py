@@ -16,10 +16,6 @@ _SAMPLING_ONLY = {
 _DRAFT_MODEL_ONLY: dict[str, tuple[Any, ...]] = {
     "num_assistant_tokens_schedule": ("constant", "goodput"), "assistant_confidence_threshold": (0.0, 0.4),
 }  # fmt: skip
-# Fields that have no effect yet, and the values by which they are off.
-_NOT_YET: dict[str, Any] = {
-    "use_cache": True, "cache_implementation": "dynamic", "cache_config": None,
-}  # fmt: skip
 
 
 def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
@@ -32,9 +28,6 @@ def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
         InvalidFieldError: there is such a field; all that are concerned are named.
     """
     check_ranges(config, vocabulary_size)
-    for name, off in _NOT_YET.items():
-        if config.HasField(name) and getattr(config, name) != off:
-            raise InvalidFieldError(name, "is not served yet; leave it out")
     mode = mode_of(asked, config)
     if not config.do_sample:
         for name, off in _SAMPLING_ONLY.items():

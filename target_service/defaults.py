@@ -1,7 +1,7 @@
 """Which value a parameter has when the call does not set it.
 
-Order of precedence, as in transformers: the call, then the model's own generation config, then
-transformers' defaults. Knows nothing of prompts.
+Order of precedence, as in transformers: the call, then the model's own generation config, then (of caches) the
+service's settings, then transformers' defaults. Knows nothing of prompts.
 """
 
 import logging
@@ -76,8 +76,10 @@ def model_config(name: str, values: Mapping[str, Any]) -> Config:
             change what the model is meant to say.
     """
     config = Config()
+    quantized = values.get("cache_implementation") == "quantized"  # the one kind that changes the text
     for field, value in values.items():
-        if value is None or field.startswith("_") or field in _NOT_ABOUT_TEXT or _NEUTRAL.get(field) == value:
+        ignored = field in _NOT_ABOUT_TEXT and not (quantized and field in ("cache_implementation", "cache_config"))
+        if value is None or field.startswith("_") or ignored or _NEUTRAL.get(field) == value:
             continue
         if field not in Config.DESCRIPTOR.fields_by_name:
             raise ModelError(
@@ -89,6 +91,12 @@ def model_config(name: str, values: Mapping[str, Any]) -> Config:
         except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"{name}: its generation_config.json sets {field}={value!r}: {error}") from error
     return config
+
+
+def fill_cache(config: Config, service: Config) -> None:
+    """Adds what the service's operator says of caches where the model's own config says nothing."""
+    if not config.HasField("cache_implementation"):
+        config.MergeFrom(service)
 
 
 def fill(config: Config, model: Config) -> Config:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from decoding.engine import Engine
+from decoding.quantizers import CacheSpec
 
 # transformers' own: what goes on beats everything else, and no change beats a change.
 _BIAS, _FAVOUR = 10.0, 1.0
@@ -22,7 +23,7 @@ class Healing:
     def __init__(self, tokenizer: Any, engine: Engine) -> None:
         self._tokenizer, self._engine = tokenizer, engine
 
-    async def heal(self, prompt: Sequence[int], owner: str) -> tuple[int, ...]:
+    async def heal(self, prompt: Sequence[int], owner: str, cache: CacheSpec | None = None) -> tuple[int, ...]:
         """The prompt with another last token, if the model prefers one; without white space around it."""
         text = self._tokenizer.decode(prompt, skip_special_tokens=True).strip()
         ids = tuple(self._tokenizer(text)["input_ids"])
@@ -38,7 +39,7 @@ class Healing:
             biased[ids[-1]] += _FAVOUR
             return int(biased.argmax())
 
-        async with self._engine.pool.lend(before, owner) as row:
+        async with self._engine.pool.lend(before, owner, cache) as row:
             async for _ in self._engine.prefill(row, before):
                 pass
             return (*ids[:-1], await self._engine.score(row, before[-1:], 1, choose))

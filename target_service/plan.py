@@ -11,10 +11,12 @@ from typing import Any
 
 from decoding.errors import InvalidFieldError
 from decoding.loading import LoadedModel
+from decoding.quantizers import CacheSpec
 from decoding.sampling import Rule, Sampling
 from foredraft.v1 import target_pb2
 from serving.messages import rule_from, sampling_from
 from serving.ranges import MAX_SEQUENCES
+from target_service.caching import cache_spec
 from target_service.contradictions import check_config
 from target_service.defaults import Config, fill
 from target_service.lengths import with_lengths
@@ -35,6 +37,7 @@ class Plan:
     config: Config  # every default filled in; what the draft is told
     owner: str
     logprobs: int | None
+    cache: CacheSpec | None = None  # how its row is quantized, if it is
     mode: Mode = Mode.ASSISTED
     sequences: int = 1
     negative: tuple[int, ...] = ()
@@ -59,16 +62,24 @@ class Request:
     """Whether the prompts are to be healed first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What there is for sequences."""
+
+    capacity: int  # tokens of the longest one
+    rows: int = 16
+    quantizes: bool = True  # whether rows can be quantized
+    fits: Callable[[int, int, int, bool], bool] = lambda prompt, texts, new, quantized: True
+    """Whether so many prompt tokens, and texts of so many new ones each, quantized or not, have room."""
+
+
 class Planner:
     """Turns requests into plans, for one model."""
 
-    def __init__(
-        self, model: LoadedModel, defaults: Config, capacity: int, rows: int, fits: Callable[[int, int, int], bool]
-    ) -> None:
-        """fits: whether the rows have room for so many prompt tokens, texts after them, new tokens of each."""
-        self._defaults, self._capacity, self._rows, self._fits = defaults, capacity, rows, fits
+    def __init__(self, model: LoadedModel, defaults: Config, room: Room) -> None:
+        self._defaults, self._room = defaults, room
         self._vocabulary_size = model.vocabulary.size
-        self.prompts = Prompts(model, capacity)
+        self.prompts = Prompts(model, room.capacity)
         self.marked_ids = model.ids
         """Ids that green lists are drawn from: the model's padding is among them, as in transformers."""
 
@@ -88,18 +99,14 @@ class Planner:
         Raises:
             InvalidFieldError: a field cannot be honoured; it is named.
         """
-        if len(message.request_id) > _MAX_REQUEST_ID:
-            raise InvalidFieldError("request_id", f"is longer than {_MAX_REQUEST_ID} characters")
-        if not message.prompts:
-            raise InvalidFieldError("prompts", "there is none")
-        if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
-            raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
+        _check_message(message)
         asked = message.config if asked is None else asked
         config = fill(asked, self._defaults)
         mode = check_config(asked, config, self._vocabulary_size)
         check_call(message, config, mode)
         if len(message.prompts) * config.num_return_sequences > MAX_SEQUENCES:
             raise InvalidFieldError("num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts")
+        cache = cache_spec(asked, config, self._room.quantizes)
         rule = _rule(message, config.do_sample, mode)
         each = config.num_return_sequences if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) else 1
         seed = message.seed if message.HasField("seed") else secrets.randbits(63)
@@ -112,13 +119,13 @@ class Planner:
         for prompt, given, away in zip(prompts, message.prompts, negatives, strict=True):
             tokens = (*prompt, *self.prompts.checked("generated_ids", given.generated_ids))
             full = self._with_lengths(config, asked, len(prompt), len(tokens))
-            self._check_room(full, mode, len(tokens), len(away))
+            self._check_room(full, mode, len(tokens), len(away), cache is not None)
             negative = (*away, *given.generated_ids) if away else ()
             logprobs = message.logprobs if message.HasField("logprobs") else None
             for _ in range(config.num_return_sequences // each):
                 index = len(plans) * each
                 sampling = sampling_from(full, rule=rule, seed=seed, sequence_index=index, prompt_length=len(prompt))
-                plans.append(Plan(index, tokens, sampling, full, owner, logprobs, mode, each, negative))
+                plans.append(Plan(index, tokens, sampling, full, owner, logprobs, cache, mode, each, negative))
         return Request(seed, rule, prompts, tuple(plans), owner, config.token_healing and not healed)
 
     def _negatives(
@@ -135,15 +142,15 @@ class Planner:
             raise InvalidFieldError("negative_prompt", reason, "prompts")
         return given or [prompt[-1:] for prompt in prompts]
 
-    def _check_room(self, config: Config, mode: Mode, tokens: int, negative: int) -> None:
+    def _check_room(self, config: Config, mode: Mode, tokens: int, negative: int, quantized: bool) -> None:
         new, beams = config.max_length - tokens, config.num_beams
-        if negative + new > self._capacity:
-            reason = f"is so long that with {new} new tokens it exceeds the limit of {self._capacity}"
+        if negative + new > self._room.capacity:
+            reason = f"is so long that with {new} new tokens it exceeds the limit of {self._room.capacity}"
             raise InvalidFieldError("negative_prompt", reason, "max_new_tokens")
-        if negative and self._rows < 2:
+        if negative and self._room.rows < 2:
             reason = "takes two rows, and this service has one; its operator can set --rows"
             raise InvalidFieldError("guidance_scale", reason)
-        if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) and not self._fits(tokens, beams, new):
+        if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) and not self._room.fits(tokens, beams, new, quantized):
             reason = f"{tokens} tokens of the prompt and {beams} times {new} new ones do not fit the service's rows"
             raise InvalidFieldError("num_beams", reason, "max_new_tokens")
 
@@ -161,7 +168,16 @@ class Planner:
         if asked.HasField("forced_bos_token_id") and tokens > 1:
             reason = f"is forced after a prompt of one token, and this one has {tokens}"
             raise InvalidFieldError("forced_bos_token_id", reason, "prompts")
-        return with_lengths(config, asked, self._defaults, limit=self._capacity, prompt=prompt, tokens=tokens)
+        return with_lengths(config, asked, self._defaults, limit=self._room.capacity, prompt=prompt, tokens=tokens)
+
+
+def _check_message(message: target_pb2.GenerateRequest) -> None:
+    if len(message.request_id) > _MAX_REQUEST_ID:
+        raise InvalidFieldError("request_id", f"is longer than {_MAX_REQUEST_ID} characters")
+    if not message.prompts:
+        raise InvalidFieldError("prompts", "there is none")
+    if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
+        raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
 
 
 def _rule(message: target_pb2.GenerateRequest, do_sample: bool, mode: Mode) -> Rule:

@@ -29,7 +29,7 @@ from target_service.drafts import Drafts
 from target_service.healing import Healing
 from target_service.modes import Mode
 from target_service.outlet import Outlet
-from target_service.plan import Plan, Planner, Request, credential
+from target_service.plan import Plan, Planner, Request, Room, credential
 from target_service.statistics import Statistics
 from target_service.stopping import Stopping
 from target_service.strategies.assisted import assisted
@@ -53,7 +53,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     ) -> None:
         self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
         self._defaults = defaults
-        self._planner = Planner(model, defaults, engine.capacity, engine.pool.count, partial(fits, engine))
+        room = Room(engine.capacity, engine.pool.count, engine.rows.quantizes, partial(fits, engine))
+        self._planner = Planner(model, defaults, room)
         own = defaults.watermarking_config if defaults.HasField("watermarking_config") else None
         self._detector = Detector(self._planner.prompts, self._planner.marked_ids, own)
         self._healing = Healing(model.tokenizer, engine)
@@ -71,7 +72,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             caller = credential(context.invocation_metadata())
             call = await asyncio.to_thread(self._plan, request, caller)
             if call.heals:
-                healed = [await self._healing.heal(prompt, call.owner) for prompt in call.prompts]
+                healed = [await self._healing.heal(prompt, call.owner, call.plans[0].cache) for prompt in call.prompts]
                 call = await asyncio.to_thread(self._plan, request, caller, healed)
             account.admitted(call.prompts)
             yield self._started(call, request_id, request.return_prompt_ids)

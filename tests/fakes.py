@@ -17,6 +17,7 @@ class TableRows:
     """A model whose next-token logits are a table's row of the last two tokens: [vocab, vocab, vocab]."""
 
     layout = "table"
+    quantizes = False
 
     def __init__(self, table: Tensor, count: int = 64, capacity: int = 512) -> None:
         self.table = table

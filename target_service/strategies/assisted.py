@@ -29,7 +29,10 @@ async def assisted(
     wanted = {"scores": plan.config.output_scores, "logits": plan.config.output_logits}
     # What guides it is a second row, which is lent with the first: see RowPool.
     prompts = [tokens, plan.negative] if plan.negative else [tokens]
-    async with engine.pool.lend_several(prompts, plan.owner) as (row, *others), drafters.follow(plan) as drafter:
+    async with (
+        engine.pool.lend_several(prompts, plan.owner, plan.cache) as (row, *others),
+        drafters.follow(plan) as drafter,
+    ):
         guidance = next((Guidance(r, list(plan.negative), plan.config.guidance_scale) for r in others), None)
         stream.admitted(plan.sampling.prompt_length)
         await drafter.begin(tokens, lookahead.k(stopping.room))

@@ -35,7 +35,7 @@ async def beams(plan: Plan, engine: Engine, outlets: Sequence[Outlet], metrics: 
     tokens, statistics, count, sent = plan.tokens, Statistics(), len(outlets), 0
     choose = _Choice(plan, engine, Endings(outlets[0].stopping.fork()))
     search = choose.search
-    async with branches(engine, tokens, plan.config.num_beams, _room(plan), plan.owner) as (row, texts):
+    async with branches(engine, tokens, plan.config.num_beams, _room(plan), plan.owner, plan.cache) as (row, texts):
         for outlet in outlets:
             outlet.stream.admitted(plan.sampling.prompt_length)
         async for _ in engine.prefill(row, tokens):

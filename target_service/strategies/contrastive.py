@@ -20,7 +20,7 @@ async def contrastive(plan: Plan, engine: Engine, outlet: Outlet, metrics: Targe
     """Generates one sequence into the outlet."""
     tokens, statistics, stopping = list(plan.tokens), Statistics(), outlet.stopping
     contrast = _Contrast(plan, engine)
-    async with engine.pool.lend((), plan.owner) as row:  # fed anew: hidden states are not kept
+    async with engine.pool.lend((), plan.owner, plan.cache) as row:  # fed anew: hidden states are not kept
         outlet.stream.admitted(plan.sampling.prompt_length)
         for start in range(0, len(tokens) - 1, engine.chunk_tokens):
             if stopping.out_of_time():

@@ -18,7 +18,7 @@ from target_service import configs
 from target_service.config import TargetSettings
 from target_service.configs import NamedConfigs, SavingNotAllowedError, places
 from target_service.defaults import Config, model_config
-from target_service.plan import Planner
+from target_service.plan import Planner, Room
 from tests.fakes import table_model
 from tests.models import MODELS, random_model
 
@@ -258,7 +258,7 @@ def test_a_snapshot_of_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def _planner(**defaults: Any) -> Planner:
-    return Planner(table_model(20), model_config("model", defaults), 64, 16, lambda prompt, texts, new: True)
+    return Planner(table_model(20), model_config("model", defaults), Room(64))
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,14 @@ from decoding.errors import InvalidFieldError, ModelError
 from decoding.sampling import Rule
 from foredraft.v1 import generation_pb2, target_pb2
 from target_service.defaults import Config, model_config
-from target_service.plan import Planner, Request
+from target_service.plan import Planner, Request, Room
 from tests.fakes import table_model
 
 PROMPT = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))
 
 
 def _planner(**defaults: Any) -> Planner:
-    return Planner(
-        table_model(20), model_config("model", defaults), 64, 16, lambda prompt, texts, new: prompt + texts * new <= 300
-    )
+    return Planner(table_model(20), model_config("model", defaults), Room(64))
 
 
 def _request(planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any) -> Request:

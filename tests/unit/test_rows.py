@@ -103,21 +103,21 @@ def test_a_step_copies_no_keys() -> None:
 
 def test_a_model_whose_window_is_ignored_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention that silently sees past the window differs from the model, and the proof notices."""
-    import decoding.cache
+    import decoding.attention
 
-    attend = decoding.cache.row_attention
+    attend = decoding.attention.row_attention
 
     def blind(*args: object, **kwargs: object) -> object:
         return attend(*args, **{**kwargs, "sliding_window": None})  # type: ignore[arg-type]
 
     from transformers import AttentionInterface
 
-    AttentionInterface.register(decoding.cache.ATTENTION, blind)
+    AttentionInterface.register(decoding.attention.ATTENTION, blind)
     try:
         model = random_model("mistral")
         assert rows_of(model, 2, 64).layout == "separate"
     finally:
-        AttentionInterface.register(decoding.cache.ATTENTION, attend)
+        AttentionInterface.register(decoding.attention.ATTENTION, attend)
 
 
 def test_what_cannot_be_served_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""`python -m benchmarks.quantized`: what a quantized cache takes, costs and changes, for each backend and width.
+
+On the bundled target in bfloat16. Bytes and times at 4096 tokens: what rows hold by the storages of their tensors, and
+at most what attention allocates meanwhile, in a pass over a token and five proposed ones, when the tail is longest.
+Perplexity on modules that the pair was not trained on, each query seeing quantized what it would see in decoding, with
+a residual of 1, which is the worst; the texts are short because the pair has learned from short ones.
+
+Knows nothing of services.
+"""
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.report import grid
+from decoding.cache import Feed
+from decoding.loading import LoadedModel, load
+from decoding.quantized import QuantizedRow
+from decoding.quantizers import BACKENDS, CacheSpec
+from decoding.rows import PackedRows
+from demo import corpus
+
+MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
+CONTEXT, PROPOSED, CHUNK = 4094, 5, 256  # two tokens later a further group would be quantized
+WINDOW, SKIPPED = 512, 128  # tokens of a text; the first ones, which see little quantized, are not counted
+SPECS = (
+    CacheSpec("quanto", 4),
+    CacheSpec("quanto", 4, axis_key=-1),
+    CacheSpec("quanto", 2),
+    CacheSpec("quanto", 2, axis_key=-1),
+    *(CacheSpec("hqq", nbits) for nbits in BACKENDS["hqq"].nbits[::-1]),
+    CacheSpec("hqq", 4, axis_value=1),
+    CacheSpec("hqq", 2, axis_value=1),
+    CacheSpec("fp8", 8),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", type=int, default=40, help="held-out texts of 512 tokens")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model = load(str(MODELS / "target"), dtype="bfloat16")
+    texts = _texts(model, args.texts)
+    with torch.inference_mode():
+        dense = _Measured(model, None, texts)
+        lines = [_line("dense", "", dense, dense)]
+        for spec in SPECS:
+            if BACKENDS[spec.backend].is_installed:
+                lines.append(
+                    _line(f"{spec.backend}, {spec.nbits} bits", _axes(spec), _Measured(model, spec, texts), dense)
+                )
+            else:
+                lines.append((f"{spec.backend} IS NOT INSTALLED", *[""] * 7))
+    print(f"{torch.get_num_threads()} threads, {len(texts)} texts, groups of 64 positions")
+    print("residual_length: 128, of perplexities 1\n")
+    head = ("cache", "axes", "resident bytes a token", "scratch", "both to fp16", "perplexity", "difference")
+    print(grid((*head, f"a pass over {PROPOSED + 1} tokens, ms"), lines))
+
+
+class _Measured:
+    """All figures of one kind of cache."""
+
+    def __init__(self, model: LoadedModel, spec: CacheSpec | None, texts: Sequence[Tensor]) -> None:
+        rows = PackedRows(model.module, 1, CONTEXT + 64)
+        ids = torch.cat(list(texts)).repeat(9)[: CONTEXT + PROPOSED + 1].tolist()
+        _feed(rows, ids[:CONTEXT], spec)
+        peaks: list[int] = []
+        with _watched(peaks):
+            rows.forward([Feed(0, CONTEXT, ids[CONTEXT:], cache=spec)], [1])
+        store = next(iter(rows._cache._stores.values()), None)
+        layers = model.text_config.num_hidden_layers
+        if store is not None:
+            self.resident = sum(t[:, :, :CONTEXT].numel() * t.element_size() for t in store) * layers / CONTEXT
+        else:
+            self.resident = rows._cache._quantized[0].resident_bytes / CONTEXT
+        self.scratch = max(peaks, default=0) / CONTEXT
+        self.pass_s = statistics.median(_timed(rows, ids[CONTEXT:], spec) for _ in range(11))
+        worst = spec and replace(spec, residual_length=1)
+        losses = [_losses(rows, text.tolist(), worst) for text in texts]
+        self.perplexity = math.exp(torch.cat(losses).mean().item())
+
+
+def _feed(rows: PackedRows, ids: Sequence[int], spec: CacheSpec | None) -> None:
+    for at in range(0, len(ids), CHUNK):
+        rows.forward([Feed(0, at, ids[at : at + CHUNK], cache=spec)], [0])
+
+
+def _timed(rows: PackedRows, ids: Sequence[int], spec: CacheSpec | None) -> float:
+    began = time.perf_counter()
+    rows.forward([Feed(0, CONTEXT, ids, cache=spec)], [len(ids)])
+    return time.perf_counter() - began
+
+
+def _losses(rows: PackedRows, ids: list[int], spec: CacheSpec | None) -> Tensor:
+    """Of each token after the first ones, float32 [n]."""
+    losses = []
+    for at in range(0, len(ids) - 1, CHUNK):
+        chunk, then = ids[at : at + CHUNK], ids[at + 1 : at + CHUNK + 1]
+        logits = rows.forward([Feed(0, at, chunk, cache=spec)], [len(chunk)])[: len(then)]
+        losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(then), reduction="none"))
+    return torch.cat(losses)[SKIPPED:]
+
+
+def _texts(model: LoadedModel, count: int) -> list[Tensor]:
+    """Beginnings of held-out modules that are long enough, then what follows in them."""
+    _, held_out = corpus.split()
+    ids = [torch.tensor(model.tokenizer(text)["input_ids"]) for text in held_out.values()]
+    windows = [part for text in ids for part in text.split(WINDOW) if len(part) == WINDOW]
+    return windows[:count]
+
+
+@contextmanager
+def _watched(peaks: list[int]) -> Iterator[None]:
+    """Notes, for each layer, how many bytes attention over a quantized row holds at most beside the row."""
+    attend = QuantizedRow.attend
+
+    def watched(*args: Any) -> Tensor:
+        out: Tensor
+        out, peak = _peak(lambda: attend(*args))
+        peaks.append(peak)
+        return out
+
+    QuantizedRow.attend = watched  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        QuantizedRow.attend = attend  # type: ignore[method-assign]
+
+
+def _peak(work: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    """The work's result, and the bytes that were allocated at most while it ran."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        result = work()
+    events = profile.profiler.kineto_results.events()
+    held = most = 0
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return result, most
+
+
+def _axes(spec: CacheSpec) -> str:
+    return f"{spec.axis_key}, {spec.axis_value}" if BACKENDS[spec.backend].axes else ""
+
+
+def _line(name: str, axes: str, measured: _Measured, dense: _Measured) -> tuple[str, ...]:
+    share = (measured.resident + measured.scratch) / dense.resident
+    difference = measured.perplexity / dense.perplexity - 1
+    return (
+        name,
+        axes,
+        f"{measured.resident:.0f}",
+        f"{measured.scratch:.0f}",
+        f"{share:.3f}",
+        f"{measured.perplexity:.3f}",
+        f"{difference:+.2%}",
+        f"{measured.pass_s * 1e3:.1f}",
+    )
+
+
+if __name__ == "__main__":
+    main()
