@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test check lint types protos stubs-fresh train bench bench-one-stream bench-distance bench-quick clean
+.PHONY: setup demo test check lint types protos stubs-fresh train bench bench-one-stream bench-distance bench-quantized bench-quick clean
 
 setup: $(VENV)/.ready
 
@@ -61,6 +61,10 @@ bench-one-stream: setup
 # A draft behind a network, waited for or pushing ahead: some fifteen minutes.
 bench-distance: setup
 	$(RUN) -m benchmarks.distance $(ARGS)
+
+# What a quantized cache takes, costs and changes: three minutes.
+bench-quantized: setup
+	$(RUN) -W ignore -m benchmarks.quantized $(ARGS)
 
 # The same in a few minutes: that everything runs, no figures worth telling.
 bench-quick: setup
