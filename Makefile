@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test check lint types protos stubs-fresh train bench bench-one-stream bench-distance bench-strategies bench-quick clean
+.PHONY: setup demo test check lint types protos stubs-fresh train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
 
 setup: $(VENV)/.ready
 
@@ -52,7 +52,7 @@ train: setup
 	$(RUN) demo/train.py --out demo/models
 
 # Everything that is told of speed: more than an hour on two idle cores; ARGS=--write keeps the results.
-bench: bench-one-stream bench-distance bench-strategies
+bench: bench-one-stream bench-distance bench-strategies bench-quantized
 
 # Beside transformers, one stream at a time.
 bench-one-stream: setup
@@ -65,6 +65,10 @@ bench-distance: setup
 # Every strategy beside transformers' own, alone and eight at once: some ten minutes.
 bench-strategies: setup
 	$(RUN) -m benchmarks.strategies $(ARGS)
+
+# What a quantized cache takes, costs and changes: three minutes.
+bench-quantized: setup
+	$(RUN) -W ignore -m benchmarks.quantized $(ARGS)
 
 # The same in a few minutes: that everything runs, no figures worth telling.
 bench-quick: setup

@@ -1,7 +1,8 @@
 """`python -m benchmarks.quantized`: what a quantized cache takes, costs and changes, for each backend and width.
 
 On the bundled target in bfloat16. Bytes and times at 4096 tokens: what rows hold by the storages of their tensors, and
-at most what attention allocates meanwhile, in a pass over a token and five proposed ones, when the tail is longest.
+at most what they allocate meanwhile, in a pass over a token and five proposed ones; and at worst, that is when the tail
+is longest and a group is quantized.
 Perplexity on modules that the pair was not trained on, each query seeing quantized what it would see in decoding, with
 a residual of 1, which is the worst; the texts are short because the pair has learned from short ones.
 
@@ -30,7 +31,8 @@ from decoding.rows import PackedRows
 from demo import corpus
 
 MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
-CONTEXT, PROPOSED, CHUNK = 4094, 5, 256  # two tokens later a further group would be quantized
+CONTEXT, PROPOSED, CHUNK = 4096, 5, 256
+WORST = CONTEXT + 62  # in a pass from here on a group is quantized
 WINDOW, SKIPPED = 512, 128  # tokens of a text; the first ones, which see little quantized, are not counted
 SPECS = (
     CacheSpec("quanto", 4),
@@ -61,10 +63,19 @@ def main() -> None:
                     _line(f"{spec.backend}, {spec.nbits} bits", _axes(spec), _Measured(model, spec, texts), dense)
                 )
             else:
-                lines.append((f"{spec.backend} IS NOT INSTALLED", *[""] * 7))
+                lines.append((f"{spec.backend} IS NOT INSTALLED", *[""] * 8))
     print(f"{torch.get_num_threads()} threads, {len(texts)} texts, groups of 64 positions")
     print("residual_length: 128, of perplexities 1\n")
-    head = ("cache", "axes", "resident bytes a token", "scratch", "both to fp16", "perplexity", "difference")
+    head = (
+        "cache",
+        "axes",
+        "resident bytes a token",
+        "scratch",
+        "both to fp16",
+        "at worst",
+        "perplexity",
+        "difference",
+    )
     print(grid((*head, f"a pass over {PROPOSED + 1} tokens, ms"), lines))
 
 
@@ -72,20 +83,20 @@ class _Measured:
     """All figures of one kind of cache."""
 
     def __init__(self, model: LoadedModel, spec: CacheSpec | None, texts: Sequence[Tensor]) -> None:
-        rows = PackedRows(model.module, 1, CONTEXT + 64)
-        ids = torch.cat(list(texts)).repeat(9)[: CONTEXT + PROPOSED + 1].tolist()
+        rows, layers = PackedRows(model.module, 1, CONTEXT + 128), model.text_config.num_hidden_layers
+        ids = torch.cat(list(texts)).repeat(9)[: CONTEXT + 128].tolist()
         _feed(rows, ids[:CONTEXT], spec)
-        peaks: list[int] = []
-        with _watched(peaks):
-            rows.forward([Feed(0, CONTEXT, ids[CONTEXT:], cache=spec)], [1])
-        store = next(iter(rows._cache._stores.values()), None)
-        layers = model.text_config.num_hidden_layers
-        if store is not None:
-            self.resident = sum(t[:, :, :CONTEXT].numel() * t.element_size() for t in store) * layers / CONTEXT
+        self.scratch = _scratch_bytes(rows, ids, CONTEXT, spec) / CONTEXT
+        if spec is None:
+            store = rows._cache._stores[0]
+            self.resident = sum(t[0, :, 0].numel() * t.element_size() for t in store) * layers
+            self.worst = self.resident
         else:
             self.resident = rows._cache._quantized[0].resident_bytes / CONTEXT
-        self.scratch = max(peaks, default=0) / CONTEXT
-        self.pass_s = statistics.median(_timed(rows, ids[CONTEXT:], spec) for _ in range(11))
+            rows.forward([Feed(0, CONTEXT + 1, ids[CONTEXT + 1 : WORST], cache=spec)], [0])
+            scratch_bytes = _scratch_bytes(rows, ids, WORST, spec)
+            self.worst = (rows._cache._quantized[0].resident_bytes + scratch_bytes) / WORST
+        self.pass_s = statistics.median(_timed(rows, ids[WORST : WORST + PROPOSED + 1], spec) for _ in range(11))
         worst = spec and replace(spec, residual_length=1)
         losses = [_losses(rows, text.tolist(), worst) for text in texts]
         self.perplexity = math.exp(torch.cat(losses).mean().item())
@@ -98,7 +109,7 @@ def _feed(rows: PackedRows, ids: Sequence[int], spec: CacheSpec | None) -> None:
 
 def _timed(rows: PackedRows, ids: Sequence[int], spec: CacheSpec | None) -> float:
     began = time.perf_counter()
-    rows.forward([Feed(0, CONTEXT, ids, cache=spec)], [len(ids)])
+    rows.forward([Feed(0, WORST, ids, cache=spec)], [len(ids)])
     return time.perf_counter() - began
 
 
@@ -120,25 +131,37 @@ def _texts(model: LoadedModel, count: int) -> list[Tensor]:
     return windows[:count]
 
 
+def _scratch_bytes(rows: PackedRows, ids: Sequence[int], start: int, spec: CacheSpec | None) -> int:
+    """Of a pass over a proposal: at most at a time for a layer, and what masks take for all."""
+    peaks: list[int] = []
+    with _watched(peaks):
+        rows.forward([Feed(0, start, ids[start : start + PROPOSED + 1], cache=spec)], [1])
+    sights = rows._cache.layout._sights.values() if rows._cache.layout else ()
+    masks = sum(t.numel() * t.element_size() for sight in sights for t in sight.tensors)
+    return max(peaks, default=0) + masks
+
+
 @contextmanager
 def _watched(peaks: list[int]) -> Iterator[None]:
-    """Notes, for each layer, how many bytes attention over a quantized row holds at most beside the row."""
-    attend = QuantizedRow.attend
+    """Notes, for each layer, how many bytes a row allocates at most, while it is written and while it is read."""
+    kept = QuantizedRow.write, QuantizedRow.attend
 
-    def watched(*args: Any) -> Tensor:
-        out: Tensor
-        out, peak = _peak(lambda: attend(*args))
-        peaks.append(peak)
-        return out
+    def watched(method: Callable[..., Any]) -> Callable[..., Any]:
+        def then(*args: Any) -> Any:
+            result, peak = _peak(lambda: method(*args))
+            peaks.append(peak)
+            return result
 
-    QuantizedRow.attend = watched  # type: ignore[method-assign, assignment]
+        return then
+
+    QuantizedRow.write, QuantizedRow.attend = watched(kept[0]), watched(kept[1])  # type: ignore[method-assign]
     try:
         yield
     finally:
-        QuantizedRow.attend = attend  # type: ignore[method-assign]
+        QuantizedRow.write, QuantizedRow.attend = kept  # type: ignore[method-assign]
 
 
-def _peak(work: Callable[[], Tensor]) -> tuple[Tensor, int]:
+def _peak(work: Callable[[], Any]) -> tuple[Any, int]:
     """The work's result, and the bytes that were allocated at most while it ran."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         result = work()
@@ -163,6 +186,7 @@ def _line(name: str, axes: str, measured: _Measured, dense: _Measured) -> tuple[
         f"{measured.resident:.0f}",
         f"{measured.scratch:.0f}",
         f"{share:.3f}",
+        f"{measured.worst / dense.resident:.3f}",
         f"{measured.perplexity:.3f}",
         f"{difference:+.2%}",
         f"{measured.pass_s * 1e3:.1f}",

@@ -104,8 +104,7 @@ class Layout:
             span, hidden = self.spans[index], self._hidden(self.spans[index], window)[0]
             assert span.quantized is not None
             positions = span.tree.positions if span.tree else range(span.starts[0], span.end)
-            whole = window is None or span.end <= window
-            self._sights[key] = Sight.of(span.quantized.spec, hidden, span.starts[0], list(positions), whole)
+            self._sights[key] = Sight.of(span.quantized.spec, hidden, positions, window)
         return self._sights[key]
 
     def _make_mask(self, span: Span, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:

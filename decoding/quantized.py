@@ -13,6 +13,7 @@ Nothing is ever written in place: groups and tails are shared by forks.
 Knows nothing of tokens, or of which rows there are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -34,16 +35,25 @@ class Sight:
     all_groups: int  # seen quantized by every query
     any_groups: int  # seen quantized by some query
     hidden: Tensor  # bool [tokens, end]: not seen in any form
+    first: int  # before which no query sees anything: it left the window
     whole: bool  # every query sees everything before the first one
     places: Tensor  # [end]
 
     @staticmethod
-    def of(spec: CacheSpec, hidden: Tensor, start: int, positions: list[int], whole: bool) -> "Sight":
-        """hidden: by causality, window and branches alone; positions: of the queries."""
+    def of(spec: CacheSpec, hidden: Tensor, positions: Sequence[int], window: int | None) -> "Sight":
+        """hidden: by causality, window and branches alone; positions: of the queries, the first of all first."""
         seen = [spec.groups_seen(p) for p in positions]
         limits = torch.tensor(seen, device=hidden.device) * spec.q_group_size
-        end = hidden.shape[-1]
-        return Sight(start, end, limits, min(seen), max(seen), hidden, whole, torch.arange(end, device=hidden.device))
+        start, end = positions[0], hidden.shape[-1]
+        first = max(0, start + 1 - window) if window else 0
+        whole = window is None or end <= window
+        places = torch.arange(end, device=hidden.device)
+        return Sight(start, end, limits, min(seen), max(seen), hidden, first, whole, places)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What it takes, for all layers."""
+        return self.limits, self.hidden, self.places
 
     def not_as_it_is(self, first: int) -> Tensor:
         """What is not seen as it is, of the places from `first` on: bool [tokens, end - first]."""
@@ -118,17 +128,18 @@ class QuantizedRow:
         scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
         softmax = _Softmax(scaled, softcap)
         # First of all: every query sees itself there, so that there is a finite largest score to begin with.
-        softmax.add(layer.keys, layer.values, sight.not_as_it_is(layer.first))
+        softmax.add(softmax.scores(layer.keys), layer.values, sight.not_as_it_is(layer.first))
         groups = layer.groups[: sight.any_groups]
         step = max(1, PIECE_POSITIONS // size)
         shapes = [torch.Size((size, *states.shape[1:])) for states in (layer.keys, layer.values)]
-        for at in range(0, len(groups), step):
+        for at in range(sight.first // size, len(groups), step):
             piece = groups[at : at + step]
             first, last = at * size, (at + len(piece)) * size
             hidden = sight.not_quantized(first, last, sight.all_groups * size)
-            keys = self._quantizer.dequantize([k for k, _ in piece], self.spec.axis_key, shapes[0])
+            # Keys are gone before values are read: that is half of what it takes.
+            scores = softmax.scores(self._quantizer.dequantize([k for k, _ in piece], self.spec.axis_key, shapes[0]))
             values = self._quantizer.dequantize([v for _, v in piece], self.spec.axis_value, shapes[1])
-            softmax.add(keys, values, hidden)
+            softmax.add(scores, values, hidden)
         return softmax.result().to(query.dtype)
 
     @property
@@ -148,9 +159,12 @@ class _Softmax:
         self._query, self._softcap = query, softcap
         self._largest = self._weight = self._sum = torch.empty(0)  # float32 [heads, n, 1], [.., 1], [.., size]
 
-    def add(self, keys: Tensor, values: Tensor, hidden: Tensor | None) -> None:
-        """Of one piece: [positions, heads, size] each; hidden: bool [tokens, positions]."""
-        scores = (self._query @ keys.permute(1, 2, 0)).float()  # [heads, n, positions]
+    def scores(self, keys: Tensor) -> Tensor:
+        """float32 [heads, n, positions] from [positions, heads, size]."""
+        return (self._query @ keys.permute(1, 2, 0)).float()
+
+    def add(self, scores: Tensor, values: Tensor, hidden: Tensor | None) -> None:
+        """Of one piece; values: [positions, heads, size]; hidden: bool [tokens, positions]."""
         if self._softcap is not None:
             scores = scores.div_(self._softcap).tanh_().mul_(self._softcap)
         if hidden is not None:

@@ -114,7 +114,9 @@ class Quanto:
         data, scale, shift = _together(groups)
         mask = (1 << self._nbits) - 1
         levels = torch.cat([(data >> low) & mask for low in range(0, 8, self._nbits)])
-        return _apart((levels * scale).sub_(shift), shape)
+        numbers = (levels * scale).sub_(shift)
+        del data, levels  # before all is copied once more
+        return _apart(numbers, shape)
 
 
 class Hqq:

@@ -18,13 +18,14 @@ from transformers import AttentionInterface
 
 from decoding.cache import Feed
 from decoding.engine import Engine
+from decoding.loading import load
 from decoding.ngram import NgramDrafter
 from decoding.processors import Processors
 from decoding.proposal import NOTHING, Proposal
 from decoding.quantizers import BACKENDS, CacheSpec, Hqq, Quanto, quantizer
 from decoding.rows import PackedRows
 from decoding.sampling import Rule
-from tests.models import random_model, rows_of, stock
+from tests.models import MODELS, random_model, rows_of, stock
 from tests.plans import plan
 
 NEW_TOKENS = 72
@@ -298,6 +299,26 @@ def test_quantized_rows_take_no_room_for_others() -> None:
         rows.forward([Feed(0, 0, [1, 2, 3]), Feed(1, 3, [4], cache=spec)], [1, 1])
         assert rows._cache._stores
         assert list(rows._cache._quantized) == [1]
+
+
+@pytest.mark.parametrize("name", ["quanto-4", "hqq-4"])
+def test_four_bits_take_a_third_at_4k(name: str, measured: Callable[[str], None]) -> None:
+    """In a bfloat16 model, by the storages of tensors and what passes allocate meanwhile."""
+    from benchmarks.quantized import CONTEXT, _feed, _scratch_bytes
+
+    installed(SPECS[name])
+    spec, model = CacheSpec(name.split("-")[0]), load(str(MODELS / "target"), dtype="bfloat16")
+    ids = _prompt(CONTEXT + 8)
+    with torch.inference_mode():
+        rows = PackedRows(model.module, 1, CONTEXT + 64)
+        _feed(rows, ids[:CONTEXT], spec)
+        scratch = _scratch_bytes(rows, ids, CONTEXT, spec)
+        resident = rows._cache._quantized[0].resident_bytes
+        rows.forward([Feed(0, 0, [1])], [1])
+    fp16 = sum(2 * t[0, :, 0].numel() for pair in rows._cache._stores.values() for t in pair)
+    share = (resident + scratch) / CONTEXT / fp16
+    measured(f"{name}: {(resident + scratch) / CONTEXT:.0f} bytes a token at 4k, {share:.3f} of fp16")
+    assert share <= 0.35
 
 
 # The libraries.
