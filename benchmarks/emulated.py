@@ -9,44 +9,29 @@ verification: the tokens are real. Knows nothing of the services but their names
 import runpy
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from torch import Tensor
+from collections.abc import Sequence
+from dataclasses import replace
 
 from decoding import engine, starting
-from decoding.cache import Feed
-from decoding.rows import PackedRows
+from decoding.line import Job
+from decoding.rows import Rows
+from decoding.step import Made
 
 
 def pace(step_s: float) -> None:
-    """From now on, every step over packed rows takes so long."""
-    compute, ends = PackedRows.forward, [0.0]
+    """From now on, every step takes so long."""
+    compute = vars(engine)["step"]
 
-    def forward(self: PackedRows, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        ends[0] = time.perf_counter() + step_s
-        logits = compute(self, feeds, scored)
-        if not any(scored):
-            _wait(ends[0])  # nothing is made of the logits of a prompt
-        return logits
-
-    def paced(work: Callable[..., Any]) -> Callable[..., Any]:
-        def then(*args: Any) -> Any:
-            made = work(*args)
-            _wait(ends[0])
+    def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> Made:
+        began = time.perf_counter()
+        made: Made = compute(rows, jobs, vocabulary_size)
+        if (rest_s := began + step_s - time.perf_counter()) <= 0:
             return made
-
-        return then
-
-    PackedRows.forward = forward  # type: ignore[method-assign]
-    starting.step_s = lambda rows, width, cache=None: step_s
-    for name in ("verify_jobs", "draft_jobs", "ahead_jobs"):
-        setattr(engine, name, paced(getattr(engine, name)))
-
-
-def _wait(until: float) -> None:
-    if (rest_s := until - time.perf_counter()) > 0:
         time.sleep(rest_s)
+        return replace(made, logits_s=made.logits_s + rest_s)
+
+    vars(engine)["step"] = step
+    starting.step_s = lambda rows, width, cache=None: step_s
 
 
 if __name__ == "__main__":

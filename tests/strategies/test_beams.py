@@ -73,7 +73,7 @@ async def check(target: LoopbackTarget, model: LoadedModel, wanted: dict[str, An
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 async def test_texts_and_scores(model: LoadedModel, early_stopping: Any) -> None:
     async with target_service(rows_of(model.module), model) as target:
-        for prompt, num_beams, eos, penalty in product(PROMPTS, (2, 5), ([0], EOS), (1.0, -0.5, 2.0)):
+        for prompt, num_beams, eos, penalty in product(PROMPTS[::2], (2, 5), ([0], EOS), (1.0, -0.5, 2.0)):
             fields = {"num_beams": num_beams, "eos_token_id": eos, "length_penalty": penalty}
             await check(target, model, fields | {"early_stopping": early_stopping, "num_return_sequences": 2}, prompt)
 

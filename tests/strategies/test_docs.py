@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from foredraft import Client
+from target_service.defaults import model_config
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of
 
@@ -35,10 +36,14 @@ def test_every_way_to_generate_has_an_example() -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def address() -> AsyncIterator[str]:
+    model = bundled("target")
     async with (
         draft_service(rows_of(copy.deepcopy(bundled("draft").module), 16), bundled("draft")) as draft,
         target_service(
-            rows_of(copy.deepcopy(bundled("target").module), 16, spare=16), bundled("target"), draft.address
+            rows_of(copy.deepcopy(model.module), 16, spare=16),
+            model,
+            draft.address,
+            model_config("target", model.generation_config.to_dict()),
         ) as target,
     ):
         yield target.address

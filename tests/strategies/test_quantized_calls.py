@@ -14,7 +14,7 @@ from foredraft.v1 import generation_pb2, target_pb2
 from serving.settings import SettingsError
 from target_service.caching import check_default, of_service
 from target_service.defaults import Config, fill_cache, model_config
-from target_service.plan import Planner
+from target_service.plan import Planner, Room
 from tests.fakes import table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of
@@ -27,7 +27,7 @@ def _spec(defaults: Config | None = None, can_quantize: bool = True, **fields: A
     config = Config()
     for name, value in fields.items():
         write(config, name, value)
-    planner = Planner(table_model(20), defaults or Config(), 64, can_quantize)
+    planner = Planner(table_model(20), defaults or Config(), Room(64, quantizes=can_quantize))
     return planner.request(target_pb2.GenerateRequest(prompts=[PROMPT], config=config), "").plans[0].cache
 
 
