@@ -14,6 +14,7 @@ from decoding.quantizers import CacheSpec
 
 # Tokens from which on it is better to copy than to feed: every text may begin with the same one.
 _WORTH = 2
+_PIECE = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -178,7 +179,11 @@ def _reusable(cache: CacheSpec | None, held: Sequence[int], tokens: Sequence[int
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the common prefix."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
+    length, most = 0, min(len(a), len(b))
+    # Piece by piece: long prompts are compared whenever a row is lent.
+    while length < most and list(a[length : length + _PIECE]) == list(b[length : length + _PIECE]):
+        length += _PIECE
+    for i in range(length, most):
+        if a[i] != b[i]:
             return i
-    return min(len(a), len(b))
+    return most
