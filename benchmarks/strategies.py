@@ -166,6 +166,7 @@ def main() -> int:
     """Measures them all and prints a table."""
     parser = argparse.ArgumentParser(description="Measure every strategy beside transformers' own.")
     parser.add_argument("--quick", action="store_true", help="a short form: that everything runs")
+    parser.add_argument("--only", default="", help="strategies with this in their names")
     parser.add_argument("--pairs", type=int, default=12, help="runs of each side, alone")
     parser.add_argument("--old-python", type=Path, help="a Python with transformers 4.55.4")
     parser.add_argument("--target", type=Path, default=MODELS / "target", help="the target model's directory")
@@ -189,7 +190,8 @@ def main() -> int:
             )
         bench = Bench(target, new, old, new_tokens)
         print(grid(("", ""), list(machine.describe(f"make bench-strategies ARGS='{' '.join(sys.argv[1:])}'").items())))
-        rows = [bench.row(strategy, texts, pairs) for strategy in STRATEGIES if bench.has(strategy)]
+        chosen = [one for one in STRATEGIES if bench.has(one) and args.only in one.name]
+        rows = [bench.row(strategy, texts, pairs) for strategy in chosen]
     head = ("", "alone", "s", "8 at once : in turn", "8 at once : one batch", "s for 8", "equal texts")
     print("\n" + grid(head, [row.cells() for row in rows]))
     print("\nRatios are transformers' time by foredraft's; alone: median (least to most) of interleaved pairs.")

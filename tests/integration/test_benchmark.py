@@ -1,6 +1,8 @@
 """The benchmark in a very short form: that it runs and is fair, not what it finds."""
 
 import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,13 @@ def test_distance_in_short(tmp_path: Path) -> None:
     assert at["pushed", 0.0].hit_rate > 0
     assert at["pushed", 20.0].hidden > far.hidden
     assert "always wrong" in section.markdown
+
+
+def test_strategies_in_short() -> None:
+    command = [sys.executable, "-m", "benchmarks.strategies", "--quick", "--only", "beam search"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    assert "| beam search |" in printed
+    assert "| 2 of 2 |" in printed, "the texts are transformers' own"
 
 
 def test_a_loop_is_a_tail_that_repeats() -> None:
