@@ -21,7 +21,7 @@ export PROMPT
 
 # All tests but the long ones.
 test: setup
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 # What a change has to pass: format, lint, types, stubs, tests.
 check: lint types stubs-fresh test
