@@ -17,7 +17,7 @@ from tests.loopback import target_service
 
 VOCAB, BEAMS, PROMPT = 6, 2, (1, 2, 3)
 KEPT = 2 * BEAMS  # continuations that are drawn in a step, without an end of the sequence
-OURS, THEIRS = 20_000, 20_000
+OURS, THEIRS = 8_000, 20_000
 
 
 @cache
