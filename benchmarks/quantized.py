@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.arena import MODELS
 from benchmarks.report import grid
 from decoding.cache import Feed
 from decoding.loading import LoadedModel, load
@@ -30,7 +30,6 @@ from decoding.quantizers import BACKENDS, CacheSpec
 from decoding.rows import PackedRows
 from demo import corpus
 
-MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 CONTEXT, PROPOSED, CHUNK = 4096, 5, 256
 WORST = CONTEXT + 62  # in a pass from here on a group is quantized
 WINDOW, SKIPPED = 512, 128  # tokens of a text; the first ones, which see little quantized, are not counted

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,25 @@ class Strategy:
     """Whether it takes transformers 4.55.4."""
     batches: bool = True
     """Whether transformers takes several prompts at a time."""
+    ours: dict[str, Any] = field(default_factory=dict)
+    """What foredraft needs besides to do the same."""
 
 
+_PLAIN = {"num_assistant_tokens": 0}
 STRATEGIES = (
-    Strategy("greedy", {"do_sample": False}),
-    Strategy("sampling", {"do_sample": True, "temperature": 0.7, "top_k": 50}),
+    Strategy("greedy", {"do_sample": False}, ours=_PLAIN),
+    Strategy("sampling", {"do_sample": True, "temperature": 0.7, "top_k": 50}, ours=_PLAIN),
     Strategy("beam search", {"num_beams": 4}),
     Strategy("beam sampling", {"num_beams": 4, "do_sample": True, "top_k": 50}),
     Strategy("diverse beam search", {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0}, old=True),
     Strategy("contrastive search", {"penalty_alpha": 0.6, "top_k": 4}, old=True),
     Strategy("assisted, by n-grams", {"do_sample": False, "prompt_lookup_num_tokens": 5}, batches=False),
-    Strategy("assisted, by a model", {"do_sample": False, "num_assistant_tokens": 5}, batches=False),
+    Strategy(
+        "assisted, by a model",
+        {"do_sample": False, "num_assistant_tokens": 5},
+        batches=False,
+        ours={"assistant_confidence_threshold": 0.0},
+    ),
 )
 
 
@@ -126,16 +134,10 @@ class Bench:
         )
 
     def _ours(self, strategy: Strategy, text: Sequence[int]) -> tuple[float, list[int]]:
-        # Plain decoding where transformers has no assistant, and as many drafted tokens as it where it has.
-        plain: dict[str, Any] = (
-            {} if "assisted" in strategy.name or _searches(strategy) else {"num_assistant_tokens": 0}
-        )
-        if "num_assistant_tokens" in strategy.fields:
-            plain = {"assistant_confidence_threshold": 0.0}
         with self._somebody_new() as client:
             began = time.perf_counter()
             result = client.generate(
-                list(text), max_new_tokens=self._new_tokens, eos_token_id=[], **plain, **strategy.fields
+                list(text), max_new_tokens=self._new_tokens, eos_token_id=[], **strategy.ours, **strategy.fields
             )
             return time.perf_counter() - began, list(result.token_ids)
 
@@ -156,10 +158,6 @@ class Bench:
         with ThreadPoolExecutor(len(texts)) as pool:
             list(pool.map(lambda text: self._ours(strategy, text), texts))
         return time.perf_counter() - began
-
-
-def _searches(strategy: Strategy) -> bool:
-    return "num_beams" in strategy.fields or "penalty_alpha" in strategy.fields
 
 
 def main() -> int:

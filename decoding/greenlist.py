@@ -19,7 +19,7 @@ _SEEDS = 2**64 - 1
 
 def green(mark: Greenlist, context: Sequence[int]) -> frozenset[int]:
     """The green ids after a context; under "selfhash" the context ends with the token that is asked about."""
-    return _drawn(mark.vocabulary_size, int(mark.vocabulary_size * mark.greenlist_ratio), _seed(mark, context))[1]
+    return _after(mark, context)[1]
 
 
 def preferred(mark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor:
@@ -27,14 +27,15 @@ def preferred(mark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor
     if len(context) < mark.context_width:
         return scores  # as in transformers: too little to seed by
     scores = scores.clone()
-    ids = _by_candidates(mark, context, scores) if mark.seeding_scheme == "selfhash" else _after(mark, context)
+    ids = _by_candidates(mark, context, scores) if mark.seeding_scheme == "selfhash" else _after(mark, context)[0]
     scores[ids[ids < len(scores)].to(scores.device)] += mark.bias  # a draft may have fewer ids of padding
     return scores
 
 
-def _after(mark: Greenlist, context: Sequence[int]) -> Tensor:
+def _after(mark: Greenlist, context: Sequence[int]) -> tuple[Tensor, frozenset[int]]:
+    """The list, in both forms."""
     size = int(mark.vocabulary_size * mark.greenlist_ratio)
-    return _drawn(mark.vocabulary_size, size, _seed(mark, context))[0]
+    return _drawn(mark.vocabulary_size, size, _seed(mark, context))
 
 
 def _by_candidates(mark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor:

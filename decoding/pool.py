@@ -125,14 +125,17 @@ class RowPool:
         What has yet to be fed counts only where that began earlier.
         """
 
-        def lends(other: Row) -> int:
+        best, most = None, len(row.cached) + _WORTH - 1
+        if len(tokens) - 1 <= most:
+            return None
+        for other in self._lent:
+            if other is row or (other.owner, other.cache) != (row.owner, row.cache):
+                continue
             promised = other.promised if other._turn < row._turn else ()
-            return max(other.shares(tokens), min(common(promised, tokens), len(tokens) - 1))
-
-        kind = row.owner, row.cache
-        others = [other for other in self._lent if other is not row and (other.owner, other.cache) == kind]
-        best = max(others, key=lends, default=None)
-        return best if best is not None and lends(best) >= len(row.cached) + _WORTH else None
+            lends = max(other.shares(tokens), min(common(promised, tokens), len(tokens) - 1))
+            if lends > most:
+                best, most = other, lends
+        return best
 
     async def _turn(self, rows: int) -> None:
         if len(self._free) - self._promised >= rows and not self._waiting:

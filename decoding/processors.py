@@ -92,8 +92,10 @@ def _marked(item: Scored, scores: Tensor) -> Tensor:
     if isinstance(mark, SynthId):
         return marked(mark, tokens[item.processors.sampling.prompt_length :], scores)
     if isinstance(mark, Greenlist):
-        first = len(tokens) - item.count + 1
-        return torch.stack([preferred(mark, tokens[: first + i], row) for i, row in enumerate(scores)])
+        first, width = len(tokens) - item.count + 1, mark.context_width
+        ends = range(first, first + item.count)
+        contexts = [tokens[max(0, end - width) : end] for end in ends]
+        return torch.stack([preferred(mark, context, row) for context, row in zip(contexts, scores, strict=True)])
     return scores
 
 

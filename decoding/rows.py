@@ -8,7 +8,8 @@ Knows nothing of tokens to come: it turns ids at positions into logits.
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class PackedRows:
         self._model = model
         self._cache = RowCache(count, capacity + spare)
         self._keeps = _accepts(model, "logits_to_keep")
-        self._hidden = _LastHidden(model)
+        self._hidden = _LastHidden.of(model)
         self.count, self.capacity, self.spare = count, capacity, spare
         self.quantizes = True
         self.device = next(model.parameters()).device
@@ -105,18 +106,21 @@ class SeparateRows:
         # a crop; sliding windows are then in the masks alone, which the model makes itself.
         self._caches = [DynamicCache() for _ in range(count)]
         self._positions = _accepts(model, "position_ids")
-        self._hidden = _LastHidden(model)
-        self.hidden = torch.empty(0)
+        self._hidden = _LastHidden.of(model)
+        self._last: list[Tensor] = []  # hidden states of each sequence
         self.count, self.capacity = count, capacity
         self.device = next(model.parameters()).device
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        logits, hidden = [], []
+        logits, self._last = [], []
         for feed, n in zip(feeds, scored, strict=True):
             logits.append(self._forward_one(feed, n))
-            hidden.append(self._hidden.last[0])
-        self.hidden = torch.cat(hidden)
+            self._last.append(self._hidden.last[0])
         return torch.cat(logits)
+
+    @property
+    def hidden(self) -> Tensor:
+        return torch.cat(self._last)
 
     def _forward_one(self, feed: Feed, scored: int) -> Tensor:
         cache = self._caches[feed.row]
@@ -147,9 +151,18 @@ class SeparateRows:
 class _LastHidden:
     """Keeps what the model's head was last given, before it was cut to the tokens that want logits."""
 
+    _of: ClassVar["WeakKeyDictionary[nn.Module, _LastHidden]"] = WeakKeyDictionary()
+
     def __init__(self, model: nn.Module) -> None:
         self.last = torch.empty(1, 0, 0)  # [1, n, size]
         model.base_model.register_forward_hook(self._keep)  # type: ignore[union-attr]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "_LastHidden":
+        """One for each model, however often its rows are made: a proof makes several."""
+        if model not in cls._of:
+            cls._of[model] = cls(model)
+        return cls._of[model]
 
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self.last = output.last_hidden_state

@@ -25,13 +25,12 @@ def marked(mark: SynthId, generated: Sequence[int], scores: Tensor) -> Tensor:
     if mark.debug_mode:
         scores = torch.ones_like(scores)
     hashes = _context_hashes(mark, [*[0] * (mark.ngram_len - 1), *generated])  # of the context at every position
-    repeated = _repeated(mark, hashes, mark.ngram_len - 1 if mark.skip_first_ngram_calls else 0)
     first = len(generated) - len(scores) + 1
-    rows = [i for i in range(len(scores)) if not repeated[first + i]]
-    if not rows:
+    fresh = _fresh(mark, hashes, range(first, len(hashes)), mark.ngram_len - 1 if mark.skip_first_ngram_calls else 0)
+    if not fresh:
         return scores
-    scores = scores.clone()
-    scores[rows] = _tournament(mark, hashes[[first + i for i in rows]].to(scores.device), scores[rows])
+    scores, rows = scores.clone(), [at - first for at in fresh]
+    scores[rows] = _tournament(mark, hashes[fresh].to(scores.device), scores[rows])
     return scores
 
 
@@ -41,9 +40,9 @@ def g_values(mark: SynthId, ids: Sequence[int]) -> Tensor:
     if len(ids) <= length:
         return torch.zeros(0, len(mark.keys))
     hashes = _context_hashes(mark, ids[:-1])
-    fresh = ~torch.tensor(_repeated(mark, hashes, 0))
-    grams = _accumulate(hashes, torch.tensor(ids[length:]))[fresh]
-    return torch.stack([_g(mark, grams, key) for key in mark.keys], dim=1)
+    grams = _accumulate(hashes, torch.tensor(ids[length:]))[_fresh(mark, hashes, range(len(hashes)), 0)]
+    table = _table(mark.sampling_table_seed, mark.sampling_table_size)
+    return torch.stack([_g(table, grams, key) for key in mark.keys], dim=1)
 
 
 def _tournament(mark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
@@ -51,18 +50,18 @@ def _tournament(mark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
     alive = (scores > float("-inf")).any(dim=0).nonzero()[:, 0]
     p = scores[:, alive].softmax(dim=-1)
     grams = _accumulate(contexts[:, None], alive[None])  # [n, alive]
+    table = _table(mark.sampling_table_seed, mark.sampling_table_size).to(scores.device)
     for key in mark.keys:
-        g = _g(mark, grams, key)
+        g = _g(table, grams, key)
         p = p * (1 + g - (g * p).sum(dim=-1, keepdim=True))
     out = torch.full_like(scores, float("-inf"))
     out[:, alive] = p.log()
     return out
 
 
-def _g(mark: SynthId, grams: Tensor, key: int) -> Tensor:
+def _g(table: Tensor, grams: Tensor, key: int) -> Tensor:
     """0 or 1 for each hashed n-gram."""
-    table = _table(mark.sampling_table_seed, mark.sampling_table_size).to(grams.device)
-    return table[_accumulate(grams, key) % mark.sampling_table_size]
+    return table[_accumulate(grams, key) % len(table)]
 
 
 def _context_hashes(mark: SynthId, ids: Sequence[int]) -> Tensor:
@@ -74,18 +73,15 @@ def _context_hashes(mark: SynthId, ids: Sequence[int]) -> Tensor:
     return hashes
 
 
-def _repeated(mark: SynthId, hashes: Tensor, first: int) -> list[bool]:
-    """Which contexts are not to be marked: those before `first`, and those remembered from before."""
-    seen: dict[int, int] = {}  # the last position of a context
+def _fresh(mark: SynthId, hashes: Tensor, positions: range, first: int) -> list[int]:
+    """Those of the positions whose context is to be marked: from `first` on, and not remembered from before."""
     found = []
-    for at, value in enumerate(hashes.tolist()):
-        if at < first:
-            found.append(True)
-            continue
+    for at in positions:
+        remembered = hashes[max(first, at - mark.context_history_size) : at]
         # The memory begins as zeros.
-        empty = value == 0 and at - first < mark.context_history_size
-        found.append(empty or (value in seen and at - seen[value] <= mark.context_history_size))
-        seen[value] = at
+        empty = len(remembered) < mark.context_history_size and hashes[at] == 0
+        if at >= first and not empty and not (remembered == hashes[at]).any():
+            found.append(at)
     return found
 
 

@@ -116,7 +116,7 @@ def check_watermark(message: generation_pb2.WatermarkingConfig) -> None:
     mark = getattr(message, scheme)
     for name, (least, most) in _MARKS[scheme].items():
         value = len(mark.keys) if name == "keys" else getattr(mark, name)
-        if (mark.HasField(name) if name != "keys" else True) and not least <= value <= most:
+        if (name == "keys" or mark.HasField(name)) and not least <= value <= most:
             raise InvalidFieldError(
                 "watermarking_config", f"{name} is {value:g}; it must be from {least:g} to {most:g}"
             )

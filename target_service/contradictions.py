@@ -3,6 +3,7 @@
 from typing import Any
 
 from decoding.errors import InvalidFieldError
+from foredraft.v1 import generation_pb2
 from serving.ranges import check_ranges
 from target_service.defaults import Config
 from target_service.modes import Mode, mode_of
@@ -36,8 +37,7 @@ def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
             if asked.HasField(name) and getattr(asked, name) != off:
                 reason = "has no effect with do_sample=False; set do_sample=True or leave it out"
                 raise InvalidFieldError(name, reason, "do_sample")
-    if asked.watermarking_config.greenlist.HasField("vocabulary_size"):
-        raise InvalidFieldError("watermarking_config", "vocabulary_size is the model's own; leave it out")
+    check_own_vocabulary(asked.watermarking_config)
     if asked.HasField("prompt_lookup_num_tokens") and asked.HasField("num_assistant_tokens"):
         reason = "asks for n-grams alone and says how many; leave num_assistant_tokens out"
         raise InvalidFieldError("prompt_lookup_num_tokens", reason, "num_assistant_tokens")
@@ -49,10 +49,20 @@ def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
     if config.HasField("exponential_decay_length_penalty") and not config.eos_token_id.ids:
         reason = "makes an end of the sequence more likely, of which there is none"
         raise InvalidFieldError("exponential_decay_length_penalty", reason, "eos_token_id")
-    if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) and len(set(config.eos_token_id.ids)) >= vocabulary_size:
+    if mode.has_beams and len(set(config.eos_token_id.ids)) >= vocabulary_size:
         raise InvalidFieldError("eos_token_id", "ends every text at once: there is nothing to search", "num_beams")
     _check_bans(asked, config, vocabulary_size)
     return mode
+
+
+def check_own_vocabulary(mark: generation_pb2.WatermarkingConfig) -> None:
+    """Refuses a number of ids that a caller gives: it is for the draft, and the target fills it in.
+
+    Raises:
+        InvalidFieldError: there is one.
+    """
+    if mark.greenlist.HasField("vocabulary_size"):
+        raise InvalidFieldError("watermarking_config", "vocabulary_size is the model's own; leave it out")
 
 
 def _check_bans(asked: Config, config: Config, vocabulary_size: int) -> None:

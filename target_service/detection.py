@@ -16,6 +16,7 @@ from decoding.synthid import g_values
 from foredraft.v1 import generation_pb2, target_pb2
 from serving.messages import mark_from
 from serving.ranges import check_watermark
+from target_service.contradictions import check_own_vocabulary
 from target_service.prompts import Prompts
 
 _Z_THRESHOLD = 3.0
@@ -62,6 +63,7 @@ class Detector:
         chosen = generation_pb2.WatermarkingConfig()
         chosen.CopyFrom(config)
         check_watermark(chosen)
+        check_own_vocabulary(chosen)
         if chosen.HasField("greenlist"):
             chosen.greenlist.vocabulary_size = self._ids
         elif message.HasField("z_threshold") or message.ignore_repeated_ngrams:

@@ -18,11 +18,6 @@ class Endings:
         self._root = root
         self._states: dict[Text, Stopping] = {(): root}
 
-    @property
-    def eos_token_id(self) -> frozenset[int]:
-        """Tokens that end a text."""
-        return self._root.eos_token_id
-
     def ends(self, text: Text) -> bool:
         """Whether a text ends with its last token; its parent was among those kept last."""
         if self._root.out_of_time():

@@ -16,9 +16,18 @@ class Mode(Enum):
     DIVERSE_BEAMS = "diverse beams"
     CONTRASTIVE = "contrastive"
 
+    @property
+    def has_beams(self) -> bool:
+        """Whether one search finds several sequences."""
+        return self in (Mode.BEAMS, Mode.DIVERSE_BEAMS)
+
 
 # Fields that mean something in one mode only, and the values by which they are off.
-_BEAMS_ONLY: dict[str, Any] = {"length_penalty": 1.0, "early_stopping": generation_pb2.EARLY_STOPPING_FALSE}
+_BEAMS_ONLY: dict[str, Any] = {
+    "length_penalty": 1.0,
+    "early_stopping": generation_pb2.EARLY_STOPPING_FALSE,
+    "diversity_penalty": 0.0,
+}
 _ASSISTED_ONLY: dict[str, Any] = {
     "num_assistant_tokens": 0,
     "prompt_lookup_num_tokens": None,
@@ -43,10 +52,8 @@ def mode_of(asked: Config, config: Config) -> Mode:
         mode, chosen_by = _contrastive(config), "penalty_alpha"
     else:
         mode, chosen_by = Mode.ASSISTED, "num_beams"
-    if mode in (Mode.ASSISTED, Mode.CONTRASTIVE):
+    if not mode.has_beams:
         _refuse(asked, _BEAMS_ONLY, "has no effect with num_beams=1; set num_beams or leave it out", "num_beams")
-        if asked.diversity_penalty:
-            raise InvalidFieldError("diversity_penalty", "has no effect with num_beams=1; leave it out", "num_beams")
         if config.num_return_sequences > 1 and not config.do_sample:
             reason = "more than 1 with do_sample=False would all be equal"
             raise InvalidFieldError("num_return_sequences", reason, "do_sample")

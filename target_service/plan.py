@@ -57,7 +57,6 @@ class Request:
     rule: Rule
     prompts: tuple[tuple[int, ...], ...]
     plans: tuple[Plan, ...]
-    owner: str = ""
     heals: bool = False
     """Whether the prompts are to be healed first."""
 
@@ -101,14 +100,12 @@ class Planner:
         """
         _check_message(message)
         asked = message.config if asked is None else asked
-        config = fill(asked, self._defaults)
-        mode = check_config(asked, config, self._vocabulary_size)
+        config, mode, cache = self._resolved(asked)
         check_call(message, config, mode)
         if len(message.prompts) * config.num_return_sequences > MAX_SEQUENCES:
             raise InvalidFieldError("num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts")
-        cache = cache_spec(asked, config, self._room.quantizes)
         rule = _rule(message, config.do_sample, mode)
-        each = config.num_return_sequences if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) else 1
+        each = config.num_return_sequences if mode.has_beams else 1
         seed = message.seed if message.HasField("seed") else secrets.randbits(63)
         owner = hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else ""
         prompts = tuple(healed) or tuple(self.prompts.ids(p) for p in message.prompts)
@@ -126,7 +123,7 @@ class Planner:
                 index = len(plans) * each
                 sampling = sampling_from(full, rule=rule, seed=seed, sequence_index=index, prompt_length=len(prompt))
                 plans.append(Plan(index, tokens, sampling, full, owner, logprobs, cache, mode, each, negative))
-        return Request(seed, rule, prompts, tuple(plans), owner, config.token_healing and not healed)
+        return Request(seed, rule, prompts, tuple(plans), config.token_healing and not healed)
 
     def _negatives(
         self, message: target_pb2.GenerateRequest, config: Config, prompts: Sequence[tuple[int, ...]]
@@ -150,7 +147,7 @@ class Planner:
         if negative and self._room.rows < 2:
             reason = "takes two rows, and this service has one; its operator can set --rows"
             raise InvalidFieldError("guidance_scale", reason)
-        if mode in (Mode.BEAMS, Mode.DIVERSE_BEAMS) and not self._room.fits(tokens, beams, new, quantized):
+        if mode.has_beams and not self._room.fits(tokens, beams, new, quantized):
             reason = f"{tokens} tokens of the prompt and {beams} times {new} new ones do not fit the service's rows"
             raise InvalidFieldError("num_beams", reason, "max_new_tokens")
 
@@ -160,9 +157,14 @@ class Planner:
         Raises:
             InvalidFieldError: no call could be made with it; what is wrong is named.
         """
-        config = fill(asked, self._defaults)
-        check_config(asked, config, self._vocabulary_size)
+        config, _, _ = self._resolved(asked)
         self._with_lengths(config, asked, 1, 1)
+
+    def _resolved(self, asked: Config) -> tuple[Config, Mode, CacheSpec | None]:
+        """Every default filled in and every field checked, as far as there is no prompt to it."""
+        config = fill(asked, self._defaults)
+        mode = check_config(asked, config, self._vocabulary_size)
+        return config, mode, cache_spec(asked, config, self._room.quantizes)
 
     def _with_lengths(self, config: Config, asked: Config, prompt: int, tokens: int) -> Config:
         if asked.HasField("forced_bos_token_id") and tokens > 1:

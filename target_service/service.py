@@ -72,7 +72,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             caller = credential(context.invocation_metadata())
             call = await asyncio.to_thread(self._plan, request, caller)
             if call.heals:
-                healed = [await self._healing.heal(prompt, call.owner, call.plans[0].cache) for prompt in call.prompts]
+                owner, cache = call.plans[0].owner, call.plans[0].cache
+                healed = await asyncio.gather(*(self._healing.heal(prompt, owner, cache) for prompt in call.prompts))
                 call = await asyncio.to_thread(self._plan, request, caller, healed)
             account.admitted(call.prompts)
             yield self._started(call, request_id, request.return_prompt_ids)

@@ -72,9 +72,7 @@ def build_call(
         InvalidRequestError: something that cannot be sent; it is named.
     """
     prompts, is_batch = prompt_messages(inputs, extras.generated_ids)
-    away = extras.negative_prompt
-    if "negative_prompt_ids" in fields:  # transformers' name for it
-        away, fields = fields["negative_prompt_ids"], {k: v for k, v in fields.items() if k != "negative_prompt_ids"}
+    away, fields = _negative(extras.negative_prompt, dict(fields))
     name = generation_config if isinstance(generation_config, str) else ""
     config = config_message(None if name else generation_config, fields)
     criteria = criteria_of(extras.stopping_criteria)
@@ -101,6 +99,15 @@ def build_call(
         message = f"inputs: make a request of {size} bytes; the service's limit is {MAX_REQUEST_BYTES}"
         raise InvalidRequestError(message, field="inputs")
     return Call(request, is_batch or config.num_return_sequences > 1, criteria)
+
+
+def _negative(prompt: Any, fields: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The negative prompt, which transformers has as `negative_prompt_ids`, and the other fields."""
+    ids = fields.pop("negative_prompt_ids", None)
+    if prompt is not None and ids is not None:
+        message = "negative_prompt and negative_prompt_ids: are the same; leave one of them out"
+        raise InvalidRequestError(message, fields=["negative_prompt", "negative_prompt_ids"])
+    return (ids if prompt is None else prompt), fields
 
 
 def _argument(name: str, value: Any, limit: int) -> int | None:

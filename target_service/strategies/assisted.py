@@ -39,7 +39,7 @@ async def assisted(
         async for _ in engine.prefill(row, tokens):
             if stopping.out_of_time():
                 break
-        if guidance:
+        if guidance and not stopping.reason:
             async for _ in engine.prefill(guidance.row, guidance.tokens):
                 pass
         while not stopping.reason and not stopping.out_of_time():

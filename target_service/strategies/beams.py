@@ -5,7 +5,6 @@ those of Vijayakumar et al., arXiv 1610.02424. Knows nothing of how beams are sc
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,18 +15,13 @@ from decoding.engine import Engine
 from decoding.groups import DiverseBeamSearch, DiverseBeamSettings
 from decoding.noise import Purpose, gumbel, key
 from decoding.processors import Processors, Scored, process
-from foredraft.v1 import generation_pb2
+from foredraft._fields import read
 from serving.metrics import TargetMetrics
 from target_service.endings import Endings
 from target_service.modes import Mode
 from target_service.outlet import Outlet
 from target_service.plan import Plan
 from target_service.statistics import Statistics
-
-_EARLY_STOPPING: dict[int, Literal[True, "never"]] = {
-    generation_pb2.EARLY_STOPPING_TRUE: True,
-    generation_pb2.EARLY_STOPPING_NEVER: "never",
-}
 
 
 async def beams(plan: Plan, engine: Engine, outlets: Sequence[Outlet], metrics: TargetMetrics) -> Statistics:
@@ -105,7 +99,7 @@ def _settings(plan: Plan) -> BeamSettings:
         max_new_tokens=_room(plan),
         num_eos=len(plan.sampling.eos_token_id),
         length_penalty=plan.config.length_penalty,
-        early_stopping=_EARLY_STOPPING.get(plan.config.early_stopping, False),
+        early_stopping=read("early_stopping", plan.config.early_stopping),
     )
 
 
@@ -119,5 +113,5 @@ def _diverse_settings(plan: Plan) -> DiverseBeamSettings:
         eos_token_ids=eos,
         pad_token_id=config.pad_token_id if config.HasField("pad_token_id") else next(iter(eos), 0),
         length_penalty=config.length_penalty,
-        early_stopping=_EARLY_STOPPING.get(config.early_stopping, False),
+        early_stopping=read("early_stopping", config.early_stopping),
     )

@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict
 
 from foredraft import Client, GenerationConfig, InvalidRequestError, UnavailableError
 from foredraft._config import FIELDS
+from foredraft._messages import Extras, build_call
 from foredraft._parameters import config_from, config_message
 from foredraft._refusals import is_off
 from foredraft.v1 import generation_pb2
@@ -198,3 +199,14 @@ def test_what_a_client_cannot_be_made_of() -> None:
             Client(**fields)
     assert issubclass(InvalidRequestError, ValueError)
     assert issubclass(UnavailableError, ConnectionError)
+
+
+def test_a_negative_prompt_has_two_names() -> None:
+    def away(given: Any, **kwargs: Any) -> list[list[int]]:
+        call = build_call([1], None, kwargs, Extras(None, None, None, None, given, None), return_prompt_ids=False)
+        return [list(prompt.token_ids.ids) for prompt in call.request.negative_prompts]
+
+    assert away([5, 6]) == away(None, negative_prompt_ids=[5, 6]) == away([5, 6], negative_prompt_ids=None) == [[5, 6]]
+    with pytest.raises(InvalidRequestError) as caught:
+        away([5], negative_prompt_ids=[6])
+    assert caught.value.fields == ("negative_prompt", "negative_prompt_ids")
