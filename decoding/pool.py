@@ -76,6 +76,11 @@ class RowPool:
         return self.count - len(self._free)
 
     @property
+    def tokens(self) -> int:
+        """What rows on loan hold."""
+        return sum(len(row.cached) for row in list(self._lent))
+
+    @property
     def waiting(self) -> int:
         """Sequences that wait for a row."""
         return len(self._waiting)

@@ -41,7 +41,8 @@ async def serve(settings: DraftSettings) -> None:
         loaded: LoadedEngine | None = None
         if settings.model is not None:
             loaded = await asyncio.to_thread(load_engine, settings.model, settings, metrics.observe_step, BRANCH_PLACES)
-            metrics.watch(loaded.engine.pool)
+            metrics.watch(loaded.engine.pool, loaded.engine.capacity)
+        metrics.serves(loaded.model.name if loaded else "", settings)
         drafting = Drafting(settings, metrics, *(loaded.engine, loaded.model) if loaded else (None, None))
         await server.ready(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
         log.info("drafting by %s", drafting.kind)

@@ -3,11 +3,14 @@
 Knows nothing of what requests hold: labels never carry it.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
-from foredraft.catalog import Acceptance, Registrar, TokenTimes
+from foredraft import __version__
+from foredraft.instruments import Acceptance, Registrar, TokenTimes
 
 
 class Pool(Protocol):
@@ -19,6 +22,17 @@ class Pool(Protocol):
     def in_use(self) -> int: ...
     @property
     def waiting(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+
+
+class Placed(Protocol):
+    """The settings that say how."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
 
 
 class Step(Protocol):
@@ -39,17 +53,25 @@ class EngineMetrics:
 
     def __init__(self, registrar: Registrar, last_part: str) -> None:
         """last_part: what a step makes of its logits."""
+        self._info = registrar.gauge("info")
         self._rows = registrar.gauge("rows")
         self._rows_in_use = registrar.gauge("rows_in_use")
+        self._usage = registrar.gauge("kv_cache_usage_ratio")
         self._requests_waiting = registrar.gauge("num_requests_waiting")
         step = registrar.histogram("step_seconds")
         self._parts = [step.labels(part) for part in ("waiting", "forward", last_part)]
         self._step_tokens = registrar.histogram("step_tokens")
 
-    def watch(self, pool: Pool) -> None:
-        """Reads the rows' gauges off the pool at every scrape."""
+    def serves(self, model: str, placed: Placed) -> None:
+        """Says what it serves; no model is n-grams alone."""
+        self._info.labels(__version__, model, placed.device, placed.dtype).set(1)
+
+    def watch(self, pool: Pool, capacity: int) -> None:
+        """Reads the rows' gauges off the pool at every scrape. capacity: of a row, in tokens."""
+        places = pool.count * capacity
         self._rows.set(pool.count)
         self._rows_in_use.set_function(lambda: pool.in_use)
+        self._usage.set_function(lambda: pool.tokens / places)
         self._requests_waiting.set_function(lambda: pool.waiting)
 
     def observe_step(self, step: Step) -> None:
@@ -80,13 +102,19 @@ class TargetMetrics(EngineMetrics):
         self._alternatives = registrar.counter("spec_decode_num_alternative_tokens")
         self._beside = registrar.counter("spec_decode_num_accepted_alternatives")
         self._fallback_rounds = registrar.counter("fallback_rounds")
-        self.stale_blocks = registrar.counter("stale_blocks")
+        self._drafts_by_state = registrar.gauge("drafts")
+        self.discarded_blocks = registrar.counter("discarded_blocks")
         self.draft_round_trip = registrar.histogram("draft_round_trip_seconds")
         self.draft_wait = registrar.histogram("draft_wait_seconds")
         self.draft_hidden = registrar.counter("draft_hidden_seconds")
         self.draft_bytes = registrar.counter("draft_bytes")
         self._hits = registrar.counter("outcome_hits")
         self._misses = registrar.counter("outcome_misses")
+
+    def watch_drafts(self, states: Callable[[], Sequence[str]]) -> None:
+        """Counts the draft services' states at every scrape."""
+        for state in ("ready", "down", "mismatch"):
+            self._drafts_by_state.labels(state).set_function(partial(lambda s: states().count(s), state))
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:
         """One verification; fallback: why the draft service did not propose, if it should have."""

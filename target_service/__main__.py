@@ -45,7 +45,8 @@ async def serve(settings: TargetSettings) -> None:
             settings.alternatives,
             check_default(own, can_quantize=True),
         )
-        metrics.watch(loaded.engine.pool)
+        metrics.serves(loaded.model.name, settings)
+        metrics.watch(loaded.engine.pool, loaded.engine.capacity)
         defaults = model_config(settings.model, loaded.model.generation_config.to_dict())
         fill_cache(defaults, own)
         if cache := check_default(defaults, loaded.engine.rows.quantizes):

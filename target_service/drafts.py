@@ -55,6 +55,11 @@ class Draft:
         return self.mismatch or self._down or "ready"
 
     @property
+    def standing(self) -> str:
+        """For metrics: "ready", "down" or "mismatch"."""
+        return "mismatch" if self.mismatch else "down" if self._down else "ready"
+
+    @property
     def usable(self) -> bool:
         """Whether a session may be opened now."""
         return time.monotonic() >= self._not_before

@@ -33,12 +33,14 @@ class Inbox:
         """Blocks on this many committed tokens are asked for now."""
         self.asked_at[length] = time.perf_counter()
 
-    def receive(self, block: draft_pb2.Block) -> bool:
-        """Keeps a block; False if nothing can be on its base any more, or if they come without end."""
-        if block.base_len < min(self.asked_at, default=0) or len(self._received) >= _MOST:
-            return False
+    def receive(self, block: draft_pb2.Block) -> str:
+        """Keeps a block, or says why not: nothing can be on its base any more, or they come without end."""
+        if block.base_len < min(self.asked_at, default=0):
+            return "stale"
+        if len(self._received) >= _MOST:
+            return "too_many"
         self._received.append(Received(block, time.perf_counter()))
-        return True
+        return ""
 
     def find(self, tokens: Sequence[int]) -> tuple[Received, draft_pb2.Outcome] | None:
         """The newest outcome on just these tokens: whatever the draft took for committed, it fits."""

@@ -157,7 +157,7 @@ class RemoteSession:
             message.explicit_ids.SetInParent()
         elif block_id:
             message.block_id = block_id
-        self._metrics.stale_blocks.inc(self._inbox.forget(base_len))
+        self._metrics.discarded_blocks.labels("unused").inc(self._inbox.forget(base_len))
         self._inbox.asked(len(tokens))
         self._metrics.draft_bytes.labels("sent").inc(message.ByteSize())
         self._up.put_nowait(draft_pb2.DraftRequest(commit=message))
@@ -207,6 +207,7 @@ class RemoteSession:
             proposal = proposal.first(wanted.k, wanted.alternatives)
         except MessageError as error:
             self._lose(f"sent a bad block: {error}")
+            self._metrics.discarded_blocks.labels("invalid").inc()
             self.last_problem = "refused"
             return NOTHING
         if not outcome.path and self._draft:
@@ -234,8 +235,8 @@ class RemoteSession:
 
     def _receive(self, draft: Draft, block: draft_pb2.Block, epoch: int) -> None:
         self._metrics.draft_bytes.labels("received").inc(block.ByteSize())
-        if block.epoch != epoch or not self._inbox.receive(block):
-            self._metrics.stale_blocks.inc()
+        if refused := "epoch" if block.epoch != epoch else self._inbox.receive(block):
+            self._metrics.discarded_blocks.labels(refused).inc()
             return
         if all(outcome.path for outcome in block.outcomes):
             draft.times.pushed(block.draft_s, max((len(o.proposal.ids) for o in block.outcomes), default=0))

@@ -60,6 +60,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._healing = Healing(model.tokenizer, engine)
         self._configs = NamedConfigs(places(settings), self._planner.check, settings.save_generation_configs)
         self._drafts = Drafts(settings.draft_addresses, model.vocabulary)
+        metrics.watch_drafts(lambda: [draft.standing for draft in self._drafts.all])
         self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine, metrics)
 
     async def Generate(

@@ -89,7 +89,7 @@ async def target_service(
     metrics = TargetMetrics(registry)
     chosen = replace(TargetSettings(), model=model.name, draft=drafts, **settings)
     engine = Engine(rows, model.vocabulary.size, chunk_tokens=chosen.chunk_tokens, on_step=metrics.observe_step)
-    metrics.watch(engine.pool)
+    metrics.watch(engine.pool, engine.capacity)
     servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)
     server = Server(STATUS, ["foredraft.v1.TargetService"])
     address = await server.start(ANY_PORT)

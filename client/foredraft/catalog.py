@@ -1,18 +1,17 @@
 """Every metric of the target service, the draft service and the SDK: name, type, unit, labels, meaning.
 
-The one place that names them. Stems are vLLM's where vLLM has the signal. Labels have few values, written
-here, and never carry what a request holds. Knows nothing of when a metric moves.
+The one place that names them; docs/metrics.md is made from it. Stems are vLLM's where vLLM has the signal.
+Labels have few values, written here, and never carry what a request holds. Knows nothing of when a metric moves.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 Part = Literal["target", "draft", "client"]
-M = TypeVar("M", Counter, Gauge, Histogram)
 
 # A millisecond to ten minutes: tokens that were accepted together arrive in bursts.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
@@ -20,8 +19,13 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _TOKEN_SECONDS = (0.0001, 0.00025, 0.0005, *_SECONDS[:13])
 _TOKENS = tuple(float(2**i) for i in range(15))
 MAX_POSITION = 32  # accepted tokens further out are counted in no position
-_POSITIONS = tuple(map(str, range(MAX_POSITION)))
+POSITIONS = tuple(map(str, range(MAX_POSITION)))
 _DRAFTERS = ("model", "ngram", "none")
+_OUTCOMES = (
+    *("ok", "cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists"),
+    *("permission_denied", "resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented"),
+    *("internal", "unavailable", "data_loss", "unauthenticated"),
+)
 _SERVICES: tuple[Part, ...] = ("target", "draft")
 _TARGET: tuple[Part, ...] = ("target",)
 _DRAFT: tuple[Part, ...] = ("draft",)
@@ -39,6 +43,7 @@ class Metric:
     meaning: str
     parts: tuple[Part, ...]
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NO_LABELS)
+    """Names, and the values of each; none where the configuration says them, one for each process."""
     buckets: tuple[float, ...] = ()
 
 
@@ -46,8 +51,8 @@ def _counter(name: str, unit: str, meaning: str, parts: tuple[Part, ...], **labe
     return Metric(f"foredraft_{name}_total", Counter, unit, meaning, parts, labels)
 
 
-def _gauge(name: str, unit: str, meaning: str, parts: tuple[Part, ...]) -> Metric:
-    return Metric(f"foredraft_{name}", Gauge, unit, meaning, parts)
+def _gauge(name: str, unit: str, meaning: str, parts: tuple[Part, ...], **labels: tuple[str, ...]) -> Metric:
+    return Metric(f"foredraft_{name}", Gauge, unit, meaning, parts, labels)
 
 
 def _seconds(
@@ -61,18 +66,20 @@ def _seconds(
 
 
 def _accepted(name: str, meaning: str, parts: tuple[Part, ...]) -> tuple[Metric, Metric]:
-    """The two counters that `Acceptance` moves."""
+    """Two counters: in all, and by position."""
     by_position = "Proposed tokens accepted, by their position in the proposal."
     return (
         _counter(name, "tokens", meaning, parts),
-        _counter(f"{name}_per_pos", "tokens", by_position, parts, position=_POSITIONS),
+        _counter(f"{name}_per_pos", "tokens", by_position, parts, position=POSITIONS),
     )
 
 
 METRICS = (
     # The engine, in both services.
+    _gauge("info", "none", "Always 1: what the process serves.", _SERVICES, version=(), model=(), device=(), dtype=()),
     _gauge("rows", "rows", "Rows of the cache.", _SERVICES),
     _gauge("rows_in_use", "rows", "Rows of the cache on loan.", _SERVICES),
+    _gauge("kv_cache_usage_ratio", "ratio", "Of all places of all rows, those that live sequences fill.", _SERVICES),
     _gauge("num_requests_waiting", "sequences", "Sequences that wait for a row.", _SERVICES),
     _seconds(
         "step",
@@ -124,7 +131,20 @@ METRICS = (
         _TARGET,
         reason=("lost", "late", "mismatch", "refused", "empty", "cheaper"),
     ),
-    _counter("stale_blocks", "blocks", "Blocks on tokens that were no longer the last.", _TARGET),
+    _gauge(
+        "drafts",
+        "services",
+        "Draft services of the configuration, by what the last sequence found: mismatch is another vocabulary.",
+        _TARGET,
+        state=("ready", "down", "mismatch"),
+    ),
+    _counter(
+        "discarded_blocks",
+        "blocks",
+        "Blocks of no use: of an earlier session, on tokens no longer the last, not what came, too many, invalid.",
+        _TARGET,
+        reason=("epoch", "stale", "unused", "too_many", "invalid"),
+    ),
     _seconds("draft_round_trip", "From a commit to the block that was used, draft and network together.", _TARGET),
     _counter("draft_hidden_seconds", "seconds", "Of that time, what nobody waited for.", _TARGET),
     _seconds("draft_wait", "Of that time, what the round waited for.", _TARGET),
@@ -173,7 +193,7 @@ METRICS = (
         "calls",
         "Generations, by outcome: ok, cancelled by the caller, or gRPC's name of what went wrong.",
         _CLIENT,
-        outcome=("ok",),
+        outcome=_OUTCOMES,
     ),
     _counter("client_tokens", "tokens", "Tokens received.", _CLIENT),
     _counter("client_rounds", "rounds", "Rounds of the target's, as results tell.", _CLIENT),
@@ -190,68 +210,27 @@ METRICS = (
     _seconds("client_request", "Length of a call, retries included.", _CLIENT),
 )
 
-
-class Registrar:
-    """Registers the metrics of one part of the system, by their names in the table."""
-
-    def __init__(self, part: Part, registry: CollectorRegistry) -> None:
-        self._declared = {m.name: m for m in METRICS if part in m.parts}
-        self._registry = registry
-
-    def counter(self, name: str) -> Counter:
-        """A counter by its name in the table, without prefix and `_total`."""
-        return self._make(f"foredraft_{name}_total", Counter)
-
-    def gauge(self, name: str) -> Gauge:
-        """A gauge by its name in the table, without prefix."""
-        return self._make(f"foredraft_{name}", Gauge)
-
-    def histogram(self, name: str) -> Histogram:
-        """A histogram by its name in the table, without prefix."""
-        return self._make(f"foredraft_{name}", Histogram)
-
-    def _make(self, name: str, kind: type[M]) -> M:
-        metric = self._declared[name]
-        if metric.type is not kind:
-            raise TypeError(f"{name} is a {metric.type.__name__}, not a {kind.__name__}")
-        options: dict[str, Any] = {"buckets": metric.buckets} if metric.buckets else {}
-        made = kind(name, metric.meaning, list(metric.labels), registry=self._registry, **options)
-        for values in metric.labels.values():  # one label at most
-            for value in values if len(values) < MAX_POSITION else ():
-                made.labels(value)  # there from the start, so that a rate sees the first event
-        return made
-
-
-class Acceptance:
-    """Accepted tokens, in all and by their position in the proposal: two counters of every part."""
-
-    def __init__(self, registrar: Registrar, name: str) -> None:
-        """name: of the counter in all; the other has `_per_pos` after it."""
-        self._tokens = registrar.counter(name)
-        at = registrar.counter(f"{name}_per_pos")
-        self._at = [at.labels(position) for position in _POSITIONS]
-
-    def observe(self, accepted: int, rounds: int = 1) -> None:
-        """In so many rounds, so many tokens were accepted in each."""
-        self._tokens.inc(accepted * rounds)
-        for counter in self._at[:accepted]:
-            counter.inc(rounds)
-
-
-class TokenTimes:
-    """When tokens come: to the first ones, between chunks, and each token's share of that."""
-
-    def __init__(self, registrar: Registrar, prefix: str = "") -> None:
-        """prefix: of the names of the three histograms."""
-        self._first = registrar.histogram(f"{prefix}time_to_first_token_seconds")
-        self._inter_chunk = registrar.histogram(f"{prefix}inter_chunk_seconds")
-        self._inter_token = registrar.histogram(f"{prefix}inter_token_latency_seconds")
-
-    def observe(self, waited_s: float, tokens: int, first: bool) -> None:
-        """So many tokens came together, so long after those before them, or after the beginning."""
-        if first:
-            self._first.observe(waited_s)
-            return
-        self._inter_chunk.observe(waited_s)
-        for _ in range(tokens):
-            self._inter_token.observe(waited_s / tokens)
+# Where vLLM has the signal: its name, for people who bring their dashboards.
+VLLM: Mapping[str, str] = MappingProxyType(
+    {
+        "foredraft_kv_cache_usage_ratio": "vllm:kv_cache_usage_perc",
+        **{
+            f"foredraft_{name}": f"vllm:{name}"
+            for name in (
+                "num_requests_running",
+                "num_requests_waiting",
+                "request_success_total",
+                "prompt_tokens_total",
+                "generation_tokens_total",
+                "request_queue_time_seconds",
+                "time_to_first_token_seconds",
+                "inter_token_latency_seconds",
+                "e2e_request_latency_seconds",
+                "spec_decode_num_drafts_total",
+                "spec_decode_num_draft_tokens_total",
+                "spec_decode_num_accepted_tokens_total",
+                "spec_decode_num_accepted_tokens_per_pos_total",
+            )
+        },
+    }
+)

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
 from foredraft._types import Chunk, Stats
-from foredraft.catalog import Acceptance, Registrar, TokenTimes
+from foredraft.instruments import Acceptance, Registrar, TokenTimes
 
 _lock = threading.Lock()
 _known: "WeakKeyDictionary[CollectorRegistry, ClientMetrics]" = WeakKeyDictionary()
@@ -58,13 +58,21 @@ def start_server(port: int, addr: str = "127.0.0.1", registry: CollectorRegistry
     return int(server.server_port)
 
 
+# Chunks that a call keeps before they are counted: a long call shows while it runs.
+_KEPT = 256
+
+
 class CallTimer:
-    """Times one call, from its first attempt."""
+    """Times one call, from its first attempt.
+
+    What comes with a chunk is only noted, and counted at the call's end: a reader does not wait for its metrics.
+    """
 
     def __init__(self, metrics: ClientMetrics) -> None:
         self._metrics = metrics
         self._began = self._last = 0.0
         self._tokens = 0
+        self._notes: list[tuple[float, int]] = []  # when chunks came, and with how many tokens
 
     def start(self) -> None:
         """An attempt begins; the first one counts."""
@@ -75,16 +83,23 @@ class CallTimer:
         """A chunk came; one without tokens only says why a sequence ended."""
         if not chunk.token_ids:
             return
-        now = time.perf_counter()
-        self._metrics.token_times.observe(now - self._last, len(chunk.token_ids), first=not self._tokens)
-        self._last = now
-        self._tokens += len(chunk.token_ids)
+        self._notes.append((time.perf_counter(), len(chunk.token_ids)))
+        if len(self._notes) == _KEPT:
+            self._count()
 
     def end(self, outcome: str, stats: Iterable[Stats] = ()) -> None:
         """The call ended; one that never began is none."""
+        self._count()
         for one in stats:
             self._metrics.observe_stats(one)
         if self._began:
             self._metrics.requests.labels(outcome).inc()
             self._metrics.seconds.observe(time.perf_counter() - self._began)
-            self._metrics.tokens.inc(self._tokens)
+
+    def _count(self) -> None:
+        for at, tokens in self._notes:
+            self._metrics.token_times.observe(at - self._last, tokens, first=not self._tokens)
+            self._metrics.tokens.inc(tokens)
+            self._last = at
+            self._tokens += tokens
+        self._notes.clear()

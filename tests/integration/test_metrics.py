@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from foredraft import Client, InvalidRequestError, metrics
-from foredraft.catalog import METRICS, Part, Registrar
+from foredraft.catalog import METRICS, VLLM, Part
+from foredraft.instruments import Registrar
 from serving.metrics import DraftMetrics, TargetMetrics
 from tests.integration.processes import MODELS, Process, free_port, service
 
@@ -37,8 +38,9 @@ def test_the_table_is_well_formed() -> None:
         assert metric.name.startswith("foredraft_")
         assert metric.unit
         assert metric.meaning.endswith(".")
-        assert len(metric.labels) <= 1
+        assert len(metric.labels) <= 1 or not any(metric.labels.values())
         assert metric.name.endswith("_total") == (metric.type is Counter)
+    assert set(VLLM) <= {m.name for m in METRICS}
     with pytest.raises(KeyError):
         Registrar("draft", CollectorRegistry()).counter("rounds")
 

@@ -68,8 +68,8 @@ def block(base_len: int, *paths: list[int], block_id: int = 1) -> draft_pb2.Bloc
 def test_an_outcome_fits_just_the_tokens_that_it_says() -> None:
     inbox = Inbox()
     inbox.asked(3)
-    assert inbox.receive(block(3, [7], [8, 9]))
-    assert inbox.receive(block(3, [], block_id=2))
+    assert not inbox.receive(block(3, [7], [8, 9]))
+    assert not inbox.receive(block(3, [], block_id=2))
     found = inbox.find([1, 2, 3, 8, 9])
     assert found is not None
     assert found[1].path == [8, 9]
@@ -91,5 +91,5 @@ def test_blocks_on_what_is_history_are_stale() -> None:
     assert inbox.find([1, 2, 3, 7]) is not None, "on the base before the newest"
     assert inbox.forget(5) == 1
     assert inbox.find([1, 2, 3, 7]) is None
-    assert not inbox.receive(block(3, [7]))
-    assert sum(inbox.receive(block(5, [7])) for _ in range(100)) < 50, "a flood is not kept"
+    assert inbox.receive(block(3, [7])) == "stale"
+    assert sum(not inbox.receive(block(5, [7])) for _ in range(100)) < 50, "a flood is not kept"
