@@ -8,6 +8,7 @@ from types import TracebackType
 
 from decoding.errors import InvalidFieldError
 from decoding.proposal import Outcome, Proposal
+from foredraft.tracing import Span
 from serving.logs import fields
 from serving.metrics import DraftMetrics
 
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 class Account:
     """One sequence. Leaving it as a context says how it ended."""
 
-    def __init__(self, metrics: DraftMetrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: DraftMetrics, span: Span) -> None:
+        self._metrics, self._span = metrics, span
         self._began = time.perf_counter()
         self._opened: dict[str, int] | None = None
         self._rounds = self._proposed = self._accepted = 0
@@ -66,18 +67,11 @@ class Account:
         self._metrics.requests.labels(outcome).inc()
         if self._opened is not None:
             self._metrics.sessions.dec()
-        log.log(
-            logging.INFO if left else logging.WARNING,
-            "sequence ended",
-            extra=fields(
-                outcome=outcome,
-                **self._opened or {},
-                rounds=self._rounds,
-                proposed=self._proposed,
-                accepted=self._accepted,
-                duration_s=time.perf_counter() - self._began,
-            ),
-        )
+        rounds = {"rounds": self._rounds, "proposed": self._proposed, "accepted": self._accepted}
+        said = {**(self._opened or {}), **rounds}
+        self._span.end(outcome, left, said)
+        level, spent_s = logging.INFO if left else logging.WARNING, time.perf_counter() - self._began
+        log.log(level, "sequence ended", extra=fields(outcome=outcome, **said, duration_s=spent_s))
 
 
 def _tokens(outcomes: Sequence[Outcome]) -> int:

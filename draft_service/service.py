@@ -27,6 +27,7 @@ from serving.messages import (
 )
 from serving.metrics import DraftMetrics
 from serving.ranges import check_asked, check_ids, check_ranges
+from serving.tracing import serve_span
 
 _ANY_ID = 1 << 32  # n-grams speak every language
 
@@ -119,8 +120,10 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
     async def Draft(
         self, requests: AsyncIterator[draft_pb2.DraftRequest], context: Any
     ) -> AsyncIterator[draft_pb2.DraftResponse]:
-        serve_request(dict(context.invocation_metadata() or ()).get(REQUEST_ID, ""))
-        with Account(self._drafting.metrics) as account:
+        metadata = dict(context.invocation_metadata() or ())
+        serve_request(metadata.get(REQUEST_ID, ""))
+        span = serve_span("foredraft.draft.Draft", metadata.items())
+        with Account(self._drafting.metrics, span) as account:
             async with aclosing(self._follow(requests, account)) as responses:
                 async for response in responses:
                     yield response

@@ -14,18 +14,21 @@ from decoding.errors import ModelError
 from serving.logs import set_up
 from serving.server import AddressError
 from serving.settings import SettingsError, read
+from serving.tracing import exporting
 
 
-class LogSettings(Protocol):
-    """The settings of a service that concern its logs."""
+class TellingSettings(Protocol):
+    """The settings of a service that concern its logs and traces."""
 
     @property
     def log_level(self) -> str: ...
     @property
     def log_format(self) -> str: ...
+    @property
+    def tracing(self) -> bool: ...
 
 
-S = TypeVar("S", bound=LogSettings)
+S = TypeVar("S", bound=TellingSettings)
 
 
 def run(service: str, settings: type[S], serve: Callable[[S], Awaitable[None]]) -> int:
@@ -39,7 +42,8 @@ def run(service: str, settings: type[S], serve: Callable[[S], Awaitable[None]]) 
     try:
         chosen = read(settings, f"FOREDRAFT_{service.upper()}_", sys.argv[1:], os.environ)
         set_up(service, chosen.log_level, chosen.log_format)
-        asyncio.run(main(chosen))
+        with exporting(service, chosen.tracing):
+            asyncio.run(main(chosen))
     except (ModelError, AddressError, SettingsError) as error:
         print(f"{service} service: {error}", file=sys.stderr)
         return 1

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from decoding.errors import InvalidFieldError
+from foredraft.tracing import Span
 from foredraft.v1 import target_pb2
 from serving.logs import fields
 from serving.metrics import TargetMetrics
@@ -22,13 +23,18 @@ class Account:
     """One call. Leaving it as a context says how the call ended."""
 
     def __init__(
-        self, metrics: TargetMetrics, time_left_s: Callable[[], float | None], decode: Callable[..., str] | None
+        self,
+        metrics: TargetMetrics,
+        time_left_s: Callable[[], float | None],
+        decode: Callable[..., str] | None,
+        span: Span,
     ) -> None:
         """decode: token ids to text, given where prompts and outputs are to be logged."""
-        self._metrics, self._time_left_s, self._decode = metrics, time_left_s, decode
+        self._metrics, self._time_left_s, self._decode, self._span = metrics, time_left_s, decode, span
         self._began = time.perf_counter()
         self._admitted = False
-        self._said: dict[str, Any] = {}
+        self._said: dict[str, Any] = {}  # by log record and span
+        self._prompts: list[str] = []
         self._outputs: dict[int, list[int]] = {}
 
     def admitted(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -36,7 +42,7 @@ class Account:
         self._admitted = True
         self._metrics.requests_running.inc()
         if self._decode:
-            self._said["prompts"] = [self._decode(ids) for ids in prompts]
+            self._prompts = [self._decode(ids) for ids in prompts]
 
     def chunk(self, chunk: target_pb2.Chunk) -> None:
         """Tokens are sent."""
@@ -67,7 +73,9 @@ class Account:
             self._metrics.requests_running.dec()
         if outcome != "ok":
             self._metrics.failures.labels(outcome).inc()
+        self._span.end(outcome, outcome not in ("invalid", "error", "deadline"), self._said)
         if self._decode:
+            self._said["prompts"] = self._prompts
             self._said["outputs"] = [self._decode(ids) for _, ids in sorted(self._outputs.items())]
         level = logging.WARNING if outcome == "error" else logging.INFO
         spent_s = time.perf_counter() - self._began

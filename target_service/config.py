@@ -47,6 +47,9 @@ class TargetSettings:
     grace: float = setting(30.0, "seconds that running streams have to end on SIGTERM", at_least=0)
     log_level: str = setting("info", "least level that is logged", LEVELS)
     log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)
+    tracing: bool = setting(
+        False, "export OpenTelemetry spans by OTLP, to where the OTEL_ variables of the environment say"
+    )
     log_texts: bool = setting(False, "log prompts and outputs too")
 
     @property

@@ -14,6 +14,7 @@ from decoding.vocabulary import Vocabulary
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from serving.logs import REQUEST_ID
 from serving.messages import kind_from, vocabulary_from
+from serving.tracing import headers
 from target_service.goodput import DraftTimes
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ class Draft:
 
     def open(self, requests: Any, request_id: str) -> Any:
         """Starts a Draft stream that sends `requests`; the id joins the logs of both services."""
-        return self._stub.Draft(requests, metadata=((REQUEST_ID, request_id),) if request_id else None)
+        named = ((REQUEST_ID, request_id),) if request_id else ()
+        return self._stub.Draft(requests, metadata=(*named, *headers()))
 
     def answered(self) -> None:
         """It sent something useful."""

@@ -19,6 +19,7 @@ from serving.logs import serve_request
 from serving.messages import RULES
 from serving.metrics import TargetMetrics
 from serving.status import INVALID_ARGUMENT, PERMISSION_DENIED
+from serving.tracing import serve_span
 from target_service.account import Account
 from target_service.config import TargetSettings
 from target_service.configs import NamedConfigs, SavingNotAllowedError, places
@@ -69,7 +70,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         decode = self._model.tokenizer.decode if self._settings.log_texts else None
         request_id = request.request_id or secrets.token_hex(8)
         serve_request(request_id)
-        with Account(self._metrics, context.time_remaining, decode) as account:
+        span = serve_span("foredraft.target.Generate", context.invocation_metadata())
+        with Account(self._metrics, context.time_remaining, decode, span) as account:
             caller = credential(context.invocation_metadata())
             call = await asyncio.to_thread(self._plan, request, caller)
             if call.heals:

@@ -10,6 +10,7 @@ from decoding.proposal import Logprobs, Verdict
 from decoding.scores import ScoreRow
 from foredraft.v1 import target_pb2
 from serving.metrics import TargetMetrics
+from serving.tracing import event
 from target_service.stopping import Taken
 
 _LIMIT = 64
@@ -57,6 +58,7 @@ class SequenceStream:
         """The sequence has its row."""
         self._metrics.prompt_tokens.inc(prompt_tokens)
         self._metrics.queue_time.observe(time.perf_counter() - self._began)
+        event("row", sequence=self.index)
 
     async def send(self, taken: Taken, accepted: int, verdict: Verdict = _NOTHING_MORE) -> None:
         """Streams the tokens of a round; `accepted` of them were proposed. The verdict has what else was asked for."""
@@ -92,6 +94,8 @@ class SequenceStream:
 
     def _time(self, count: int) -> None:
         now = time.perf_counter()
+        if not self.generated:
+            event("first_tokens", sequence=self.index)
         self._metrics.token_times.observe(now - self._last, count, first=not self.generated)
         self._last = now
         self.generated += count

@@ -14,6 +14,7 @@ from foredraft._messages import Call, Folding
 from foredraft._streamers import StreamerFeed
 from foredraft._types import Chunk, Result, Stats
 from foredraft.metrics import CallTimer, ClientMetrics
+from foredraft.tracing import Span
 
 
 class Course:
@@ -31,6 +32,7 @@ class Course:
         self._feed = feed or StreamerFeed(None)
         self._folding = Folding(call)
         self._timer = CallTimer(metrics)
+        self._span: Span | None = None
         self._began = False
         self._error: ForedraftError | None = None
         self._result: Result | list[Result] | None = None
@@ -54,8 +56,10 @@ class Course:
     def start(self) -> Any:
         """Starts the next attempt; returns gRPC's call object."""
         self._timer.start()
+        self._span = self._span or Span("foredraft.generate", "client", {"request_id": self._call.request.request_id})
         stub, left_s = self._attempts.stub, self._attempts.left_s()
-        return stub.Generate(self._call.request, timeout=left_s, metadata=self._metadata)
+        metadata = (*self._metadata, *self._span.headers)
+        return stub.Generate(self._call.request, timeout=left_s, metadata=metadata)
 
     def take(self, message: Any) -> Chunk | None:
         """A message came; the chunk in it, if it has one. With the last stopping criterion that is met it is over."""
@@ -119,3 +123,6 @@ class Course:
         if not self.over:
             self.over = True
             self._timer.end(outcome, stats)
+            if self._span:
+                sums = {name: sum(getattr(s, name) for s in stats) for name in ("rounds", "proposed", "accepted")}
+                self._span.end(outcome, outcome in ("ok", "cancelled"), sums)
