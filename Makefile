@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test check lint types protos stubs-fresh train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
+.PHONY: setup demo test check lint types protos stubs-fresh generated train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
 
 setup: $(VENV)/.ready
 
@@ -46,6 +46,10 @@ protos: .venv-protos/.ready
 stubs-fresh: .venv-protos/.ready
 	rm -rf build/stubs && mkdir -p build/stubs && protos/generate build/stubs
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py build/stubs/foredraft/v1 client/foredraft/v1
+
+# docs/metrics.md, the dashboard and the PrometheusRule, from the files that they are made from.
+generated: setup
+	$(RUN) -m deploy.monitoring.generate
 
 # Trains the bundled pair again: some 40 minutes on one core.
 train: setup

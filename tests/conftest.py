@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.tools import find
+
 # Drafts are killed by the dozen here; gRPC would tell of each.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 # One thread: the tests' models are small, and two services share the machine.
 torch.set_num_threads(1)
 
 _MEASURED = pytest.StashKey[list[str]]()
-_TOOLS = Path(__file__).resolve().parent.parent / ".tools" / "node_modules" / ".bin"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,12 +51,7 @@ def measured(pytestconfig: pytest.Config) -> Callable[[str], None]:
 def tool(request: pytest.FixtureRequest) -> str:
     """Path of the program that the test's `tool` marker names."""
     name: str = request.node.get_closest_marker("tool").args[0]
-    found = shutil.which(name, path=f"{_TOOLS}{os.pathsep}{os.environ.get('PATH', '')}")
-    if found is None:
-        if os.environ.get("FOREDRAFT_REQUIRE_TOOLS"):
-            pytest.fail(f"{name} is not installed")
-        pytest.skip(f"{name} IS NOT INSTALLED: this test did not run")
-    return found
+    return find(name)
 
 
 @pytest.fixture(scope="session")

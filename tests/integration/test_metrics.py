@@ -1,12 +1,8 @@
 """What all three parts expose, and a real Prometheus that scrapes it."""
 
-import json
 import subprocess
-import time
-import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +14,8 @@ from foredraft import Client, InvalidRequestError, metrics
 from foredraft.catalog import METRICS, VLLM, Part
 from foredraft.instruments import Registrar
 from serving.metrics import DraftMetrics, TargetMetrics
-from tests.integration.processes import MODELS, Process, free_port, service
+from tests.integration.processes import MODELS, Process, service
+from tests.prometheus import prometheus
 
 K = 5
 
@@ -95,60 +92,18 @@ def test_helps_are_the_tables(scraped: dict[Part, str]) -> None:
                 assert helps[metric.name.removesuffix("_total")] == metric.meaning
 
 
-@contextmanager
-def prometheus(tool: str, folder: Path, addresses: dict[Part, str]) -> Iterator[str]:
-    """A server that scrapes every half second; its address."""
-    jobs = [{"job_name": part, "static_configs": [{"targets": [address]}]} for part, address in addresses.items()]
-    config = folder / "prometheus.yml"
-    config.write_text(json.dumps({"global": {"scrape_interval": "500ms"}, "scrape_configs": jobs}))
-    listen = f"127.0.0.1:{free_port()}"
-    command = [tool, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address={listen}"], stdout=log, stderr=log)
-    try:
-        yield listen
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _query(server: str, expression: str) -> list[dict[str, Any]]:
-    url = f"http://{server}/api/v1/query?query={urllib.parse.quote(expression)}"
-    with urllib.request.urlopen(url) as answer:
-        result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-    return result
-
-
-def _value(server: str, expression: str) -> float:
-    found = _query(server, f"sum({expression})")
-    return float(found[0]["value"][1]) if found else float("nan")
-
-
 @pytest.mark.tool("prometheus")
 def test_a_real_prometheus_scrapes_all_three(scraped: dict[Part, str], tool: str, tmp_path: Path) -> None:
     with prometheus(tool, tmp_path, scraped) as server:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                if len([s for s in _query(server, "up") if s["value"][1] == "1"]) == 3:
-                    break
-            except OSError:
-                pass
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.2)
         for metric in METRICS:
             for part in metric.parts:
                 name = metric.name + ("_count" if metric.type is Histogram else "")
-                assert _query(server, f'{name}{{job="{part}"}}'), f"{metric.name} of {part} is not there"
-        _check_values(server)
+                assert server.query(f'{name}{{job="{part}"}}'), f"{metric.name} of {part} is not there"
+        _check_values(server.value)
 
 
-def _check_values(server: str) -> None:
+def _check_values(value: Callable[[str], float]) -> None:
     """What the traffic must have left, and figures that must agree between the parts."""
-
-    def value(expression: str) -> float:
-        return _value(server, expression)
-
     assert value('foredraft_request_success_total{finished_reason="length"}') == 4
     assert value('foredraft_request_failure_total{reason="invalid"}') == 1
     assert value('foredraft_request_failure_total{reason="cancelled"}') == 1

@@ -1,0 +1,98 @@
+"""Writes what is made from other files: docs/metrics.md, the dashboard, and the rules as a PrometheusRule.
+
+`python -m deploy.monitoring.generate`; a test keeps the files fresh.
+"""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.monitoring.dashboard import dashboard
+from foredraft.catalog import METRICS, VLLM, Metric, Part
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_HERE = Path(__file__).resolve().parent
+_TITLES: Mapping[Part, str] = {"target": "Target service", "draft": "Draft service", "client": "SDK"}
+
+_INTRODUCTION = """\
+# Metrics
+
+Made from `client/foredraft/catalog.py` by `make generated`. Both services serve their metrics at `--metrics-listen`.
+Those of the SDK are in prometheus_client's global registry, or in the one that a client is given, and
+`foredraft.metrics.start_server(port)` serves them. Each service is one process, so that nothing has to be merged;
+applications that fork workers use prometheus_client's multiprocess mode, as for their own metrics.
+
+- Times are in seconds, of histograms whose buckets begin at 1 ms (at 0.1 ms for a token's share of a chunk): tokens
+  that were accepted together arrive together.
+- Labels have the values that are written here, all of them there from the start, or are said by the configuration;
+  none carries what a request holds.
+- Acceptance rate = accepted / proposed. Mean acceptance length = 1 + accepted / rounds, where vLLM divides by
+  proposals: rounds without one count here, too.
+- On an accelerator kernels run behind the host's back: the step's `forward` is then the time to launch them, and the
+  wait for them shows in `verification`.
+"""
+
+_MAPPING = """\
+## From vLLM's names
+
+Where vLLM has a signal, foredraft has its stem. `foredraft_num_requests_waiting` counts sequences, and
+`foredraft_request_success_total` has the reasons listed above. In a dashboard made for vLLM, replace the names:
+
+| vLLM | foredraft |
+| --- | --- |
+"""
+
+_RULE_HEAD = """\
+# Made from deploy/monitoring/rules.yml by `make generated`.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: foredraft
+  labels:
+    app.kubernetes.io/name: foredraft
+spec:
+"""
+
+
+def metrics_page() -> str:
+    """docs/metrics.md."""
+    parts = [_INTRODUCTION]
+    for part, title in _TITLES.items():
+        rows = "".join(_row(metric) for metric in METRICS if part in metric.parts)
+        parts.append(
+            f"## {title}\n\n| metric | type | unit | labels | meaning |\n| --- | --- | --- | --- | --- |\n{rows}"
+        )
+    names = "".join(f"| `{theirs}` | `{ours}` |\n" for ours, theirs in VLLM.items())
+    return "\n".join([*parts, _MAPPING + names])
+
+
+def _row(metric: Metric) -> str:
+    labels = "; ".join(f"`{name}`{_values(values)}" for name, values in metric.labels.items())
+    return f"| `{metric.name}` | {metric.type.__name__.lower()} | {metric.unit} | {labels} | {metric.meaning} |\n"
+
+
+def _values(values: tuple[str, ...]) -> str:
+    if not values:
+        return ""
+    if all(value.isdecimal() for value in values):
+        return f": {values[0]} to {values[-1]}"
+    return ": " + ", ".join(values)
+
+
+def rule() -> str:
+    """The rules, wrapped for the Prometheus operator."""
+    return _RULE_HEAD + textwrap.indent((_HERE / "rules.yml").read_text(), "  ")
+
+
+def generated() -> Mapping[Path, str]:
+    """What the files have to say."""
+    return {
+        ROOT / "docs" / "metrics.md": metrics_page(),
+        _HERE / "dashboard.json": dashboard(),
+        _HERE / "prometheusrule.yaml": rule(),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in generated().items():
+        path.write_text(text)

@@ -1,0 +1,43 @@
+"""A panel of the dashboard, and the expressions that many of them have. Knows nothing of Grafana's JSON."""
+
+from dataclasses import dataclass
+
+RATE = "$__rate_interval"
+JOB = 'job=~"$job"'
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel: a graph, unless it is of another kind. queries: expression and legend."""
+
+    title: str
+    unit: str
+    meaning: str
+    queries: tuple[tuple[str, str], ...]
+    kind: str = "timeseries"
+
+
+def rate(name: str, by: str = "job", labels: str = "") -> str:
+    """Events per second, summed."""
+    return f"sum by ({by}) (rate(foredraft_{name}{{{JOB}{labels}}}[{RATE}]))"
+
+
+def quantiles(name: str, labels: str = "") -> tuple[tuple[str, str], ...]:
+    """Of a histogram of seconds."""
+    buckets = f"sum by (le) (rate(foredraft_{name}_seconds_bucket{{{JOB}{labels}}}[{RATE}]))"
+    return tuple((f"histogram_quantile({q}, {buckets})", f"p{q * 100:g}") for q in (0.5, 0.9, 0.99))
+
+
+def gauge(name: str, by: str = "job") -> str:
+    """Summed."""
+    return f"sum by ({by}) (foredraft_{name}{{{JOB}}})"
+
+
+def record(name: str) -> str:
+    """A record of rules.yml over five minutes."""
+    return f"foredraft:{name}:5m{{{JOB}}}"
+
+
+def times(title: str, name: str, meaning: str, labels: str = "") -> Panel:
+    """A graph of the quantiles of a time."""
+    return Panel(title, "s", meaning, quantiles(name, labels))
