@@ -28,6 +28,8 @@ _OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.server_handshake_timeout_ms", 10_000),
+    # So that callers look up names anew, and find servers that were added; calls that run are not cut off.
+    ("grpc.max_connection_age_ms", 300_000),
     # Beyond what a request may have, so that it can be told which of its fields is too long; above this gRPC refuses.
     ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
 ]

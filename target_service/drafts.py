@@ -3,6 +3,7 @@
 Knows nothing of sequences: `target_service.remote` follows those.
 """
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from decoding.vocabulary import Vocabulary
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from serving.logs import REQUEST_ID
 from serving.messages import kind_from, vocabulary_from
+from serving.server import READINESS
 from serving.tracing import headers
 from target_service.goodput import DraftTimes
 
@@ -27,6 +29,10 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.max_receive_message_length", 64 << 20),
+    # A name with several addresses, as of a headless Service, is a pool: each sequence is a stream, which goes to the
+    # next of those that say they are ready.
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.service_config", json.dumps({"healthCheckConfig": {"serviceName": READINESS}})),
 ]
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 4.0

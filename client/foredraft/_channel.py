@@ -27,6 +27,8 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.max_receive_message_length", 64 << 20),
+    # A name with several addresses, as of a headless Service, is all of them: each call takes the next one.
+    ("grpc.lb_policy_name", "round_robin"),
 ]
 
 

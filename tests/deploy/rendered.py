@@ -1,0 +1,81 @@
+"""The manifests as `kubectl kustomize` renders them, and what is in them."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from tests.integration.processes import ROOT
+from tests.tools import find
+
+HERE = ROOT / "deploy" / "kubernetes"
+OVERLAYS = ("cpu-demo", "gpu")
+COMPONENTS = ((), ("monitoring",), ("monitoring", "autoscaling"), ("monitoring", "autoscaling-keda"))
+SERVICES = ("target", "draft")
+
+Manifest = dict[str, Any]
+
+
+@cache
+def _text(overlay: str, components: Sequence[str]) -> str:
+    with TemporaryDirectory() as folder:
+        # Kustomize takes relative paths alone; from the real folder, wherever a link leads.
+        away = Path(os.path.relpath(HERE, Path(folder).resolve()))
+        chosen = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": "foredraft",
+            "resources": [str(away / "overlays" / overlay)],
+            "components": [str(away / "components" / component) for component in components],
+        }
+        (Path(folder) / "kustomization.yaml").write_text(json.dumps(chosen))
+        command = [find("kubectl"), "kustomize", folder]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def render(overlay: str, components: Sequence[str] = ()) -> list[Manifest]:
+    """All objects of an overlay with components."""
+    return [m for m in yaml.safe_load_all(_text(overlay, tuple(components))) if m]
+
+
+def of_kind(manifests: Sequence[Manifest], kind: str) -> dict[str, Manifest]:
+    """Those of a kind, by name."""
+    return {m["metadata"]["name"]: m for m in manifests if m["kind"] == kind}
+
+
+def pods(manifests: Sequence[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    """Pod templates of Deployments and Jobs, by the name of these."""
+    for kind in ("Deployment", "Job"):
+        for name, manifest in of_kind(manifests, kind).items():
+            yield name, manifest["spec"]["template"]
+
+
+def container(manifests: Sequence[Manifest], service: str) -> Manifest:
+    """The container of a service."""
+    (found,) = of_kind(manifests, "Deployment")[service]["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def environment_of(manifests: Sequence[Manifest], service: str) -> dict[str, str]:
+    """The environment that a service is given."""
+    given = container(manifests, service)
+    maps = of_kind(manifests, "ConfigMap")
+    found: dict[str, str] = {}
+    for source in given.get("envFrom", ()):
+        found |= maps[source["configMapRef"]["name"]]["data"]
+    return found | {entry["name"]: entry["value"] for entry in given.get("env", ())}
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether a label selector takes these labels."""
+    for wanted in selector.get("matchExpressions", ()):
+        assert wanted["operator"] == "In"
+        if labels.get(wanted["key"]) not in wanted["values"]:
+            return False
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())

@@ -1,0 +1,89 @@
+"""Every overlay with every component renders, and is valid where it is to be applied."""
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.deploy.rendered import COMPONENTS, HERE, OVERLAYS, Manifest, of_kind, render
+from tests.integration.processes import ROOT
+from tests.tools import find
+
+OLDEST, NEWEST = "1.32", "1.37"  # Kubernetes that is supported; docs/deploy.md says so
+_CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject"}
+combinations = pytest.mark.parametrize("components", COMPONENTS, ids="+".join)
+overlays = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+def test_the_documentation_names_the_versions() -> None:
+    assert f"Kubernetes {OLDEST} to {NEWEST}" in (ROOT / "docs" / "deploy.md").read_text()
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@combinations
+@overlays
+def test_valid_for_kubernetes(overlay: str, components: Sequence[str], version: str) -> None:
+    for manifest in render(overlay, components):
+        if manifest["kind"] not in _CUSTOM:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_validation_is_strict() -> None:
+    manifest = of_kind(render("cpu-demo"), "Deployment")["target"]
+    manifest["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["grpc"]["port"] = "grpc"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest, NEWEST, strict=True)
+
+
+def _complaints(manifests: Sequence[Manifest]) -> list[str]:
+    script, modules = Path(__file__).parent / "crds.mjs", ROOT / ".tools" / "node_modules"
+    command = [find("node"), script, modules]
+    told = subprocess.run(command, input=json.dumps(manifests), capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    return list(json.loads(told.stdout))
+
+
+@combinations
+@overlays
+def test_custom_resources_by_their_own_schemas(overlay: str, components: Sequence[str]) -> None:
+    find("buf")  # installed with the schemas
+    custom = [m for m in render(overlay, components) if m["kind"] in _CUSTOM]
+    assert {m["kind"] for m in custom} == ({"PodMonitor", "PrometheusRule"} if components else set()) | (
+        {"ScaledObject"} if "autoscaling-keda" in components else set()
+    )
+    assert not any(_complaints(custom))
+
+
+def test_a_broken_custom_resource_is_found() -> None:
+    find("buf")
+    custom = of_kind(render("cpu-demo", ("monitoring",)), "PodMonitor")["foredraft"]
+    custom["spec"]["podMetricsEndpoints"][0]["interval"] = 15
+    assert "interval" in _complaints([custom])[0]
+
+
+def test_the_rules_and_the_dashboard_are_those_of_the_monitoring() -> None:
+    manifests = render("gpu", ("monitoring",))
+    rules = yaml.safe_load((ROOT / "deploy" / "monitoring" / "rules.yml").read_text())
+    assert of_kind(manifests, "PrometheusRule")["foredraft"]["spec"] == rules
+    dashboard = of_kind(manifests, "ConfigMap")["foredraft-dashboard"]
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(dashboard["data"]["dashboard.json"])["uid"] == "foredraft"
+
+
+def test_the_adapter_has_the_metric_of_the_autoscaler() -> None:
+    values = yaml.safe_load((HERE / "components" / "autoscaling" / "adapter-values.yaml").read_text())
+    (rule,) = values["rules"]["custom"]
+    (metric,) = of_kind(render("gpu", ("autoscaling",)), "HorizontalPodAutoscaler")["target"]["spec"]["metrics"]
+    assert rule["seriesQuery"].startswith(metric["pods"]["metric"]["name"] + "{")
+
+
+@pytest.mark.parametrize("component", ["autoscaling", "autoscaling-keda"])
+@overlays
+def test_the_autoscaler_has_the_number_of_pods_to_itself(overlay: str, component: str) -> None:
+    deployments = of_kind(render(overlay, (component,)), "Deployment")
+    assert "replicas" not in deployments["target"]["spec"]
+    assert deployments["draft"]["spec"]["replicas"] == 1

@@ -1,0 +1,74 @@
+"""All pods keep to the restricted pod security standard, and to a read-only root."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from tests.deploy.rendered import COMPONENTS, OVERLAYS, Manifest, of_kind, pods, render
+
+_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+
+
+def broken_rules(pod: Manifest) -> list[str]:
+    """What a pod's spec has against the restricted standard, or writes to, or is told."""
+    broken, whole = [], pod.get("securityContext", {})
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        if pod.get(field):
+            broken.append(field)
+    for volume in pod.get("volumes", ()):
+        if not set(volume) - {"name"} <= _VOLUMES:
+            broken.append(f"volume {volume['name']}")
+    if not whole.get("runAsNonRoot") or not whole.get("runAsUser"):
+        broken.append("root")
+    if whole.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+        broken.append("seccompProfile")
+    if pod.get("automountServiceAccountToken") is not False:
+        broken.append("token")
+    if pod.get("enableServiceLinks") is not False:
+        broken.append("service links")
+    for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+        own = container.get("securityContext", {})
+        if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+            broken.append("privileges")
+        if own.get("capabilities") != {"drop": ["ALL"]}:
+            broken.append("capabilities")
+        if not own.get("readOnlyRootFilesystem"):
+            broken.append("writable root")
+        if any("hostPort" in port for port in container.get("ports", ())):
+            broken.append("hostPort")
+        if not {"requests", "limits"} <= set(container.get("resources", {})):
+            broken.append("resources")
+    return broken
+
+
+@pytest.mark.parametrize("components", COMPONENTS, ids="+".join)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_restricted(overlay: str, components: Sequence[str]) -> None:
+    manifests = render(overlay, components)
+    assert {name: broken_rules(pod["spec"]) for name, pod in pods(manifests)} == {n: [] for n, _ in pods(manifests)}
+    labels = of_kind(manifests, "Namespace")["foredraft"]["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def _root(pod: Any) -> None:
+    pod["securityContext"]["runAsNonRoot"] = False
+
+
+def _host(pod: Any) -> None:
+    pod["volumes"].append({"name": "host", "hostPath": {"path": "/"}})
+
+
+def _writable(pod: Any) -> None:
+    pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] = False
+
+
+def _capable(pod: Any) -> None:
+    pod["containers"][0]["securityContext"]["capabilities"]["add"] = ["SYS_ADMIN"]
+
+
+@pytest.mark.parametrize("breaks", [_root, _host, _writable, _capable])
+def test_a_broken_pod_is_found(breaks: Callable[[Any], None]) -> None:
+    pod = dict(pods(render("cpu-demo")))["target"]["spec"]
+    breaks(pod)
+    assert len(broken_rules(pod)) == 1

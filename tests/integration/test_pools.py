@@ -1,0 +1,58 @@
+"""Several draft services behind one name: sequences take turns, and none goes to one that drains."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from decoding.vocabulary import Vocabulary
+from foredraft.v1 import draft_pb2, generation_pb2
+from target_service.drafts import Draft
+from tests.integration.processes import Process, service
+
+
+def _open() -> draft_pb2.DraftRequest:
+    sampling = generation_pb2.GenerationConfig(max_matching_ngram_size=2, top_k=0, max_length=200)
+    return draft_pb2.DraftRequest(
+        open=draft_pb2.Open(epoch=1, prompt_ids=[1, 2], sampling=sampling, k=1, max_length=200)
+    )
+
+
+async def _follow(draft: Draft) -> None:
+    """One sequence, as far as the draft's answer."""
+    call = draft.open(_requests(), "")
+    response = await call.read()
+    assert response.WhichOneof("message") == "opened"
+    call.cancel()
+
+
+async def _requests() -> AsyncIterator[draft_pb2.DraftRequest]:
+    yield _open()
+    await asyncio.sleep(60)
+
+
+def _followed(process: Process) -> int:
+    return process.log.read_text().count("sequence ended")
+
+
+async def test_a_pool_of_drafts(tmp_path: Path) -> None:
+    flags = ("--ngram", "only", "--grace", "20")
+    with service("draft", tmp_path / "a.log", *flags) as a, service("draft", tmp_path / "b.log", *flags) as b:
+        draft = Draft(f"ipv4:{a.address},{b.address}", Vocabulary(b"", 100))
+        await _follow(draft)
+        await asyncio.sleep(1)  # until it is connected to both
+        for _ in range(10):
+            await _follow(draft)
+        await asyncio.sleep(0.5)
+        assert min(_followed(a), _followed(b)) >= 5
+        held = draft.open(_requests(), "")  # keeps one of them in its drain
+        await held.read()
+        a.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(1)
+        before = _followed(b)
+        for _ in range(6):
+            await _follow(draft)
+        await asyncio.sleep(0.5)
+        assert _followed(b) >= before + 6
+        held.cancel()
+        await draft.close()
