@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test check lint types protos stubs-fresh generated train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
+.PHONY: setup demo test test-image check lint types protos stubs-fresh generated train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,10 @@ export PROMPT
 # All tests but the long ones.
 test: setup
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile
+
+# What the Dockerfile does, without a container engine: some minutes.
+test-image: setup
+	$(RUN) -m pytest -m image tests/deploy
 
 # What a change has to pass: format, lint, types, stubs, tests.
 check: lint types stubs-fresh test

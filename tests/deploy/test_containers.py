@@ -1,0 +1,75 @@
+"""Dockerfile and compose file agree with the tree, the services, and one another."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serving.settings import read
+from tests.deploy.test_consistency import SETTINGS
+from tests.integration.processes import ROOT
+
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+SERVICES = ("draft", "target")
+
+
+def _lines(instruction: str) -> list[str]:
+    return [line for line in DOCKERFILE.splitlines() if line.startswith(f"{instruction} ")]
+
+
+def test_the_only_step_is_the_script() -> None:
+    assert [line.split("/source/")[1].split()[0] for line in _lines("RUN")] == ["deploy/install"]
+    assert _lines("USER") == ["USER 10001:10001"]
+    assert _lines("FROM")[-1] == "FROM runtime", "the image without models is the default"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_is_copied_is_there_and_not_ignored(service: str) -> None:
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for line in _lines("COPY"):
+        if "--from" not in line:
+            for source in line.replace("${SERVICE}", service).split()[1:-1]:
+                assert (ROOT / source).exists(), source
+                assert any(Path(source).is_relative_to(k) for k in kept), source
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_settings_ports_and_health_of_the_compose_file(service: str) -> None:
+    given = COMPOSE["services"][service]
+    settings = read(SETTINGS[service], f"FOREDRAFT_{service.upper()}_", [], given["environment"])
+    assert settings.model == f"/models/{service}"
+    port = settings.listen.rpartition(":")[2]
+    assert given["healthcheck"]["test"][-1] == f"127.0.0.1:{port}"
+    assert given["build"]["args"]["SERVICE"] == service
+    assert given["build"]["target"] == "demo"
+    assert int(given["stop_grace_period"][:-1]) > settings.grace
+    assert given["read_only"]
+    assert given["cap_drop"] == ["ALL"]
+    scraped = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in scraped}
+    assert targets[service] == [f"{service}:{settings.metrics_listen.rpartition(':')[2]}"]
+    if service == "target":
+        assert given["ports"] == [f"127.0.0.1:{port}:{port}"]
+        assert settings.draft == "draft:" + COMPOSE["services"]["draft"]["healthcheck"]["test"][-1].partition(":")[2]
+
+
+def test_volumes_and_images() -> None:
+    for service in COMPOSE["services"].values():
+        assert re.search(r":\d+(\.\d+)+|:v\d", service["image"]), "a version is pinned"
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert (DEPLOY / source).is_file() if source.startswith(".") else source in COMPOSE["volumes"]
+    datasource = yaml.safe_load((DEPLOY / "monitoring" / "grafana" / "datasources.yml").read_text())["datasources"][0]
+    assert datasource["url"] == "http://prometheus:9090"
+
+
+@pytest.mark.tool("promtool")
+def test_prometheus_takes_its_configuration(tool: str) -> None:
+    config = DEPLOY / "monitoring" / "prometheus.yml"
+    told = subprocess.run([tool, "check", "config", config], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
