@@ -2,13 +2,20 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from decoding.vocabulary import Vocabulary
+from foredraft import AsyncClient
 from foredraft.v1 import draft_pb2, generation_pb2
+from serving import server
 from target_service.drafts import Draft
+from tests.fakes import SlowRows, random_table, table_model
 from tests.integration.processes import Process, service
+from tests.loopback import target_service
 
 
 def _open() -> draft_pb2.DraftRequest:
@@ -56,3 +63,18 @@ async def test_a_pool_of_drafts(tmp_path: Path) -> None:
         assert _followed(b) >= before + 6
         held.cancel()
         await draft.close()
+
+
+async def test_a_connection_that_ends_by_age_cuts_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    aged = [(name, 500 if name == "grpc.max_connection_age_ms" else value) for name, value in server._OPTIONS]
+    assert aged != server._OPTIONS
+    monkeypatch.setattr(server, "_OPTIONS", aged)
+    table = random_table(10, 0)
+    async with target_service(SlowRows(table, step_s=0.01), table_model(10)) as target, AsyncClient(target.address) as client:
+        began, longest = time.monotonic(), 0.0
+        while time.monotonic() - began < 4:
+            started = time.monotonic()
+            result = await client.generate([1, 2], max_new_tokens=100, eos_token_id=[])
+            longest = max(longest, time.monotonic() - started)
+            assert len(result.token_ids) == 100
+    assert longest > 0.7, "no call was longer than a connection's age"
