@@ -72,6 +72,21 @@ def environment_of(manifests: Sequence[Manifest], service: str) -> dict[str, str
     return found | {entry["name"]: entry["value"] for entry in given.get("env", ())}
 
 
+def service_links(services: Mapping[str, Manifest]) -> dict[str, str]:
+    """The variables that Kubernetes adds for Services with an address, unless told to leave it."""
+    links = {}
+    for name, service in services.items():
+        stem = name.upper().replace("-", "_")
+        ports = service["spec"]["ports"]
+        links[f"{stem}_SERVICE_HOST"] = "10.0.0.1"
+        links |= {f"{stem}_SERVICE_PORT_{p['name'].upper()}": str(p["port"]) for p in ports}
+        links |= {f"{stem}{kind}_PORT": f"{ports[0]['port']}" for kind in ("", "_SERVICE")}
+        for port in (p["port"] for p in ports):
+            links[f"{stem}_PORT_{port}_TCP"] = f"tcp://10.0.0.1:{port}"
+            links |= {f"{stem}_PORT_{port}_TCP_{part}": "x" for part in ("PROTO", "PORT", "ADDR")}
+    return links
+
+
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Whether a label selector takes these labels."""
     for wanted in selector.get("matchExpressions", ()):

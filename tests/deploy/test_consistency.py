@@ -8,7 +8,7 @@ import pytest
 from draft_service.config import DraftSettings
 from foredraft._channel import DEFAULT_TIMEOUT_S
 from serving.server import LIVENESS, READINESS
-from serving.settings import read
+from serving.settings import SettingsError, read
 from target_service.config import TargetSettings
 from tests.deploy.rendered import (
     OVERLAYS,
@@ -20,6 +20,7 @@ from tests.deploy.rendered import (
     pods,
     render,
     selects,
+    service_links,
 )
 
 SETTINGS: dict[str, Any] = {"target": TargetSettings, "draft": DraftSettings}
@@ -64,6 +65,27 @@ def test_the_grace_is_longer_than_the_longest_generation(overlay: str, service: 
     grace = settings_of(manifests, service).grace
     assert grace >= DEFAULT_TIMEOUT_S
     assert pod["terminationGracePeriodSeconds"] >= before + grace + 10
+
+
+@services
+@overlays
+def test_a_rollout_has_not_failed_while_one_pod_drains_and_the_next_loads(overlay: str, service: str) -> None:
+    deployment = of_kind(render(overlay), "Deployment")[service]["spec"]
+    pod = deployment["template"]["spec"]
+    probe = pod["containers"][0]["startupProbe"]
+    drains_and_loads = pod["terminationGracePeriodSeconds"] + probe["periodSeconds"] * probe["failureThreshold"]
+    assert deployment["progressDeadlineSeconds"] >= drains_and_loads + 120  # to pull an image
+
+
+@services
+def test_a_service_of_another_name_would_add_settings_that_there_are_not(service: str) -> None:
+    manifests, prefix = render("gpu"), f"FOREDRAFT_{service.upper()}_"
+    here = of_kind(manifests, "Service")
+    assert not any(name.startswith("FOREDRAFT_") for name in service_links(here))
+    # Whoever adds one, with a prefix of names or for an address: why service links are off.
+    with pytest.raises(SettingsError, match="no such setting"):
+        read(SETTINGS[service], prefix, [], service_links({f"foredraft-{service}": here[service]}))
+    assert of_kind(manifests, "Deployment")[service]["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
 @overlays

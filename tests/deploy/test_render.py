@@ -1,9 +1,14 @@
 """Every overlay with every component renders, and is valid where it is to be applied."""
 
 import json
+import re
+import shutil
 import subprocess
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -15,12 +20,24 @@ from tests.tools import find
 
 OLDEST, NEWEST = "1.32", "1.37"  # Kubernetes that is supported; docs/deploy.md says so
 _CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject"}
+_MODULES = ROOT / ".tools" / "node_modules"
 combinations = pytest.mark.parametrize("components", COMPONENTS, ids="+".join)
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 def test_the_documentation_names_the_versions() -> None:
     assert f"Kubernetes {OLDEST} to {NEWEST}" in (ROOT / "docs" / "deploy.md").read_text()
+
+
+def test_the_kustomization_of_the_documentation_renders(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    (written,) = re.findall(r"# production/kustomization.yaml\n(.*?)\n\n", text, re.DOTALL)
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    (tmp_path / "production").mkdir()
+    (tmp_path / "production" / "kustomization.yaml").write_text(textwrap.dedent(written))
+    command = [find("kubectl"), "kustomize", tmp_path / "production"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert list(yaml.safe_load_all(shown)) == render("gpu", ("monitoring", "autoscaling"))
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
@@ -40,8 +57,7 @@ def test_the_validation_is_strict() -> None:
 
 
 def _complaints(manifests: Sequence[Manifest]) -> list[str]:
-    script, modules = Path(__file__).parent / "crds.mjs", ROOT / ".tools" / "node_modules"
-    command = [find("node"), script, modules]
+    command = [find("node"), Path(__file__).parent / "crds.mjs", _MODULES]
     told = subprocess.run(command, input=json.dumps(manifests), capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     return list(json.loads(told.stdout))
@@ -56,6 +72,28 @@ def test_custom_resources_by_their_own_schemas(overlay: str, components: Sequenc
         {"ScaledObject"} if "autoscaling-keda" in components else set()
     )
     assert not any(_complaints(custom))
+    assert {key for manifest in custom for key in _keys(manifest["spec"])} <= _known()
+
+
+@cache
+def _known() -> set[str]:
+    """Keys of the custom resources, and of what they borrow; the schemas themselves let every other key pass."""
+    packages = ("@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1", "@kubernetes-models/keda/keda.sh")
+    borrowed = ("@kubernetes-models/apimachinery/apis/meta", "kubernetes-models/autoscaling/v2")
+    files = [file for place in packages + borrowed for file in (_MODULES / place).rglob("*.d.ts")]
+    return {key for file in files for key in re.findall(r'^ +"(\w+)"\??:', file.read_text(), re.MULTILINE)}
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """The keys of an object and what is in it, but for maps whose keys are free."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _keys(item)
+    elif isinstance(value, dict):
+        yield from value
+        for key, inner in value.items():
+            if key not in ("annotations", "labels", "matchLabels", "metadata"):
+                yield from _keys(inner)
 
 
 def test_a_broken_custom_resource_is_found() -> None:
@@ -63,6 +101,8 @@ def test_a_broken_custom_resource_is_found() -> None:
     custom = of_kind(render("cpu-demo", ("monitoring",)), "PodMonitor")["foredraft"]
     custom["spec"]["podMetricsEndpoints"][0]["interval"] = 15
     assert "interval" in _complaints([custom])[0]
+    custom["spec"]["podMetricsEndpoints"][0] = {"port": "metrics", "intervall": "15s"}
+    assert set(_keys(custom["spec"])) - _known() == {"intervall"}
 
 
 def test_the_rules_and_the_dashboard_are_those_of_the_monitoring() -> None:

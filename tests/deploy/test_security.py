@@ -7,6 +7,8 @@ import pytest
 
 from tests.deploy.rendered import COMPONENTS, OVERLAYS, Manifest, of_kind, pods, render
 
+_OF_PODS = {"runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup", "seccompProfile"}
+_OF_CONTAINERS = {"allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem"}
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
 
@@ -16,6 +18,8 @@ def broken_rules(pod: Manifest) -> list[str]:
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         if pod.get(field):
             broken.append(field)
+    if set(whole) - _OF_PODS:  # sysctls, SELinux and others: not needed, so not allowed
+        broken.append("pod settings")
     for volume in pod.get("volumes", ()):
         if not set(volume) - {"name"} <= _VOLUMES:
             broken.append(f"volume {volume['name']}")
@@ -29,7 +33,9 @@ def broken_rules(pod: Manifest) -> list[str]:
         broken.append("service links")
     for container in [*pod.get("initContainers", ()), *pod["containers"]]:
         own = container.get("securityContext", {})
-        if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+        if set(own) - _OF_CONTAINERS:  # among them those that override what the pod says
+            broken.append("container settings")
+        if own.get("allowPrivilegeEscalation") is not False:
             broken.append("privileges")
         if own.get("capabilities") != {"drop": ["ALL"]}:
             broken.append("capabilities")
@@ -67,7 +73,34 @@ def _capable(pod: Any) -> None:
     pod["containers"][0]["securityContext"]["capabilities"]["add"] = ["SYS_ADMIN"]
 
 
-@pytest.mark.parametrize("breaks", [_root, _host, _writable, _capable])
+def _override(pod: Any) -> None:
+    pod["containers"][0]["securityContext"]["runAsUser"] = 0
+
+
+def _privileged(pod: Any) -> None:
+    pod["containers"][0]["securityContext"]["privileged"] = True
+
+
+def _sysctl(pod: Any) -> None:
+    pod["securityContext"]["sysctls"] = [{"name": "kernel.msgmax", "value": "1"}]
+
+
+def _unconfined(pod: Any) -> None:
+    pod["securityContext"]["seccompProfile"]["type"] = "Unconfined"
+
+
+def _node(pod: Any) -> None:
+    pod["hostNetwork"] = True
+
+
+def _port(pod: Any) -> None:
+    pod["containers"][0]["ports"][0]["hostPort"] = 1
+
+
+_BREAKS = [_root, _host, _writable, _capable, _override, _privileged, _sysctl, _unconfined, _node, _port]
+
+
+@pytest.mark.parametrize("breaks", _BREAKS)
 def test_a_broken_pod_is_found(breaks: Callable[[Any], None]) -> None:
     pod = dict(pods(render("cpu-demo")))["target"]["spec"]
     breaks(pod)

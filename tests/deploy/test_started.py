@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from foredraft import Client
-from tests.deploy.rendered import SERVICES, container, environment_of, pods, render
+from tests.deploy.rendered import SERVICES, container, environment_of, of_kind, pods, render, service_links
 from tests.integration.processes import MODELS, ROOT, environment, until
 
-# What Kubernetes would add, were it not told to leave it.
-_LINKS = {"FOREDRAFT_HOME": "x", "TARGET_SERVICE_HOST": "10.0.0.1", "DRAFT_PORT_50051_TCP": "tcp://10.0.0.1:50051"}
 _UNITS = {"Mi": 1 << 20, "Gi": 1 << 30}
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -31,8 +30,10 @@ def _started(service: str, log: Path) -> Iterator[psutil.Process]:
         k: v.replace("/models/", f"{MODELS}/").replace("dns:///draft:", "dns:///127.0.0.1:") for k, v in given.items()
     }
     command = [sys.executable, "-m", f"{service}_service", *container(manifests, service).get("args", [])]
+    # What Kubernetes would add, were it not told to leave it, does no harm.
+    surroundings = {**environment(), **service_links(of_kind(manifests, "Service")), **told}
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env={**environment(), **_LINKS, **told})
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=surroundings)
     try:
         yield psutil.Process(process.pid)
     finally:
@@ -73,20 +74,36 @@ def test_they_serve_together(processes: dict[str, psutil.Process]) -> None:
     assert result.stats.accepted > 0
 
 
+def _links(processes: dict[str, psutil.Process]) -> set[tuple[str, str, int]]:
+    """Who has called whom, at which port: all that is open now, datagrams included."""
+    ends = {name: process.net_connections(kind="inet") for name, process in processes.items()}
+    open_ = {psutil.CONN_ESTABLISHED, psutil.CONN_NONE}
+    whose = {link.laddr.port: name for name, links in ends.items() for link in links}
+    served = {link.laddr.port for links in ends.values() for link in links if link.status == psutil.CONN_LISTEN}
+    found = set()
+    for name, links in ends.items():
+        for link in links:
+            if link.raddr and link.status in open_ and link.laddr.port not in served:
+                found.add((name, whose.get(link.raddr.port, link.raddr.ip), link.raddr.port))
+    return found
+
+
 def test_no_links_but_those_that_are_allowed(processes: dict[str, psutil.Process]) -> None:
-    _traffic()
-    ours = {
-        f"{service}": {c["containerPort"] for c in container(render("cpu-demo"), service)["ports"]}
-        for service in SERVICES
-    }
-    draft_port = min(ours["draft"], key=lambda port: port != 50051)
+    everybody = {**processes, "client": psutil.Process()}
+    seen: set[tuple[str, str, int]] = set()
+    with (
+        Client("127.0.0.1:50052") as client,
+        client.stream("def main(", max_new_tokens=64, num_assistant_tokens=5, eos_token_id=[]) as stream,
+    ):
+        for _ in stream:
+            seen |= _links(everybody)
+    assert seen == {("client", "target", 50052), ("target", "draft", 50051)}
     for service, process in processes.items():
-        for link in process.net_connections(kind="inet"):
-            if link.status == psutil.CONN_LISTEN:
-                assert link.laddr.port in ours[service]
-            elif link.status == psutil.CONN_ESTABLISHED:
-                opened = link.laddr.port not in ours[service]  # by this side
-                assert not opened or (service, link.raddr.port) == ("target", draft_port)
+        ports = [port["containerPort"] for port in container(render("cpu-demo"), service)["ports"]]
+        listening = [c for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
+        assert sorted(c.laddr.port for c in listening) == sorted(ports)
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/metrics") as scraped:
+            assert b"foredraft_rows " in scraped.read()
 
 
 def test_requests_of_memory_fit_what_is_used(processes: dict[str, psutil.Process]) -> None:
