@@ -14,7 +14,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.rendered import COMPONENTS, HERE, OVERLAYS, Manifest, of_kind, render
+from foredraft.catalog import METRICS
+from target_service.config import TargetSettings
+from tests.deploy.rendered import COMPONENTS, HERE, OVERLAYS, Manifest, environment_of, of_kind, render
 from tests.integration.processes import ROOT
 from tests.tools import find
 
@@ -117,8 +119,23 @@ def test_the_rules_and_the_dashboard_are_those_of_the_monitoring() -> None:
 def test_the_adapter_has_the_metric_of_the_autoscaler() -> None:
     values = yaml.safe_load((HERE / "components" / "autoscaling" / "adapter-values.yaml").read_text())
     (rule,) = values["rules"]["custom"]
-    (metric,) = of_kind(render("gpu", ("autoscaling",)), "HorizontalPodAutoscaler")["target"]["spec"]["metrics"]
-    assert rule["seriesQuery"].startswith(metric["pods"]["metric"]["name"] + "{")
+    metrics = of_kind(render("gpu", ("autoscaling",)), "HorizontalPodAutoscaler")["target"]["spec"]["metrics"]
+    names = [metric["pods"]["metric"]["name"] for metric in metrics]
+    assert names[0] == "foredraft_num_requests_waiting"
+    served = re.search(r'__name__=~"([^"]+)"', rule["seriesQuery"])
+    assert served
+    assert all(re.fullmatch(served[1], name) for name in names)
+    assert set(names) <= {metric.name for metric in METRICS}
+
+
+@overlays
+def test_pods_are_added_before_their_rows_are_used_up(overlay: str) -> None:
+    manifests = render(overlay, ("autoscaling",))
+    rows = int(environment_of(manifests, "target").get("FOREDRAFT_TARGET_ROWS", TargetSettings().rows))
+    in_use = of_kind(manifests, "HorizontalPodAutoscaler")["target"]["spec"]["metrics"][1]["pods"]
+    triggers = of_kind(render(overlay, ("autoscaling-keda",)), "ScaledObject")["target"]["spec"]["triggers"]
+    assert rows / 2 < int(in_use["target"]["averageValue"]) < rows
+    assert triggers[1]["metadata"]["threshold"] == in_use["target"]["averageValue"]
 
 
 @pytest.mark.parametrize("component", ["autoscaling", "autoscaling-keda"])

@@ -97,7 +97,8 @@ def test_no_links_but_those_that_are_allowed(processes: dict[str, psutil.Process
     ):
         for _ in stream:
             seen |= _links(everybody)
-    assert seen == {("client", "target", 50052), ("target", "draft", 50051)}
+    ours = {edge for edge in seen if edge[0] in SERVICES or edge[1] in SERVICES}  # this process may have others
+    assert ours == {("client", "target", 50052), ("target", "draft", 50051)}
     for service, process in processes.items():
         ports = [port["containerPort"] for port in container(render("cpu-demo"), service)["ports"]]
         listening = [c for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]

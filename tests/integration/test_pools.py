@@ -70,7 +70,10 @@ async def test_a_connection_that_ends_by_age_cuts_no_stream(monkeypatch: pytest.
     assert aged != server._OPTIONS
     monkeypatch.setattr(server, "_OPTIONS", aged)
     table = random_table(10, 0)
-    async with target_service(SlowRows(table, step_s=0.01), table_model(10)) as target, AsyncClient(target.address) as client:
+    async with (
+        target_service(SlowRows(table, step_s=0.01), table_model(10)) as target,
+        AsyncClient(target.address) as client,
+    ):
         began, longest = time.monotonic(), 0.0
         while time.monotonic() - began < 4:
             started = time.monotonic()
