@@ -21,7 +21,7 @@ export PROMPT
 
 # All tests but the long ones.
 test: setup
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 # What the Dockerfile does, without a container engine: some minutes.
 test-image: setup
