@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-image check lint types protos stubs-fresh generated train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
+.PHONY: setup demo test test-long check lint types protos stubs-fresh generated train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
 
 setup: $(VENV)/.ready
 
@@ -23,9 +23,9 @@ export PROMPT
 test: setup
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
-# What the Dockerfile does, without a container engine: some minutes.
-test-image: setup
-	$(RUN) -m pytest -m image tests/deploy
+# What takes minutes: the services installed as their images are, the benchmarks in short, a crowd of callers.
+test-long: setup
+	$(RUN) -m pytest -m long tests/deploy tests/integration tests/monitoring
 
 # What a change has to pass: format, lint, types, stubs, tests.
 check: lint types stubs-fresh test

@@ -80,7 +80,7 @@ def _running(prefix: Path, service: str, temporary: Path, *flags: str) -> Iterat
         process.kill()
 
 
-@pytest.mark.image
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="ONLY ROOT CAN BECOME ANOTHER USER: this test did not run")
 def test_both_services_installed_and_run_by_a_user_without_rights(tmp_path: Path) -> None:
     source, temporary = _source(tmp_path), tmp_path / "tmp"

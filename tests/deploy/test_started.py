@@ -8,17 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
 import psutil
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from foredraft import Client
+from serving.probe import is_serving
 from tests.deploy.rendered import SERVICES, container, environment_of, of_kind, pods, render, service_links
 from tests.integration.processes import MODELS, ROOT, environment, until
 
 _UNITS = {"Mi": 1 << 20, "Gi": 1 << 30}
-_SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 @contextmanager
@@ -44,12 +42,7 @@ def _started(service: str, log: Path) -> Iterator[psutil.Process]:
 def _probe(service: str, probe: str) -> bool:
     """As the kubelet does it."""
     asked = container(render("cpu-demo"), service)[probe]["grpc"]
-    with grpc.insecure_channel(f"127.0.0.1:{asked['port']}") as channel:
-        try:
-            request = health_pb2.HealthCheckRequest(service=asked["service"])
-            return bool(health_pb2_grpc.HealthStub(channel).Check(request, timeout=3).status == _SERVING)
-        except grpc.RpcError:
-            return False
+    return is_serving(f"127.0.0.1:{asked['port']}", asked["service"])
 
 
 @pytest.fixture(scope="module")

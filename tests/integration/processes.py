@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from serving.probe import is_serving
+from serving.server import READINESS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS = ROOT / "demo" / "models"
@@ -46,16 +46,10 @@ class Process:
     def wait_ready(self) -> None:
         """Until its health says SERVING."""
         deadline = time.monotonic() + PATIENCE_S
-        with grpc.insecure_channel(self.address) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            while True:
-                assert self.process.poll() is None, self.log.read_text()
-                try:
-                    if stub.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-                except grpc.RpcError:
-                    assert time.monotonic() < deadline, self.log.read_text()
-                time.sleep(0.1)
+        while not is_serving(self.address, READINESS):
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""

@@ -85,6 +85,7 @@ def test_workers_stay_on_their_cores(tmp_path: Path) -> None:
         assert all(os.sched_getaffinity(thread) == {CORES[0]} for thread in threads)
 
 
+@pytest.mark.long
 def test_the_whole_in_short(tmp_path: Path) -> None:
     report, exact = run(COURSE, tmp_path, {"command": "a test"})
     assert exact
@@ -105,6 +106,7 @@ def test_the_whole_in_short(tmp_path: Path) -> None:
     assert "| foredraft, model draft | 1 + 1 |" in report.markdown()
 
 
+@pytest.mark.long
 def test_distance_in_short(tmp_path: Path) -> None:
     laws = (Sampling(0.0, 16),)
     plan = distance.Plan(rtts_ms=(0.0, 20.0), laws=laws, prompts=2, crowds=(2,), pairs=1, size=WIDE)
@@ -120,6 +122,7 @@ def test_distance_in_short(tmp_path: Path) -> None:
     assert "always wrong" in section.markdown
 
 
+@pytest.mark.long
 def test_strategies_in_short() -> None:
     command = [sys.executable, "-m", "benchmarks.strategies", "--quick", "--only", "beam search"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout

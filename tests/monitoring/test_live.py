@@ -108,6 +108,7 @@ def test_requests_that_run_out_of_time(live: Stack) -> None:
         live.until_quiet("ForedraftRequestsFailing")
 
 
+@pytest.mark.long
 def test_a_draft_that_dies(live: Stack) -> None:
     with callers(live.target.address, fixed):
         live.draft(None)
@@ -116,6 +117,7 @@ def test_a_draft_that_dies(live: Stack) -> None:
         live.until_quiet("ForedraftDraftDown", "ForedraftFallbackActive")
 
 
+@pytest.mark.long
 def test_a_draft_that_knows_nothing(live: Stack, tmp_path: Path) -> None:
     with callers(live.target.address, fixed):
         live.draft(make_draft(tmp_path / "wrong"))
@@ -124,6 +126,7 @@ def test_a_draft_that_knows_nothing(live: Stack, tmp_path: Path) -> None:
         live.until_quiet("ForedraftAcceptanceCollapsed")
 
 
+@pytest.mark.long
 def test_more_than_is_served(live: Stack) -> None:
     burning = ("ForedraftLatencyObjectiveBurning", "ForedraftLatencyObjectiveBurningFast")
     with ExitStack() as crowd:
