@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 _NAMES = {number: name for name, number in REASONS.items()}
 
+# A client that gives up at its deadline says so a little before ours: gRPC sends the time left rounded up, by as
+# much as a hundredth, and our clock began when it arrived.
+_ROUNDING, _TRAVEL_S = 0.01, 0.05
+
 
 class Account:
     """One call. Leaving it as a context says how the call ended."""
@@ -31,6 +35,7 @@ class Account:
     ) -> None:
         """decode: token ids to text, given where prompts and outputs are to be logged."""
         self._metrics, self._time_left_s, self._decode, self._span = metrics, time_left_s, decode, span
+        self._allowed_s = time_left_s()
         self._began = time.perf_counter()
         self._admitted = False
         self._said: dict[str, Any] = {}  # by log record and span
@@ -88,6 +93,11 @@ class Account:
             self._said["field"] = error.field
             return "invalid"
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            left_s = self._time_left_s()
-            return "deadline" if left_s is not None and left_s <= 0 else "cancelled"
+            return "deadline" if self._out_of_time() else "cancelled"
         return "error"
+
+    def _out_of_time(self) -> bool:
+        left_s = self._time_left_s()
+        if self._allowed_s is None or left_s is None:
+            return False
+        return left_s <= _ROUNDING * self._allowed_s + _TRAVEL_S

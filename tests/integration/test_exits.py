@@ -95,7 +95,7 @@ async def disconnected(pair: Pair) -> None:
 async def out_of_time(pair: Pair) -> None:
     async with AsyncClient(pair.target.address) as client:
         with pytest.raises(DeadlineExceededError):
-            await client.generate(PROMPT, **LONG, timeout=0.7)
+            await client.generate(PROMPT, **LONG, timeout=1.001)  # which gRPC sends as 1.01 s
 
 
 async def failed(pair: Pair) -> None:
