@@ -10,6 +10,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from foredraft import __version__
+from foredraft.catalog import DRAFT_STATES
 from foredraft.instruments import Acceptance, Registrar, TokenTimes
 
 
@@ -113,7 +114,7 @@ class TargetMetrics(EngineMetrics):
 
     def watch_drafts(self, states: Callable[[], Sequence[str]]) -> None:
         """Counts the draft services' states at every scrape."""
-        for state in ("ready", "down", "mismatch"):
+        for state in DRAFT_STATES:
             self._drafts_by_state.labels(state).set_function(partial(lambda s: states().count(s), state))
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:

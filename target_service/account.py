@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -27,16 +28,12 @@ class Account:
     """One call. Leaving it as a context says how the call ended."""
 
     def __init__(
-        self,
-        metrics: TargetMetrics,
-        time_left_s: Callable[[], float | None],
-        decode: Callable[..., str] | None,
-        span: Span,
+        self, metrics: TargetMetrics, allowed_s: float | None, decode: Callable[..., str] | None, span: Span
     ) -> None:
-        """decode: token ids to text, given where prompts and outputs are to be logged."""
-        self._metrics, self._time_left_s, self._decode, self._span = metrics, time_left_s, decode, span
-        self._allowed_s = time_left_s()
+        """allowed_s: until the caller's deadline; decode: ids to text, where prompts and outputs are to be logged."""
+        self._metrics, self._decode, self._span = metrics, decode, span
         self._began = time.perf_counter()
+        self._late_after_s = math.inf if allowed_s is None else (1 - _ROUNDING) * allowed_s - _TRAVEL_S
         self._admitted = False
         self._said: dict[str, Any] = {}  # by log record and span
         self._prompts: list[str] = []
@@ -93,11 +90,6 @@ class Account:
             self._said["field"] = error.field
             return "invalid"
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            return "deadline" if self._out_of_time() else "cancelled"
+            spent_s = time.perf_counter() - self._began
+            return "cancelled" if spent_s < self._late_after_s else "deadline"
         return "error"
-
-    def _out_of_time(self) -> bool:
-        left_s = self._time_left_s()
-        if self._allowed_s is None or left_s is None:
-            return False
-        return left_s <= _ROUNDING * self._allowed_s + _TRAVEL_S

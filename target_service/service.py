@@ -71,7 +71,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         request_id = request.request_id or secrets.token_hex(8)
         serve_request(request_id)
         span = serve_span("foredraft.target.Generate", context.invocation_metadata())
-        with Account(self._metrics, context.time_remaining, decode, span) as account:
+        with Account(self._metrics, context.time_remaining(), decode, span) as account:
             caller = credential(context.invocation_metadata())
             call = await asyncio.to_thread(self._plan, request, caller)
             if call.heals:

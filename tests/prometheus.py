@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.integration.processes import free_port
+from tests.integration.processes import free_port, until
 
 
 class Prometheus:
@@ -39,15 +38,13 @@ class Prometheus:
 
     def wait_up(self, count: int, log: Path) -> None:
         """Until so many are scraped."""
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                if len([s for s in self.query("up") if s["value"][1] == "1"]) == count:
-                    return
-            except OSError:
-                pass
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+        until(lambda: self._up() == count, 60, 0.2, log.read_text)
+
+    def _up(self) -> int:
+        try:
+            return len([s for s in self.query("up") if s["value"][1] == "1"])
+        except OSError:  # it does not listen yet
+            return 0
 
     def _get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://{self.address}/api/v1/{path}") as answer:

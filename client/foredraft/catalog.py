@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+import grpc
 from prometheus_client import Counter, Gauge, Histogram
 
 Part = Literal["target", "draft", "client"]
@@ -21,11 +22,7 @@ _TOKENS = tuple(float(2**i) for i in range(15))
 MAX_POSITION = 32  # accepted tokens further out are counted in no position
 POSITIONS = tuple(map(str, range(MAX_POSITION)))
 _DRAFTERS = ("model", "ngram", "none")
-_OUTCOMES = (
-    *("ok", "cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists"),
-    *("permission_denied", "resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented"),
-    *("internal", "unavailable", "data_loss", "unauthenticated"),
-)
+DRAFT_STATES = ("ready", "down", "mismatch")
 _SERVICES: tuple[Part, ...] = ("target", "draft")
 _TARGET: tuple[Part, ...] = ("target",)
 _DRAFT: tuple[Part, ...] = ("draft",)
@@ -136,7 +133,7 @@ METRICS = (
         "services",
         "Draft services of the configuration, by what the last sequence found: mismatch is another vocabulary.",
         _TARGET,
-        state=("ready", "down", "mismatch"),
+        state=DRAFT_STATES,
     ),
     _counter(
         "discarded_blocks",
@@ -193,7 +190,7 @@ METRICS = (
         "calls",
         "Generations, by outcome: ok, cancelled by the caller, or gRPC's name of what went wrong.",
         _CLIENT,
-        outcome=_OUTCOMES,
+        outcome=tuple(code.name.lower() for code in grpc.StatusCode),
     ),
     _counter("client_tokens", "tokens", "Tokens received.", _CLIENT),
     _counter("client_rounds", "rounds", "Rounds of the target's, as results tell.", _CLIENT),

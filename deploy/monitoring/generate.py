@@ -12,6 +12,7 @@ from foredraft.catalog import METRICS, VLLM, Metric, Part
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _HERE = Path(__file__).resolve().parent
+RULES = _HERE / "rules.yml"
 _TITLES: Mapping[Part, str] = {"target": "Target service", "draft": "Draft service", "client": "SDK"}
 
 _INTRODUCTION = """\
@@ -81,7 +82,7 @@ def _values(values: tuple[str, ...]) -> str:
 
 def rule() -> str:
     """The rules, wrapped for the Prometheus operator."""
-    return _RULE_HEAD + textwrap.indent((_HERE / "rules.yml").read_text(), "  ")
+    return _RULE_HEAD + textwrap.indent(RULES.read_text(), "  ")
 
 
 def generated() -> Mapping[Path, str]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from draft_service.config import DraftSettings
+from target_service.config import TargetSettings
 from tests.integration.processes import ROOT
 from tests.tools import find
 
@@ -18,6 +20,7 @@ HERE = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("cpu-demo", "gpu")
 COMPONENTS = ((), ("monitoring",), ("monitoring", "autoscaling"), ("monitoring", "autoscaling-keda"))
 SERVICES = ("target", "draft")
+SETTINGS: dict[str, Any] = {"target": TargetSettings, "draft": DraftSettings}
 
 Manifest = dict[str, Any]
 

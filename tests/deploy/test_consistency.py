@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from draft_service.config import DraftSettings
 from foredraft._channel import DEFAULT_TIMEOUT_S
 from serving.server import LIVENESS, READINESS
 from serving.settings import SettingsError, read
-from target_service.config import TargetSettings
 from tests.deploy.rendered import (
     OVERLAYS,
     SERVICES,
+    SETTINGS,
     Manifest,
     container,
     environment_of,
@@ -23,7 +22,6 @@ from tests.deploy.rendered import (
     service_links,
 )
 
-SETTINGS: dict[str, Any] = {"target": TargetSettings, "draft": DraftSettings}
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
 services = pytest.mark.parametrize("service", SERVICES)
 

@@ -9,13 +9,12 @@ import pytest
 import yaml
 
 from serving.settings import read
-from tests.deploy.test_consistency import SETTINGS
+from tests.deploy.rendered import SERVICES, SETTINGS
 from tests.integration.processes import ROOT
 
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
-SERVICES = ("draft", "target")
 
 
 def _lines(instruction: str) -> list[str]:

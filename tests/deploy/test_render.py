@@ -14,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.monitoring.generate import RULES
 from foredraft.catalog import METRICS
 from target_service.config import TargetSettings
 from tests.deploy.rendered import COMPONENTS, HERE, OVERLAYS, Manifest, environment_of, of_kind, render
@@ -109,7 +110,7 @@ def test_a_broken_custom_resource_is_found() -> None:
 
 def test_the_rules_and_the_dashboard_are_those_of_the_monitoring() -> None:
     manifests = render("gpu", ("monitoring",))
-    rules = yaml.safe_load((ROOT / "deploy" / "monitoring" / "rules.yml").read_text())
+    rules = yaml.safe_load(RULES.read_text())
     assert of_kind(manifests, "PrometheusRule")["foredraft"]["spec"] == rules
     dashboard = of_kind(manifests, "ConfigMap")["foredraft-dashboard"]
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"

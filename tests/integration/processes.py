@@ -23,12 +23,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], bool], patience_s: float = 10.0) -> None:
-    """Waits for it; fails when it does not come."""
+def until(
+    condition: Callable[[], bool], patience_s: float = 10.0, every_s: float = 0.02, otherwise: Callable[[], str] = str
+) -> None:
+    """Waits for it; fails when it does not come, and says what `otherwise` has to say."""
     deadline = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        assert time.monotonic() < deadline, otherwise()
+        time.sleep(every_s)
 
 
 class Process:
@@ -45,11 +47,11 @@ class Process:
 
     def wait_ready(self) -> None:
         """Until its health says SERVING."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not is_serving(self.address, READINESS):
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.1)
+        until(self._is_ready, PATIENCE_S, 0.1, self.log.read_text)
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return is_serving(self.address, READINESS)
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
@@ -59,7 +61,7 @@ class Process:
 
 def environment() -> dict[str, str]:
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
-    path = os.pathsep.join([str(ROOT), os.environ.get("SDKOLD", str(ROOT / "client"))])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "client")])
     return {**os.environ, **quiet, "PYTHONPATH": path}
 
 

@@ -14,10 +14,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from benchmarks.adversary import make_draft
+from deploy.monitoring.generate import RULES
 from deploy.monitoring.rows import ROWS
 from foredraft import metrics
-from tests.integration.processes import MODELS, Process, free_port, service
-from tests.monitoring.test_rules import RULES
+from tests.integration.processes import MODELS, Process, free_port, service, until
 from tests.monitoring.traffic import callers, fixed, impatient, long, mixed
 from tests.prometheus import Prometheus, prometheus
 from tests.tools import find
@@ -54,10 +54,6 @@ class Stack:
             flags = ("--model", str(model), "--metrics-listen", self._metrics)
             self._drafting.enter_context(service("draft", self._folder / "draft.log", *flags, port=self._port))
 
-    def close(self) -> None:
-        """Ends the draft."""
-        self._drafting.close()
-
     def until_firing(self, *names: str) -> None:
         """Until all of them fire."""
         self._until(lambda: set(names) <= self.prometheus.firing(), f"{names} to fire")
@@ -67,17 +63,14 @@ class Stack:
         self._until(lambda: not set(names) & self.prometheus.firing(), f"{names} to resolve")
 
     def _until(self, condition: Callable[[], bool], wanted: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited for {wanted}; {self.prometheus.firing()} fire"
-            time.sleep(0.3)
+        until(condition, PATIENCE_S, 0.3, lambda: f"waited for {wanted}; {self.prometheus.firing()} fire")
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with ExitStack() as stack:
         found = Stack(tmp_path_factory.mktemp("live"), find("prometheus"), stack)
-        stack.callback(found.close)
+        stack.callback(found.draft, None)
         yield found
 
 

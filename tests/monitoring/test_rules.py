@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.monitoring.generate import ROOT, generated
+from deploy.monitoring.generate import ROOT, RULES, generated
 from deploy.monitoring.rows import ROWS
 from foredraft.catalog import METRICS
 
-RULES = ROOT / "deploy" / "monitoring" / "rules.yml"
 # What the dashboard leaves to those who look for it.
 _NOT_SHOWN = {
     "foredraft_client_accepted_tokens_per_pos_total",
