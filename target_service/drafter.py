@@ -78,6 +78,8 @@ class Drafter:
         if self._remote:
             proposal = await self._remote.propose(tokens, wanted)
             self._waited_s = self._remote.waited_s
+            if self._remote.was_excused:
+                self._began_s, self._waited_s = self._began_s + self._waited_s, 0.0
             self._count("late" if self._remote.was_foreseen else "")
             if proposal.ids:
                 return proposal

@@ -52,6 +52,8 @@ class RemoteSession:
         """For the last proposal."""
         self.was_foreseen = False
         """Whether that was drafted ahead."""
+        self.was_excused = False
+        """Whether that was waited for in vain, for once."""
 
     async def close(self) -> None:
         """Ends the stream, which frees the draft's row."""
@@ -87,7 +89,7 @@ class RemoteSession:
 
         `last_problem` then says why.
         """
-        self.last_problem, self.waited_s, self.was_foreseen = "", 0.0, False
+        self.last_problem, self.waited_s, self.was_foreseen, self.was_excused = "", 0.0, False, False
         if self._call is None:
             await self._reopen(tokens, wanted)
             self.last_problem = (self._drafts.unused_reason and "mismatch") or "lost"
@@ -100,12 +102,10 @@ class RemoteSession:
                 return NOTHING
             left = deadline - time.perf_counter()
             if self._behind or left <= 0:
-                if not self._behind:
-                    self._behind = True
-                    if self._draft:
-                        self._draft.late()
-                self.last_problem = "late"
-                self.waited_s = time.perf_counter() - began
+                self.last_problem, self.waited_s = "late", time.perf_counter() - began
+                if self._draft and not self._behind:
+                    self.was_excused = self._draft.late(self._timeout_s)
+                self._behind = True
                 return NOTHING
             self._changed.clear()
             try:

@@ -89,17 +89,21 @@ async def test_over_the_wire(sampled: bool) -> None:
     assert hits > 10
 
 
-async def same_texts(sampled: bool) -> tuple[float, float, float]:
-    """With alternatives and without; how many were verified, how many stood, and how often all was foreseen."""
+async def same_texts(sampled: bool, timeout_s: float = 1.0) -> tuple[float, float, float]:
+    """With alternatives and without; how many were verified, how many stood, and how often all was foreseen.
+
+    timeout_s: for which the draft is waited for.
+    """
     table = random_table(12, 2)
     model, poor = table_model(12), table + 1.5 * random_table(12, 7)
     fields: dict[str, Any] = {"max_new_tokens": 200}
+    settings: dict[str, Any] = {"fallback": "none", "draft_timeout": timeout_s}
     if sampled:
         fields |= {"do_sample": True, "temperature": 0.9, "top_k": 0, "seed": 4}
     async with (
         draft_service(TableRows(poor), model, ngram="off") as draft,
-        target_service(SlowRows(table, 0.015), model, draft.address, fallback="none") as target,
-        target_service(SlowRows(table, 0.015), model, draft.address, fallback="none", alternatives=0) as without,
+        target_service(SlowRows(table, 0.015), model, draft.address, **settings) as target,
+        target_service(SlowRows(table, 0.015), model, draft.address, **settings, alternatives=0) as without,
         AsyncClient(target.address) as client,
         AsyncClient(without.address) as other,
     ):

@@ -2,13 +2,16 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
 import pytest
+from torch import Tensor
 
+from decoding.cache import Feed
 from foredraft import AsyncClient, InternalError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from tests.fakes import SlowRows, TableRows, random_table, table_model
@@ -231,3 +234,25 @@ async def test_a_draft_that_is_behind_is_told_what_is_verified_instead() -> None
         assert [*commit.accepted_ids, commit.next_id] == text[commit.base_len : end]
         assert commit.base_len <= told, "none is left out"
         told = end
+
+
+class Hesitant(SlowRows):
+    """Its twentieth step takes longer than anybody waits."""
+
+    def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
+        if len(self.steps) == 20:
+            time.sleep(0.4)
+        return super().forward(feeds, scored)
+
+
+async def test_a_draft_that_is_late_once_is_used_again() -> None:
+    """What was waited for in vain would else be made up for by a hundred times as long without drafts."""
+    model = table_model(VOCAB)
+    async with (
+        draft_service(Hesitant(TABLE, 0.001), model, ngram="off") as draft,
+        target_service(SlowRows(TABLE, 0.01), model, draft.address, draft_timeout=0.2, fallback="none") as target,
+        AsyncClient(target.address) as client,
+    ):
+        result = await client.generate(PROMPT, max_new_tokens=300)
+    assert result.stats.fallbacks["late"] > 0
+    assert result.stats.rounds < 150
