@@ -82,6 +82,7 @@ class Engine:
             while (source := self.pool.ahead_of(row, tokens)) is not None:
                 await source.progress()
                 if (length := source.shares(tokens)) > len(row.cached):
+                    row.found += length - len(row.cached)
                     await self.copy(source, row, length)
             while (rest := len(tokens) - 1 - len(row.cached)) > 0:
                 start = len(row.cached)

@@ -28,6 +28,8 @@ class Row:
     """How it is quantized, if it is."""
     promised: Sequence[int] = ()
     """What it will hold once it is prefilled; empty when that is over."""
+    found: int = 0
+    """Of that, tokens that need not be fed: held from before, or copied."""
     _turn: int = 0  # rows wait for those whose prefilling began earlier, so that none wait for one another
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -176,7 +178,8 @@ class RowPool:
 
         best = max(self._free, key=lambda free: (reuse(free), not free.tokens))
         self._free.remove(best)
-        return Row(best.index, list(tokens[: reuse(best)]), owner, cache)
+        held = list(tokens[: reuse(best)])
+        return Row(best.index, held, owner, cache, found=len(held))
 
 
 def _reusable(cache: CacheSpec | None, held: Sequence[int], tokens: Sequence[int]) -> int:

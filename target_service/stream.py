@@ -51,14 +51,20 @@ class SequenceStream:
 
     def __init__(self, index: int, outbox: Outbox, metrics: TargetMetrics) -> None:
         self.index, self._outbox, self._metrics = index, outbox, metrics
-        self._began = self._last = time.perf_counter()
-        self.generated = 0
+        self._began = self._row_at = self._first_at = self._last = time.perf_counter()
+        self._prompt_tokens = self.generated = 0
 
     def admitted(self, prompt_tokens: int) -> None:
         """The sequence has its row."""
+        self._row_at, self._prompt_tokens = time.perf_counter(), prompt_tokens
         self._metrics.prompt_tokens.inc(prompt_tokens)
-        self._metrics.queue_time.observe(time.perf_counter() - self._began)
+        self._metrics.queue_time.observe(self._row_at - self._began)
         event("row", sequence=self.index)
+
+    def prefilled(self, found: int) -> None:
+        """Its row holds the prompt, of which so many tokens were not fed, but found."""
+        self._metrics.prefix_queries.inc(self._prompt_tokens)
+        self._metrics.prefix_hits.inc(found)
 
     async def send(self, taken: Taken, accepted: int, verdict: Verdict = _NOTHING_MORE) -> None:
         """Streams the tokens of a round; `accepted` of them were proposed. The verdict has what else was asked for."""
@@ -91,10 +97,15 @@ class SequenceStream:
         """Counts the sequence."""
         self._metrics.successes.labels(reason).inc()
         self._metrics.e2e.observe(time.perf_counter() - self._began)
+        self._metrics.lengths(self._prompt_tokens, self.generated)
+        if self.generated:
+            self._metrics.decode_time.observe(self._last - self._first_at)
 
     def _time(self, count: int) -> None:
         now = time.perf_counter()
         if not self.generated:
+            self._first_at = now
+            self._metrics.prefill_time.observe(now - self._row_at)
             event("first_tokens", sequence=self.index)
         self._metrics.token_times.observe(now - self._last, count, first=not self.generated)
         self._last = now

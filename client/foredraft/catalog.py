@@ -18,7 +18,7 @@ Part = Literal["target", "draft", "client"]
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 # A token's share of its chunk is less than the chunk's time.
 _TOKEN_SECONDS = (0.0001, 0.00025, 0.0005, *_SECONDS[:13])
-_TOKENS = tuple(float(2**i) for i in range(15))
+_LENGTHS = tuple(float(2**i) for i in range(15))
 MAX_POSITION = 32  # accepted tokens further out are counted in no position
 POSITIONS = tuple(map(str, range(MAX_POSITION)))
 _DRAFTERS = ("model", "ngram", "none")
@@ -62,6 +62,10 @@ def _seconds(
     return Metric(f"foredraft_{name}_seconds", Histogram, "seconds", meaning, parts, labels, buckets)
 
 
+def _tokens(name: str, meaning: str, parts: tuple[Part, ...]) -> Metric:
+    return Metric(f"foredraft_{name}_tokens", Histogram, "tokens", meaning, parts, buckets=_LENGTHS)
+
+
 def _accepted(name: str, meaning: str, parts: tuple[Part, ...]) -> tuple[Metric, Metric]:
     """Two counters: in all, and by position."""
     by_position = "Proposed tokens accepted, by their position in the proposal."
@@ -90,7 +94,7 @@ METRICS = (
         _DRAFT,
         part=("waiting", "forward", "drawing"),
     ),
-    Metric("foredraft_step_tokens", Histogram, "tokens", "New tokens in a step.", _SERVICES, buckets=_TOKENS),
+    _tokens("step", "New tokens in a step.", _SERVICES),
     # Requests of the target.
     _gauge("num_requests_running", "requests", "Requests admitted and not yet ended.", _TARGET),
     _counter(
@@ -109,7 +113,13 @@ METRICS = (
     ),
     _counter("prompt_tokens", "tokens", "Tokens of the prompts of sequences that got a row.", _TARGET),
     _counter("generation_tokens", "tokens", "Generated tokens.", _TARGET),
+    _counter("prefix_cache_queries", "tokens", "Tokens of prompts that rows were looked through for.", _TARGET),
+    _counter("prefix_cache_hits", "tokens", "Of these, those that were not fed: a row held them.", _TARGET),
+    _tokens("request_prompt", "Length of the prompt of a sequence that ended by itself.", _TARGET),
+    _tokens("request_generation", "Length of the text of a sequence that ended by itself.", _TARGET),
     _seconds("request_queue_time", "From admission to a row, of a sequence.", _TARGET),
+    _seconds("request_prefill_time", "From a row to the first token, of a sequence.", _TARGET),
+    _seconds("request_decode_time", "From the first token to the last, of a sequence that ended by itself.", _TARGET),
     _seconds("time_to_first_token", "From admission to the first token, of a sequence.", _TARGET),
     _seconds("inter_chunk", "Between two chunks of a sequence.", _TARGET),
     _seconds("inter_token_latency", "A token's share of the time between two chunks.", _TARGET, buckets=_TOKEN_SECONDS),
@@ -211,6 +221,7 @@ METRICS = (
 VLLM: Mapping[str, str] = MappingProxyType(
     {
         "foredraft_kv_cache_usage_ratio": "vllm:kv_cache_usage_perc",
+        "foredraft_step_tokens": "vllm:iteration_tokens_total",
         **{
             f"foredraft_{name}": f"vllm:{name}"
             for name in (
@@ -219,7 +230,13 @@ VLLM: Mapping[str, str] = MappingProxyType(
                 "request_success_total",
                 "prompt_tokens_total",
                 "generation_tokens_total",
+                "prefix_cache_queries_total",
+                "prefix_cache_hits_total",
+                "request_prompt_tokens",
+                "request_generation_tokens",
                 "request_queue_time_seconds",
+                "request_prefill_time_seconds",
+                "request_decode_time_seconds",
                 "time_to_first_token_seconds",
                 "inter_token_latency_seconds",
                 "e2e_request_latency_seconds",

@@ -36,8 +36,15 @@ applications that fork workers use prometheus_client's multiprocess mode, as for
 _MAPPING = """\
 ## From vLLM's names
 
-Where vLLM has a signal, foredraft has its stem. `foredraft_num_requests_waiting` counts sequences, and
-`foredraft_request_success_total` has the reasons listed above. In a dashboard made for vLLM, replace the names:
+Where vLLM has a signal, foredraft has its stem, but for two that are not named as Prometheus wants it. A dashboard made
+for vLLM is taken over by
+
+    sed -e 's/vllm:kv_cache_usage_perc/foredraft_kv_cache_usage_ratio/g' \\
+        -e 's/vllm:iteration_tokens_total/foredraft_step_tokens/g' -e 's/vllm:/foredraft_/g' theirs.json
+
+Its matchers of `model_name` go, or the scrape job is given such a label: a process serves one model, which only
+`foredraft_info` names. `foredraft_num_requests_waiting` counts sequences, and `foredraft_request_success_total` has the
+reasons listed above. vLLM's acceptance and acceptance length, per proposal, are what they are there.
 
 | vLLM | foredraft |
 | --- | --- |

@@ -23,8 +23,8 @@ def rate(name: str, by: str = "job", labels: str = "") -> str:
 
 
 def quantiles(name: str, labels: str = "") -> tuple[tuple[str, str], ...]:
-    """Of a histogram of seconds."""
-    buckets = f"sum by (le) (rate(foredraft_{name}_seconds_bucket{{{JOB}{labels}}}[{RATE}]))"
+    """Of a histogram."""
+    buckets = f"sum by (le) (rate(foredraft_{name}_bucket{{{JOB}{labels}}}[{RATE}]))"
     return tuple((f"histogram_quantile({q}, {buckets})", f"p{q * 100:g}") for q in (0.5, 0.9, 0.99))
 
 
@@ -40,4 +40,4 @@ def record(name: str) -> str:
 
 def times(title: str, name: str, meaning: str, labels: str = "") -> Panel:
     """A graph of the quantiles of a time."""
-    return Panel(title, "s", meaning, quantiles(name, labels))
+    return Panel(title, "s", meaning, quantiles(f"{name}_seconds", labels))

@@ -3,7 +3,7 @@
 Expressions name metrics of `foredraft.catalog` and records of rules.yml; `$job` chooses what is shown.
 """
 
-from deploy.monitoring.panels import JOB, RATE, Panel, gauge, rate, record, times
+from deploy.monitoring.panels import JOB, RATE, Panel, gauge, quantiles, rate, record, times
 
 _BY_JOB = "{{job}}"
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
@@ -66,6 +66,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             times("Between chunks", "inter_chunk", "What a reader of the stream waits for."),
             times("Whole requests", "e2e_request_latency", "From admission to the end of a sequence."),
             times("In the queue", "request_queue_time", "From admission to a row."),
+            times("Prefill", "request_prefill_time", "From a row to the first token."),
+            times("Decode", "request_decode_time", "From the first token to the last."),
             Panel(
                 "Slow first tokens",
                 "percentunit",
@@ -174,6 +176,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Of sequences that got a row.",
                 ((rate("prompt_tokens_total"), _BY_JOB),),
             ),
+            Panel(
+                "Prompts found",
+                "percentunit",
+                "Of the tokens of prompts, those that were not fed, since a row held them.",
+                ((f"{rate('prefix_cache_hits_total')} / {rate('prefix_cache_queries_total')}", _BY_JOB),),
+            ),
+            Panel("Length of prompts", "short", "In tokens.", quantiles("request_prompt_tokens")),
+            Panel("Length of texts", "short", "In tokens.", quantiles("request_generation_tokens")),
         ),
     ),
     (

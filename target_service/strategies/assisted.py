@@ -39,6 +39,7 @@ async def assisted(
         async for _ in engine.prefill(row, tokens):
             if stopping.out_of_time():
                 break
+        stream.prefilled(row.found)
         if guidance and not stopping.reason:
             async for _ in engine.prefill(guidance.row, guidance.tokens):
                 pass

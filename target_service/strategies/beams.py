@@ -34,6 +34,7 @@ async def beams(plan: Plan, engine: Engine, outlets: Sequence[Outlet], metrics: 
             outlet.stream.admitted(plan.sampling.prompt_length)
         async for _ in engine.prefill(row, tokens):
             pass
+        outlets[0].stream.prefilled(row.found)
         moves = await engine.score(row, tokens[-1:], 1, choose.first)
         while True:
             statistics.passed()

@@ -118,6 +118,11 @@ def _check_values(value: Callable[[str], float]) -> None:
     assert value("foredraft_client_accepted_tokens_per_pos_total") == value("foredraft_client_accepted_tokens_total")
     assert 0 < value("foredraft_draft_accepted_tokens_total") <= accepted
     assert value("foredraft_draft_tokens_total") >= proposed
+    assert 0 < value("foredraft_prefix_cache_hits_total") < value("foredraft_prefix_cache_queries_total")
+    assert value("foredraft_prefix_cache_queries_total") == value("foredraft_prompt_tokens_total")
+    assert value("foredraft_request_generation_tokens_sum") == 64 + 2 * 32 + 8
+    assert value("foredraft_request_prompt_tokens_count") == value("foredraft_request_decode_time_seconds_count") == 4
+    assert value("foredraft_request_prefill_time_seconds_count") == 5  # one was left after its first tokens
     assert value("foredraft_rows_in_use") == value("foredraft_num_requests_running") == 0
     for part in ("waiting", "forward", "verification", "drawing"):
         assert value(f'foredraft_step_seconds_sum{{part="{part}"}}') > 0

@@ -10,7 +10,7 @@ import yaml
 
 from deploy.monitoring.generate import ROOT, RULES, generated
 from deploy.monitoring.rows import ROWS
-from foredraft.catalog import METRICS
+from foredraft.catalog import METRICS, VLLM
 
 # What the dashboard leaves to those who look for it.
 _NOT_SHOWN = {
@@ -27,6 +27,15 @@ _SUFFIX = re.compile(r"_(bucket|sum|count)$")
 def test_what_is_generated_is_fresh() -> None:
     for path, text in generated().items():
         assert path.read_text() == text, f"{path.name} is stale: make generated"
+
+
+def test_names_of_vllm_become_ours_as_the_documentation_says() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    told = re.findall(r"-e '(s/.*?/g)'", page)
+    command = ["sed", *(word for expression in told for word in ("-e", expression))]
+    theirs = "\n".join(VLLM.values())
+    ours = subprocess.run(command, input=theirs, capture_output=True, text=True, check=True).stdout
+    assert ours.split() == list(VLLM)
 
 
 @pytest.mark.tool("promtool")
