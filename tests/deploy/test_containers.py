@@ -67,6 +67,22 @@ def test_volumes_and_images() -> None:
     assert datasource["url"] == "http://prometheus:9090"
 
 
+@pytest.mark.tool("docker-compose")
+def test_compose_takes_the_file(tool: str, tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    # A project's own name is younger than Debian's docker-compose.
+    file.write_text(re.sub(r"(?m)^name: .*$", "", (DEPLOY / "compose.yaml").read_text()))
+    command = [tool, "--file", file, "--project-directory", DEPLOY, "config"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    services = yaml.safe_load(told.stdout)["services"]
+    assert {services[service]["build"]["context"] for service in SERVICES} == {str(ROOT)}
+    for service in COMPOSE["services"]:
+        for volume in services[service].get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert source in COMPOSE["volumes"] or Path(source).is_file(), source
+
+
 @pytest.mark.tool("promtool")
 def test_prometheus_takes_its_configuration(tool: str) -> None:
     config = DEPLOY / "monitoring" / "prometheus.yml"
