@@ -24,7 +24,7 @@ def dashboard() -> str:
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
-        "templating": {"list": [_source_variable(), _job_variable()]},
+        "templating": {"list": [_source_variable(), _variable("namespace"), _variable("job")]},
         "annotations": {"list": []},
         "panels": list(_placed()),
     }
@@ -35,13 +35,15 @@ def _source_variable() -> Mapping[str, Any]:
     return {"name": "DS_PROMETHEUS", "label": "Prometheus", "type": "datasource", "query": "prometheus", "current": {}}
 
 
-def _job_variable() -> Mapping[str, Any]:
+def _variable(label: str) -> Mapping[str, Any]:
+    """Values of a label; all of them, none too, unless somebody chooses."""
+    metrics = '{__name__=~"foredraft_(rows|client_tokens_total)"}'
     return {
-        "name": "job",
-        "label": "Job",
+        "name": label,
+        "label": label.capitalize(),
         "type": "query",
         "datasource": _SOURCE,
-        "query": {"query": 'label_values({__name__=~"foredraft_(rows|client_tokens_total)"}, job)', "refId": "job"},
+        "query": {"query": f"label_values({metrics}, {label})", "refId": label},
         "refresh": 2,
         "multi": True,
         "includeAll": True,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 RATE = "$__rate_interval"
-JOB = 'job=~"$job"'
+JOB = 'namespace=~"$namespace",job=~"$job"'
 
 
 @dataclass(frozen=True, slots=True)

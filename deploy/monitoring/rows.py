@@ -1,6 +1,7 @@
 """What the dashboard shows, row by row.
 
-Expressions name metrics of `foredraft.catalog` and records of rules.yml; `$job` chooses what is shown.
+Expressions name metrics of `foredraft.catalog` and records of rules.yml; `$namespace` and `$job`
+choose what is shown.
 """
 
 from deploy.monitoring.panels import JOB, RATE, Panel, gauge, quantiles, rate, record, times
@@ -160,8 +161,13 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel(
                 "Where steps spend their time",
                 "percentunit",
-                "Seconds of each second: waiting for work, forward pass, verifying or drawing.",
-                ((rate("step_seconds_sum", "job, part"), "{{job}} {{part}}"),),
+                "Seconds of each second, of a process: waiting for work, forward pass, verifying or drawing.",
+                (
+                    (
+                        f"avg by (job, part) (rate(foredraft_step_seconds_sum{{{JOB}}}[{RATE}]))",
+                        "{{job}} {{part}}",
+                    ),
+                ),
             ),
             times("Forward pass", "step", "Of one step.", ',part="forward"'),
             Panel(
