@@ -82,7 +82,6 @@ class Engine:
             while (source := self.pool.ahead_of(row, tokens)) is not None:
                 await source.progress()
                 if (length := source.shares(tokens)) > len(row.cached):
-                    row.found += length - len(row.cached)
                     await self.copy(source, row, length)
             while (rest := len(tokens) - 1 - len(row.cached)) > 0:
                 start = len(row.cached)
@@ -111,7 +110,7 @@ class Engine:
         copied = source.cached[:length]
         target.truncate(start)
         await self.run(lambda: self.rows.copy_row(source.index, target.index, length, start))
-        target.cached = copied
+        target.take(copied)
 
     async def run(self, errand: Callable[[], Any]) -> Any:
         """Has something done by the device thread, between two steps."""

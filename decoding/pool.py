@@ -29,13 +29,18 @@ class Row:
     promised: Sequence[int] = ()
     """What it will hold once it is prefilled; empty when that is over."""
     found: int = 0
-    """Of that, tokens that need not be fed: held from before, or copied."""
+    """Tokens that it was not fed, but held from before, or copied."""
     _turn: int = 0  # rows wait for those whose prefilling began earlier, so that none wait for one another
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     def truncate(self, length: int) -> None:
         """Forgets everything from position `length` on."""
         del self.cached[length:]
+
+    def take(self, copied: list[int]) -> None:
+        """It holds these tokens now, of which it was fed what it held."""
+        self.found += len(copied) - len(self.cached)
+        self.cached = copied
 
     def shares(self, tokens: Sequence[int]) -> int:
         """How many tokens of a sequence it could lend to another row: never the last, which is to be fed."""
