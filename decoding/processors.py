@@ -32,7 +32,8 @@ class Processors:
         self._history = _history_processors(sampling, device)
         # Equal for sequences whose histories are read alike, whatever their seeds.
         self.history = replace(sampling, rule=Rule.GREEDY, seed=0, sequence_index=0) if self._history else None
-        self._rare_warpers = _rare_warpers(sampling, device) if has_rare_warpers(sampling) else []
+        self.has_rare_warpers = has_rare_warpers(sampling)
+        self._rare_warpers = _rare_warpers(sampling, device) if self.has_rare_warpers else []
 
     def apply_history(self, context: Tensor, scores: Tensor) -> Tensor:
         """Penalties, bans and forced tokens: context int64 [n, length], scores float32 [n, vocab]."""
@@ -74,7 +75,7 @@ def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
         logits = _apply_histories(batch, logits)
     rows = [item.processors.sampling for item in batch for _ in range(item.count)]
     logits = warp(rows, logits)
-    if any(has_rare_warpers(sampling) for sampling in rows):
+    if any(item.processors.has_rare_warpers for item in batch):
         parts = logits.split([item.count for item in batch])
         logits = torch.cat([i.processors.apply_rare_warpers(part) for i, part in zip(batch, parts, strict=True)])
     if any(sampling.watermark for sampling in rows):
@@ -119,7 +120,10 @@ def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:
 
 def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
     """In transformers' order."""
-    eos = torch.tensor(s.eos_token_id, dtype=torch.long, device=device)
+
+    def eos() -> Tensor:  # made for those that want it: on an accelerator it is a transfer
+        return torch.tensor(s.eos_token_id, dtype=torch.long, device=device)
+
     chain: list[hf.LogitsProcessor] = []
     if s.sequence_bias:
         chain.append(hf.SequenceBiasLogitsProcessor({ids: bias for ids, bias in s.sequence_bias}))
@@ -128,11 +132,11 @@ def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProc
     if s.no_repeat_ngram_size > 0:
         chain.append(hf.NoRepeatNGramLogitsProcessor(s.no_repeat_ngram_size))
     if s.bad_words_ids:
-        chain.append(hf.NoBadWordsLogitsProcessor([list(ids) for ids in s.bad_words_ids], eos))
+        chain.append(hf.NoBadWordsLogitsProcessor([list(ids) for ids in s.bad_words_ids], eos()))
     if s.min_length > 0 and s.eos_token_id:
-        chain.append(hf.MinLengthLogitsProcessor(s.min_length, eos, device=device))
+        chain.append(hf.MinLengthLogitsProcessor(s.min_length, eos(), device=device))
     if s.min_new_tokens > 0 and s.eos_token_id:
-        chain.append(hf.MinNewTokensLengthLogitsProcessor(s.prompt_length, s.min_new_tokens, eos, device=device))
+        chain.append(hf.MinNewTokensLengthLogitsProcessor(s.prompt_length, s.min_new_tokens, eos(), device=device))
     if s.forced_bos_token_id is not None:
         chain.append(hf.ForcedBOSTokenLogitsProcessor(s.forced_bos_token_id))
     if s.forced_eos_token_id:
@@ -140,7 +144,7 @@ def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProc
     if s.remove_invalid_values:
         chain.append(hf.InfNanRemoveLogitsProcessor())
     if s.exponential_decay_length_penalty is not None:
-        chain.append(hf.ExponentialDecayLengthPenalty(s.exponential_decay_length_penalty, eos, s.prompt_length))
+        chain.append(hf.ExponentialDecayLengthPenalty(s.exponential_decay_length_penalty, eos(), s.prompt_length))
     if s.suppress_tokens:
         chain.append(hf.SuppressTokensLogitsProcessor(list(s.suppress_tokens), device=device))
     if s.begin_suppress_tokens:

@@ -10,11 +10,13 @@ SMALL = ["--vocab", "300", "--target-steps", "2", "--draft-steps", "2", "--targe
 
 
 @pytest.fixture(autouse=True)
-def few_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
     modules = corpus.modules()
     training = {name: modules[name] for name in ("ast.py", "bdb.py", "copy.py")}
     monkeypatch.setattr(corpus, "split", lambda: (training, {"queue.py": modules["queue.py"]}))
     monkeypatch.setattr(measure, "NEW", 8)
+    whole = train.model
+    monkeypatch.setattr(train, "model", lambda hidden, layers, *more: whole(hidden // 4, 1, *more))
     monkeypatch.setattr(distill, "_ROWS", 4)
 
 
