@@ -110,7 +110,7 @@ class Engine:
         copied = source.cached[:length]
         target.truncate(start)
         await self.run(lambda: self.rows.copy_row(source.index, target.index, length, start))
-        target.take(copied)
+        target.adopt(copied)
 
     async def run(self, errand: Callable[[], Any]) -> Any:
         """Has something done by the device thread, between two steps."""

@@ -37,8 +37,8 @@ class Row:
         """Forgets everything from position `length` on."""
         del self.cached[length:]
 
-    def take(self, copied: list[int]) -> None:
-        """It holds these tokens now, of which it was fed what it held."""
+    def adopt(self, copied: list[int]) -> None:
+        """Another row's tokens were copied behind those that it has in common with them."""
         self.found += len(copied) - len(self.cached)
         self.cached = copied
 

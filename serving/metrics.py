@@ -100,8 +100,8 @@ class TargetMetrics(EngineMetrics):
         self.decode_time = registrar.histogram("request_decode_time_seconds")
         self.token_times = TokenTimes(registrar)
         self.e2e = registrar.histogram("e2e_request_latency_seconds")
-        self._prompt_lengths = registrar.histogram("request_prompt_tokens")
-        self._text_lengths = registrar.histogram("request_generation_tokens")
+        self.prompt_lengths = registrar.histogram("request_prompt_tokens")
+        self.text_lengths = registrar.histogram("request_generation_tokens")
         self._rounds = registrar.counter("rounds")
         self._drafts = registrar.counter("spec_decode_num_drafts")
         self._draft_tokens = registrar.counter("spec_decode_num_draft_tokens")
@@ -122,11 +122,6 @@ class TargetMetrics(EngineMetrics):
         """Counts the draft services' states at every scrape."""
         for state in DRAFT_STATES:
             self._drafts_by_state.labels(state).set_function(partial(lambda s: states().count(s), state))
-
-    def lengths(self, prompt_tokens: int, generated_tokens: int) -> None:
-        """Of a sequence that ended by itself."""
-        self._prompt_lengths.observe(prompt_tokens)
-        self._text_lengths.observe(generated_tokens)
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:
         """One verification; fallback: why the draft service did not propose, if it should have."""

@@ -39,7 +39,7 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 4.0
 # A draft of another language may be replaced by one of ours.
 _OTHER_LANGUAGE_S = 15.0
-_SELDOM = 100  # timeouts
+_SELDOM = 100  # timeouts, in which a draft may be late once without being charged for it
 
 
 class Draft:

@@ -97,7 +97,8 @@ class SequenceStream:
         """Counts the sequence."""
         self._metrics.successes.labels(reason).inc()
         self._metrics.e2e.observe(time.perf_counter() - self._began)
-        self._metrics.lengths(self._prompt_tokens, self.generated)
+        self._metrics.prompt_lengths.observe(self._prompt_tokens)
+        self._metrics.text_lengths.observe(self.generated)
         if self.generated:
             self._metrics.decode_time.observe(self._last - self._first_at)
 

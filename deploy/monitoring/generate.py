@@ -44,7 +44,7 @@ for vLLM is taken over by
 
 Its matchers of `model_name` go, or the scrape job is given such a label: a process serves one model, which only
 `foredraft_info` names. `foredraft_num_requests_waiting` counts sequences, and `foredraft_request_success_total` has the
-reasons listed above. vLLM's acceptance and acceptance length, per proposal, are what they are there.
+reasons listed above.
 
 | vLLM | foredraft |
 | --- | --- |

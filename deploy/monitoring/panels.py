@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 RATE = "$__rate_interval"
 JOB = 'namespace=~"$namespace",job=~"$job"'
+BY_JOB = "{{job}}"  # a legend
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,10 +163,12 @@ def test_a_second_signal_ends_at_once(pair: tuple[Process, Process]) -> None:
     target.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     assert target.process.poll() is None
+    began = time.monotonic()
     target.process.send_signal(signal.SIGTERM)
-    assert target.process.wait(10) == 0
     stream.join(10)
-    assert stream.error is not None, "it ran on until its end"
+    assert time.monotonic() - began < 3  # the interpreter takes seconds more to end, with all that torch is
+    assert target.process.wait(10) == 0
+    assert stream.error is not None
     assert stream.error.partial[0].token_ids
 
 
