@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from benchmarks.worker import Worker, serve
-from decoding.cache import Feed
-from decoding.loading import load
-from decoding.packing import pack_weights
-from decoding.proof import prove_rows
+from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.model.loading import load
+from foredraft_engine.model.packed_weights import pack_weights
+from foredraft_engine.model.proof import prove_rows
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 17, 21)
 _ROWS, _CAPACITY = 16, 2048  # a service's own defaults, for this model

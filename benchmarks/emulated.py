@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from decoding import engine, starting
-from decoding.line import Job
-from decoding.rows import Rows
-from decoding.step import Made
+from foredraft_engine.model.rows import Rows
+from foredraft_engine.scheduling import engine, start
+from foredraft_engine.scheduling.job_queue import Job
+from foredraft_engine.scheduling.step import Made
 
 
 def pace(step_s: float) -> None:
@@ -31,7 +31,7 @@ def pace(step_s: float) -> None:
         return replace(made, logits_s=made.logits_s + rest_s)
 
     vars(engine)["step"] = step
-    starting.step_s = lambda rows, width, cache=None: step_s
+    start.step_s = lambda rows, width, cache=None: step_s
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from benchmarks.arena import MODELS
 from benchmarks.report import grid
-from decoding.cache import Feed
-from decoding.loading import LoadedModel, load
-from decoding.quantized import QuantizedRow
-from decoding.quantizers import BACKENDS, CacheSpec
-from decoding.rows import PackedRows
 from demo import corpus
+from foredraft_engine.cache.quantized_row import QuantizedRow
+from foredraft_engine.cache.quantizers import BACKENDS, CacheSpec
+from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.model.loading import LoadedModel, load
+from foredraft_engine.model.rows import PackedRows
 
 CONTEXT, PROPOSED, CHUNK = 4096, 5, 256
 WORST = CONTEXT + 62  # in a pass from here on a group is quantized

@@ -17,7 +17,7 @@ from transformers.generation.streamers import BaseStreamer
 from benchmarks.runs import Assist, Run, Sampling
 from benchmarks.widening import load_stock
 from benchmarks.worker import serve
-from decoding.packing import pack_weights
+from foredraft_engine.model.packed_weights import pack_weights
 
 
 class _Clock(BaseStreamer):  # type: ignore[misc]

@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, Pre
 from transformers.cache_utils import DynamicCache
 
 from benchmarks.worker import serve
-from decoding.cache import Feed
-from decoding.packing import pack_weights
-from decoding.proof import prove_rows
+from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.model.packed_weights import pack_weights
+from foredraft_engine.model.proof import prove_rows
 
 CACHED, TOKENS = 128, 6
 """A forward pass over so many new tokens after so many old ones is what is timed."""

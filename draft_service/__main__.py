@@ -6,16 +6,16 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from decoding.errors import InvalidFieldError
-from decoding.starting import LoadedEngine, load_engine
-from draft_service.config import BRANCH_PLACES, DraftSettings
 from draft_service.service import Drafting, DraftServicer
+from draft_service.settings import BRANCH_PLACES, DraftSettings
 from foredraft.v1 import draft_pb2_grpc
-from serving.entry import run
-from serving.metrics import DraftMetrics
-from serving.server import Server, serve_metrics
-from serving.settings import SettingsError
-from serving.status import INVALID_ARGUMENT
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.scheduling.start import LoadedEngine, load_engine
+from foredraft_serving.entry import run
+from foredraft_serving.metrics import DraftMetrics
+from foredraft_serving.server import Server, serve_metrics
+from foredraft_serving.settings import SettingsError
+from foredraft_serving.status import INVALID_ARGUMENT
 
 log = logging.getLogger("draft_service")
 

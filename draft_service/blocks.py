@@ -8,14 +8,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from decoding.ahead import Ahead, Turnout
-from decoding.errors import InvalidFieldError
-from decoding.proposal import NOTHING, Outcome, Proposal
-from draft_service.account import Account
+from draft_service.sequence_record import Account
 from draft_service.session import DraftSession
 from foredraft.v1 import draft_pb2
-from serving.messages import proposal_message
-from serving.ranges import check_asked
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.proposal import NOTHING, Outcome, Proposal
+from foredraft_engine.speculation.tree_job import Ahead, Turnout
+from foredraft_serving.messages import proposal_message
+from foredraft_serving.ranges import check_asked
 
 
 @dataclass(frozen=True, slots=True)

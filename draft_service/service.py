@@ -8,26 +8,26 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from decoding.engine import Engine
-from decoding.errors import InvalidFieldError
-from decoding.loading import LoadedModel
-from decoding.sampling import Rule
-from draft_service.account import Account
 from draft_service.blocks import Blocks
-from draft_service.config import DraftSettings
-from draft_service.foresight import Foresight
+from draft_service.outcome_ranking import Foresight
+from draft_service.sequence_record import Account
 from draft_service.session import DraftSession
+from draft_service.settings import DraftSettings
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
-from serving.logs import REQUEST_ID, serve_request
-from serving.messages import (
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.model.loading import LoadedModel
+from foredraft_engine.sampling import Rule
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_serving.logs import REQUEST_ID, serve_request
+from foredraft_serving.messages import (
     kind_message,
     rule_from,
     sampling_from,
     vocabulary_message,
 )
-from serving.metrics import DraftMetrics
-from serving.ranges import check_asked, check_ids, check_ranges
-from serving.tracing import serve_span
+from foredraft_serving.metrics import DraftMetrics
+from foredraft_serving.ranges import check_asked, check_ids, check_ranges
+from foredraft_serving.tracing import serve_span
 
 _ANY_ID = 1 << 32  # n-grams speak every language
 

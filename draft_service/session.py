@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-from decoding.ahead import Ahead, Turnout
-from decoding.engine import Engine
-from decoding.errors import InvalidFieldError
-from decoding.ngram import NgramDrafter
-from decoding.pace import StepTimes
-from decoding.pool import Row
-from decoding.processors import Processors
-from decoding.proposal import NOTHING, Proposal
-from decoding.sampling import Sampling
-from decoding.view import View
-from draft_service.foresight import Foresight
+from draft_service.outcome_ranking import Foresight
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.logits.processors import Processors
+from foredraft_engine.proposal import NOTHING, Proposal
+from foredraft_engine.sampling import Sampling
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.scheduling.row_pool import Row
+from foredraft_engine.scheduling.step_times import StepTimes
+from foredraft_engine.speculation.ngram import NgramDrafter
+from foredraft_engine.speculation.preview import View
+from foredraft_engine.speculation.tree_job import Ahead, Turnout
 
 _IN_TIME = 0.75  # of the time there is: between two steps there is more to do
 _HARDLY = 1.15

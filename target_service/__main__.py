@@ -6,17 +6,17 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from decoding.starting import load_engine
 from foredraft.v1 import target_pb2_grpc
-from serving.entry import run
-from serving.metrics import TargetMetrics
-from serving.server import Server, serve_metrics
-from serving.settings import SettingsError
-from target_service.caching import check_default, of_service
-from target_service.config import TargetSettings
-from target_service.configs import places
-from target_service.defaults import fill_cache, model_config
+from foredraft_engine.scheduling.start import load_engine
+from foredraft_serving.entry import run
+from foredraft_serving.metrics import TargetMetrics
+from foredraft_serving.server import Server, serve_metrics
+from foredraft_serving.settings import SettingsError
+from target_service.request.cache_spec import check_default, of_service
+from target_service.request.defaults import fill_cache, model_config
+from target_service.request.named_configs import places
 from target_service.service import STATUS, TargetServicer
+from target_service.settings import TargetSettings
 
 log = logging.getLogger("target_service")
 

@@ -10,33 +10,33 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from decoding.branches import fits
-from decoding.engine import Engine
-from decoding.errors import InvalidFieldError
-from decoding.loading import LoadedModel
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
-from serving.logs import serve_request
-from serving.messages import RULES
-from serving.metrics import TargetMetrics
-from serving.status import INVALID_ARGUMENT, PERMISSION_DENIED
-from serving.tracing import serve_span
-from target_service.account import Account
-from target_service.config import TargetSettings
-from target_service.configs import NamedConfigs, SavingNotAllowedError, places
-from target_service.defaults import Config
-from target_service.detection import Detector
-from target_service.drafter import Drafters
-from target_service.drafts import Drafts
-from target_service.healing import Healing
-from target_service.modes import Mode
-from target_service.outlet import Outlet
-from target_service.plan import Plan, Planner, Request, Room, credential
-from target_service.statistics import Statistics
-from target_service.stopping import Stopping
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.model.loading import LoadedModel
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.search.branches import fits
+from foredraft_serving.logs import serve_request
+from foredraft_serving.messages import RULES
+from foredraft_serving.metrics import TargetMetrics
+from foredraft_serving.status import INVALID_ARGUMENT, PERMISSION_DENIED
+from foredraft_serving.tracing import serve_span
+from target_service.call_record import Account
+from target_service.drafting.draft_pool import Drafts
+from target_service.drafting.drafter import Drafters
+from target_service.output.sequence_output import Outlet
+from target_service.output.speculation_stats import Statistics
+from target_service.output.stopping import Stopping
+from target_service.output.stream import Outbox, SequenceStream
+from target_service.request.defaults import Config
+from target_service.request.mode import Mode
+from target_service.request.named_configs import NamedConfigs, SavingNotAllowedError, places
+from target_service.request.plan import Plan, Planner, Request, Room, credential
+from target_service.request.token_healing import Healing
+from target_service.settings import TargetSettings
 from target_service.strategies.assisted import assisted
 from target_service.strategies.beams import beams
 from target_service.strategies.contrastive import contrastive
-from target_service.stream import Outbox, SequenceStream
+from target_service.watermark_detection import Detector
 
 STATUS = {InvalidFieldError: INVALID_ARGUMENT, SavingNotAllowedError: PERMISSION_DENIED}
 

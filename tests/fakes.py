@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from decoding.cache import Feed, Tree
-from decoding.loading import LoadedModel
-from decoding.vocabulary import Vocabulary
+from foredraft_engine.cache.row_cache import Feed, Tree
+from foredraft_engine.model.loading import LoadedModel
+from foredraft_engine.vocabulary import Vocabulary
 
 
 class TableRows:

@@ -9,19 +9,19 @@ import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry
 
-from decoding.engine import Engine
-from decoding.errors import InvalidFieldError
-from decoding.loading import LoadedModel
-from decoding.rows import Rows
-from draft_service.config import DraftSettings
 from draft_service.service import Drafting, DraftServicer
+from draft_service.settings import DraftSettings
 from foredraft.v1 import draft_pb2_grpc, target_pb2_grpc
-from serving.metrics import DraftMetrics, TargetMetrics
-from serving.server import Server
-from serving.status import INVALID_ARGUMENT
-from target_service.config import TargetSettings
-from target_service.defaults import Config
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.model.loading import LoadedModel
+from foredraft_engine.model.rows import Rows
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_serving.metrics import DraftMetrics, TargetMetrics
+from foredraft_serving.server import Server
+from foredraft_serving.status import INVALID_ARGUMENT
+from target_service.request.defaults import Config
 from target_service.service import STATUS, TargetServicer
+from target_service.settings import TargetSettings
 
 ANY_PORT = "127.0.0.1:0"
 

@@ -17,10 +17,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from decoding.loading import LoadedModel, load
-from decoding.proof import prove_rows
-from decoding.rows import Rows
-from decoding.vocabulary import Vocabulary
+from foredraft_engine.model.loading import LoadedModel, load
+from foredraft_engine.model.proof import prove_rows
+from foredraft_engine.model.rows import Rows
+from foredraft_engine.vocabulary import Vocabulary
 
 MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 WINDOW = 12

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from decoding.sampling import Rule
 from foredraft._fields import write
-from serving.messages import sampling_from
-from target_service.defaults import Config, fill
-from target_service.plan import Plan
+from foredraft_engine.sampling import Rule
+from foredraft_serving.messages import sampling_from
+from target_service.request.defaults import Config, fill
+from target_service.request.plan import Plan
 
 
 def plan(tokens: Sequence[int], new_tokens: int, *, rule: Rule = Rule.GREEDY, seed: int = 0, **fields: Any) -> Plan:

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
-    "decoding": ROOT / "decoding",
-    "serving": ROOT / "serving",
+    "foredraft_engine": ROOT / "foredraft_engine",
+    "foredraft_serving": ROOT / "foredraft_serving",
     "draft_service": ROOT / "draft_service",
     "target_service": ROOT / "target_service",
     "foredraft": ROOT / "client" / "foredraft",
@@ -18,16 +18,16 @@ ROOMS = {
 }
 # What a room may import of the other rooms.
 MAY_IMPORT = {
-    "decoding": set(),
-    "serving": {"foredraft", "decoding"},
-    "draft_service": {"foredraft", "decoding", "serving"},
-    "target_service": {"foredraft", "decoding", "serving"},
+    "foredraft_engine": set(),
+    "foredraft_serving": {"foredraft", "foredraft_engine"},
+    "draft_service": {"foredraft", "foredraft_engine", "foredraft_serving"},
+    "target_service": {"foredraft", "foredraft_engine", "foredraft_serving"},
     "foredraft": set(),
-    "benchmarks": {"foredraft", "decoding"},
+    "benchmarks": {"foredraft", "foredraft_engine"},
 }
 NEVER = {
-    "decoding": {"grpc", "foredraft", "prometheus_client"},
-    "serving": {"torch", "transformers"},
+    "foredraft_engine": {"grpc", "foredraft", "prometheus_client"},
+    "foredraft_serving": {"torch", "transformers"},
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 260, 48
 
@@ -64,7 +64,7 @@ def _loaded_by(code: str) -> set[str]:
 
 
 def test_the_sdk_and_the_shell_do_without_torch() -> None:
-    shell = "import serving.server, serving.messages, serving.metrics, serving.settings, serving.status"
+    shell = "import foredraft_serving.server, foredraft_serving.messages, foredraft_serving.metrics, foredraft_serving.settings, foredraft_serving.status"
     assert not _loaded_by("import foredraft, foredraft._cli") & {"torch", "transformers", "numpy"}
     assert not _loaded_by(shell) & {"torch", "transformers"}
 

@@ -3,15 +3,15 @@
 Plain decoding is the case k = 0. Knows nothing of what drafts, how a proposal is accepted, or who reads.
 """
 
-from decoding.engine import Engine, Guidance
-from decoding.processors import Processors
-from serving.metrics import TargetMetrics
-from target_service.drafter import Drafters
-from target_service.lookahead import Lookahead
-from target_service.plan import Plan
-from target_service.statistics import Statistics
-from target_service.stopping import Stopping, Taken
-from target_service.stream import SequenceStream
+from foredraft_engine.logits.processors import Processors
+from foredraft_engine.scheduling.engine import Engine, Guidance
+from foredraft_serving.metrics import TargetMetrics
+from target_service.drafting.drafter import Drafters
+from target_service.drafting.length_schedule import Lookahead
+from target_service.output.speculation_stats import Statistics
+from target_service.output.stopping import Stopping, Taken
+from target_service.output.stream import SequenceStream
+from target_service.request.plan import Plan
 
 
 async def assisted(

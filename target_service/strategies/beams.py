@@ -9,19 +9,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from decoding.beams import BeamSearch, BeamSettings, Move, Search
-from decoding.branches import branches
-from decoding.engine import Engine
-from decoding.groups import DiverseBeamSearch, DiverseBeamSettings
-from decoding.noise import Purpose, gumbel, key
-from decoding.processors import Processors, Scored, process
 from foredraft._fields import read
-from serving.metrics import TargetMetrics
-from target_service.endings import Endings
-from target_service.modes import Mode
-from target_service.outlet import Outlet
-from target_service.plan import Plan
-from target_service.statistics import Statistics
+from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.noise import Purpose, gumbel, key
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.search.beams import BeamSearch, BeamSettings, Move, Search
+from foredraft_engine.search.branches import branches
+from foredraft_engine.search.diverse_beams import DiverseBeamSearch, DiverseBeamSettings
+from foredraft_serving.metrics import TargetMetrics
+from target_service.output.branch_stopping import Endings
+from target_service.output.sequence_output import Outlet
+from target_service.output.speculation_stats import Statistics
+from target_service.request.mode import Mode
+from target_service.request.plan import Plan
 
 
 async def beams(plan: Plan, engine: Engine, outlets: Sequence[Outlet], metrics: TargetMetrics) -> Statistics:

@@ -6,14 +6,14 @@ Each step looks one token past `top_k` candidates at once. Knows nothing of how 
 import torch
 from torch import Tensor
 
-from decoding.branches import peek
-from decoding.contrast import choose, unit
-from decoding.engine import Engine
-from decoding.processors import Processors, Scored, process
-from serving.metrics import TargetMetrics
-from target_service.outlet import Outlet
-from target_service.plan import Plan
-from target_service.statistics import Statistics
+from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.search.branches import peek
+from foredraft_engine.search.contrastive_ranking import choose, unit
+from foredraft_serving.metrics import TargetMetrics
+from target_service.output.sequence_output import Outlet
+from target_service.output.speculation_stats import Statistics
+from target_service.request.plan import Plan
 
 
 async def contrastive(plan: Plan, engine: Engine, outlet: Outlet, metrics: TargetMetrics) -> Statistics:

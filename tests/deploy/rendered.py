@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from draft_service.config import DraftSettings
-from target_service.config import TargetSettings
+from draft_service.settings import DraftSettings
+from target_service.settings import TargetSettings
 from tests.integration.processes import ROOT
 from tests.tools import find
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from foredraft._channel import DEFAULT_TIMEOUT_S
-from serving.server import LIVENESS, READINESS
-from serving.settings import SettingsError, read
+from foredraft_serving.server import LIVENESS, READINESS
+from foredraft_serving.settings import SettingsError, read
 from tests.deploy.rendered import (
     OVERLAYS,
     SERVICES,

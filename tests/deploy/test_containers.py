@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.settings import read
+from foredraft_serving.settings import read
 from tests.deploy.rendered import SERVICES, SETTINGS
 from tests.integration.processes import ROOT
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from foredraft import Client
-from serving.probe import is_serving
+from foredraft_serving.probe import is_serving
 from tests.integration.processes import MODELS, ROOT, free_port, until
 
 _USER = 10001
@@ -44,7 +44,15 @@ def test_another_service_is_refused(tmp_path: Path) -> None:
 def _source(folder: Path) -> Path:
     """What a checkout has, as the Dockerfile copies it, for reading."""
     source = folder / "source"
-    kept = ["pyproject.toml", "README.md", "constraints.txt", "client", "decoding", "serving", "deploy/install"]
+    kept = [
+        "pyproject.toml",
+        "README.md",
+        "constraints.txt",
+        "client",
+        "foredraft_engine",
+        "foredraft_serving",
+        "deploy/install",
+    ]
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", *kept, "draft_service", "target_service"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -108,7 +116,11 @@ def test_both_services_installed_and_run_by_a_user_without_rights(tmp_path: Path
 
 
 def _only_what_runs(prefix: Path, service: str) -> None:
-    assert {path.name for path in (prefix / "app").iterdir()} == {"decoding", "serving", f"{service}_service"}
+    assert {path.name for path in (prefix / "app").iterdir()} == {
+        "foredraft_engine",
+        "foredraft_serving",
+        f"{service}_service",
+    }
     packages = {
         path.name.split("-")[0].lower() for path in (prefix / "venv").glob("lib/python*/site-packages/*.dist-info")
     }

@@ -16,7 +16,7 @@ import yaml
 
 from deploy.monitoring.generate import RULES
 from foredraft.catalog import METRICS
-from target_service.config import TargetSettings
+from target_service.settings import TargetSettings
 from tests.deploy.rendered import COMPONENTS, HERE, OVERLAYS, Manifest, environment_of, of_kind, render
 from tests.integration.processes import ROOT
 from tests.tools import find

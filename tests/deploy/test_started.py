@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from foredraft import Client
-from serving.probe import is_serving
+from foredraft_serving.probe import is_serving
 from tests.deploy.rendered import SERVICES, container, environment_of, of_kind, pods, render, service_links
 from tests.integration.processes import MODELS, ROOT, environment, until
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from decoding.engine import Engine
-from decoding.processors import Processors
-from decoding.proposal import NOTHING, Proposal
-from decoding.rows import Rows
-from decoding.sampling import Rule, Sampling
 from foredraft import AsyncClient
+from foredraft_engine.logits.processors import Processors
+from foredraft_engine.model.rows import Rows
+from foredraft_engine.proposal import NOTHING, Proposal
+from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.scheduling.engine import Engine
 from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import random_model, rows_of

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from target_service.goodput import Goodput
+from target_service.drafting.goodput import Goodput
 from tests.chaos import ChaoticDrafts
 from tests.exactness import test_alternatives as wire
 from tests.exactness import test_seeds, test_wire

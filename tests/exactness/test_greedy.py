@@ -16,14 +16,14 @@ import torch
 from prometheus_client import CollectorRegistry
 from torch import nn
 
-from decoding.engine import Engine
-from decoding.ngram import NgramDrafter
-from decoding.proposal import NOTHING, Proposal, Verdict
-from serving.metrics import TargetMetrics
-from target_service.plan import Plan
-from target_service.stopping import Stopping
+from foredraft_engine.proposal import NOTHING, Proposal, Verdict
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.speculation.ngram import NgramDrafter
+from foredraft_serving.metrics import TargetMetrics
+from target_service.output.stopping import Stopping
+from target_service.output.stream import Outbox, SequenceStream
+from target_service.request.plan import Plan
 from target_service.strategies.assisted import assisted
-from target_service.stream import Outbox, SequenceStream
 from tests.models import bundled, random_model, rows_of, stock
 from tests.plans import plan
 

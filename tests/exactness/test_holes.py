@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from decoding.rows import Rows
 from foredraft import AsyncClient
+from foredraft_engine.model.rows import Rows
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, loaded, random_model, rows_of, stock

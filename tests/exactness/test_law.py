@@ -12,12 +12,12 @@ import torch
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process as hf
 
-from decoding.jobs import DraftJob, draft_jobs
-from decoding.ngram import NgramDrafter
-from decoding.processors import Processors
-from decoding.proposal import Proposal, SparseRows
-from decoding.sampling import Rule, Sampling
-from decoding.verifying import VerifyJob, verify_jobs
+from foredraft_engine.logits.processors import Processors
+from foredraft_engine.proposal import Proposal, SparseRows
+from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.scheduling.jobs import DraftJob, draft_jobs
+from foredraft_engine.speculation.ngram import NgramDrafter
+from foredraft_engine.speculation.verify_job import VerifyJob, verify_jobs
 from tests.exactness.laws import LUCK, exact_law, p_value
 from tests.fakes import TableRows, random_table
 

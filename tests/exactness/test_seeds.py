@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from decoding.rows import Rows
 from foredraft import AsyncClient, Result
+from foredraft_engine.model.rows import Rows
 from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import loaded, random_model, rows_of

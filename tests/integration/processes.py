@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.probe import is_serving
-from serving.server import READINESS
+from foredraft_serving.probe import is_serving
+from foredraft_serving.server import READINESS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS = ROOT / "demo" / "models"

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from foredraft import Client, ForedraftError, Result, UnavailableError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
-from serving.server import LIVENESS, READINESS, Server
+from foredraft_serving.server import LIVENESS, READINESS, Server
 from tests.integration.processes import MODELS, Process, service, until
 
 SERVICE = "foredraft.v1.DraftService"

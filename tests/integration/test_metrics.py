@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from foredraft import Client, InvalidRequestError, metrics
 from foredraft.catalog import METRICS, VLLM, Part
 from foredraft.instruments import Registrar
-from serving.metrics import DraftMetrics, TargetMetrics
+from foredraft_serving.metrics import DraftMetrics, TargetMetrics
 from tests.integration.processes import MODELS, Process, service
 from tests.prometheus import prometheus
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from decoding.vocabulary import Vocabulary
 from foredraft import AsyncClient
 from foredraft.v1 import draft_pb2, generation_pb2
-from serving import server
-from target_service.drafts import Draft
+from foredraft_engine.vocabulary import Vocabulary
+from foredraft_serving import server
+from target_service.drafting.draft_pool import Draft
 from tests.fakes import SlowRows, random_table, table_model
 from tests.integration.processes import Process, service
 from tests.loopback import target_service

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from draft_service import __main__ as draft
-from draft_service.config import DraftSettings
-from serving.server import AddressError
-from serving.settings import SettingsError
+from draft_service.settings import DraftSettings
+from foredraft_serving.server import AddressError
+from foredraft_serving.settings import SettingsError
 from tests.integration.processes import MODELS, ROOT, environment
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from decoding.beams import BeamSearch, BeamSettings
-from decoding.noise import Purpose, gumbel, key
 from foredraft import AsyncClient
+from foredraft_engine.noise import Purpose, gumbel, key
+from foredraft_engine.search.beams import BeamSearch, BeamSettings
 from tests.exactness.laws import LUCK, p_value
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import target_service

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from transformers import BloomConfig, BloomForCausalLM
 
-from decoding.loading import LoadedModel
 from foredraft import AsyncClient, InvalidRequestError
+from foredraft_engine.model.loading import LoadedModel
 from tests.fakes import SlowRows, random_table, table_model
 from tests.loopback import LoopbackTarget, target_service
 from tests.models import bundled, loaded, random_model, rows_of, stock

@@ -10,15 +10,15 @@ import pytest
 import transformers
 from transformers import SynthIDTextWatermarkingConfig
 
-from decoding.errors import InvalidFieldError
 from foredraft._parameters import config_message
 from foredraft.v1 import generation_pb2, target_pb2
-from serving.settings import SettingsError
-from target_service import configs
-from target_service.config import TargetSettings
-from target_service.configs import NamedConfigs, SavingNotAllowedError, places
-from target_service.defaults import Config, model_config
-from target_service.plan import Planner, Room
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_serving.settings import SettingsError
+from target_service.request import named_configs as configs
+from target_service.request.defaults import Config, model_config
+from target_service.request.named_configs import NamedConfigs, SavingNotAllowedError, places
+from target_service.request.plan import Planner, Room
+from target_service.settings import TargetSettings
 from tests.fakes import table_model
 from tests.models import MODELS, random_model
 

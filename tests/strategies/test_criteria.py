@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 
-from decoding.rows import Rows
 from foredraft import AsyncClient
+from foredraft_engine.model.rows import Rows
 from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of, stock

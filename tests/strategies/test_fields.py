@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from foredraft import AsyncClient, GenerationConfig, InvalidRequestError
-from target_service.healing import Healing
+from target_service.request.token_healing import Healing
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, loaded, random_model, rows_of, stock
@@ -90,7 +90,7 @@ async def test_scores_of_sampled_texts_are_those_after_the_warpers() -> None:
 
 
 async def test_rows_are_sent_in_messages_that_a_client_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("target_service.stream._CHUNK_BYTES", 40_000)  # two rows of this vocabulary
+    monkeypatch.setattr("target_service.output.stream._CHUNK_BYTES", 40_000)  # two rows of this vocabulary
     model = loaded(random_model("llama"), "llama")
     async with target_service(rows_of(model.module), model) as target, AsyncClient(target.address) as client:
         fields = {"max_new_tokens": 30, "prompt_lookup_num_tokens": 8, "logprobs": 1}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from decoding.loading import LoadedModel
-from decoding.vocabulary import Vocabulary
 from foredraft import AsyncClient
+from foredraft_engine.model.loading import LoadedModel
+from foredraft_engine.vocabulary import Vocabulary
 from tests.loopback import target_service
 from tests.models import bundled, rows_of
 from tests.strategies.goldens import Case, fixture, golden_model

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from decoding.cache import Feed
-from decoding.engine import Engine
-from decoding.loading import load
-from decoding.ngram import NgramDrafter
-from decoding.processors import Processors
-from decoding.proposal import NOTHING, Proposal
-from decoding.quantizers import BACKENDS, CacheSpec, Hqq, Quanto, quantizer
-from decoding.rows import PackedRows
-from decoding.sampling import Rule
+from foredraft_engine.cache.quantizers import BACKENDS, CacheSpec, Hqq, Quanto, quantizer
+from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.logits.processors import Processors
+from foredraft_engine.model.loading import load
+from foredraft_engine.model.rows import PackedRows
+from foredraft_engine.proposal import NOTHING, Proposal
+from foredraft_engine.sampling import Rule
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.speculation.ngram import NgramDrafter
 from tests.models import MODELS, random_model, rows_of, stock
 from tests.plans import plan
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from decoding.errors import InvalidFieldError
-from decoding.quantizers import BACKENDS, CacheSpec
-from decoding.rows import PackedRows
 from foredraft import AsyncClient, InvalidRequestError
 from foredraft._fields import write
 from foredraft.v1 import generation_pb2, target_pb2
-from serving.settings import SettingsError
-from target_service.caching import check_default, of_service
-from target_service.defaults import Config, fill_cache, model_config
-from target_service.plan import Planner, Room
+from foredraft_engine.cache.quantizers import BACKENDS, CacheSpec
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.model.rows import PackedRows
+from foredraft_serving.settings import SettingsError
+from target_service.request.cache_spec import check_default, of_service
+from target_service.request.defaults import Config, fill_cache, model_config
+from target_service.request.plan import Planner, Room
 from tests.fakes import table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of
@@ -97,7 +97,7 @@ def test_what_cannot_be_is_refused_by_name_with_the_way_out(name: str) -> None:
 def test_a_missing_library_is_refused_with_the_line_that_installs_it(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("decoding.quantizers.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("foredraft_engine.cache.quantizers.importlib.util.find_spec", lambda name: None)
     with pytest.raises(InvalidFieldError, match=rf"pip install -e '\.\[server,{backend}\]'") as caught:
         _spec(**_quantized(backend=backend))
     assert caught.value.field == "cache_config"
@@ -107,8 +107,8 @@ def test_a_missing_library_is_refused_with_the_line_that_installs_it(
 
 
 def test_a_library_that_does_not_come_up_is_refused() -> None:
-    import decoding.quantizers as quantizers
-    import target_service.caching as caching
+    import foredraft_engine.cache.quantizers as quantizers
+    import target_service.request.cache_spec as caching
 
     def broken(backend: str, nbits: int) -> None:
         raise RuntimeError("no kernel for this torch")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from decoding.engine import Engine
-from decoding.quantizers import CacheSpec
 from foredraft import AsyncClient
+from foredraft_engine.cache.quantizers import CacheSpec
+from foredraft_engine.scheduling.engine import Engine
 from tests.loopback import target_service
 from tests.models import loaded, random_model, rows_of
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from decoding.beams import BeamSearch, BeamSettings, shared_beginning
+from foredraft_engine.search.beams import BeamSearch, BeamSettings, shared_beginning
 from tests.models import random_model, stock
 
 PROMPT = [5, 9, 300, 5, 9, 17]

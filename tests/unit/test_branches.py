@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from decoding.branches import _OneRow, _SeveralRows, branches, fits, peek
-from decoding.engine import Engine
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.search.branches import _OneRow, _SeveralRows, branches, fits, peek
 from tests.models import random_model, rows_of, stock
 
 PROMPT = [5, 9, 300, 5, 9, 17, 40, 41]

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 import torch
 
-from decoding.engine import Engine
-from decoding.processors import Processors
-from decoding.proposal import NOTHING, Proposal
-from decoding.sampling import Sampling
+from foredraft_engine.logits.processors import Processors
+from foredraft_engine.proposal import NOTHING, Proposal
+from foredraft_engine.sampling import Sampling
+from foredraft_engine.scheduling.engine import Engine
 from tests.fakes import TableRows, random_table
 
 VOCAB = 9

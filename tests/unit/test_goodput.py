@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from decoding.pace import StepTimes
-from decoding.proposal import NOTHING, Proposal, Verdict
-from target_service.goodput import Acceptance, DraftTimes, Estimates, Goodput
+from foredraft_engine.proposal import NOTHING, Proposal, Verdict
+from foredraft_engine.scheduling.step_times import StepTimes
+from target_service.drafting.goodput import Acceptance, DraftTimes, Estimates, Goodput
 
 
 def steps(flat_s: float, token_s: float) -> StepTimes:

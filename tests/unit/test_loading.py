@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from decoding.errors import ModelError
-from decoding.loading import load
+from foredraft_engine.errors import ModelError
+from foredraft_engine.model.loading import load
 from tests.models import MODELS
 
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from serving import logs
+from foredraft_serving import logs
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoding.ngram import NgramDrafter
+from foredraft_engine.speculation.ngram import NgramDrafter
 
 
 def _search(text: list[int], longest: int) -> tuple[int, int]:

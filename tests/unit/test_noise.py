@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from decoding.noise import Purpose, gumbel, key, uniform
+from foredraft_engine.noise import Purpose, gumbel, key, uniform
 
 SEEDS = st.integers(min_value=0, max_value=2**64 - 1)
 

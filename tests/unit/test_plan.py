@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from decoding.errors import InvalidFieldError, ModelError
-from decoding.sampling import Rule
 from foredraft.v1 import generation_pb2, target_pb2
-from target_service.defaults import Config, model_config
-from target_service.plan import Planner, Request, Room
+from foredraft_engine.errors import InvalidFieldError, ModelError
+from foredraft_engine.sampling import Rule
+from target_service.request.defaults import Config, model_config
+from target_service.request.plan import Planner, Request, Room
 from tests.fakes import table_model
 
 PROMPT = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))

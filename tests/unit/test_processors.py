@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.generation import logits_process as hf
 
-from decoding.processors import Processors, Scored, process
-from decoding.sampling import Rule, Sampling
-from decoding.warpers import warp
+from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.logits.warpers import warp
+from foredraft_engine.sampling import Rule, Sampling
 from tests.models import random_model
 
 CPU = torch.device("cpu")

@@ -14,10 +14,10 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from decoding.cache import Feed, Tree
-from decoding.errors import ModelError
-from decoding.loading import load
-from decoding.proof import prove_rows
+from foredraft_engine.cache.row_cache import Feed, Tree
+from foredraft_engine.errors import ModelError
+from foredraft_engine.model.loading import load
+from foredraft_engine.model.proof import prove_rows
 from tests.models import bundled, random_model, rows_of
 
 
@@ -103,21 +103,21 @@ def test_a_step_copies_no_keys() -> None:
 
 def test_a_model_whose_window_is_ignored_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention that silently sees past the window differs from the model, and the proof notices."""
-    import decoding.attention
+    import foredraft_engine.cache.attention
 
-    attend = decoding.attention.row_attention
+    attend = foredraft_engine.cache.attention.row_attention
 
     def blind(*args: object, **kwargs: object) -> object:
         return attend(*args, **{**kwargs, "sliding_window": None})  # type: ignore[arg-type]
 
     from transformers import AttentionInterface
 
-    AttentionInterface.register(decoding.attention.ATTENTION, blind)
+    AttentionInterface.register(foredraft_engine.cache.attention.ATTENTION, blind)
     try:
         model = random_model("mistral")
         assert rows_of(model, 2, 64).layout == "separate"
     finally:
-        AttentionInterface.register(decoding.attention.ATTENTION, attend)
+        AttentionInterface.register(foredraft_engine.cache.attention.ATTENTION, attend)
 
 
 def test_what_cannot_be_served_is_refused_by_name(tmp_path: Path) -> None:

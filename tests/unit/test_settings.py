@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving.settings import SettingsError, read, setting
+from foredraft_serving.settings import SettingsError, read, setting
 
 
 @dataclass(frozen=True)

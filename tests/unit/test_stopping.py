@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from target_service.stopping import Stopping
+from target_service.output.stopping import Stopping
 from tests.fakes import LetterTokenizer
 from tests.models import bundled
 from tests.plans import plan

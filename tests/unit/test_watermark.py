@@ -8,13 +8,13 @@ import torch
 from transformers import LlamaConfig, WatermarkDetector, WatermarkingConfig
 from transformers.generation import logits_process as hf
 
-from decoding.marks import Greenlist, SynthId
-from decoding.processors import Processors, Scored, process
-from decoding.sampling import Rule, Sampling
-from decoding.synthid import g_values
 from foredraft.v1 import generation_pb2, target_pb2
-from target_service.detection import Detector
-from target_service.prompts import Prompts
+from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.logits.synthid import g_values
+from foredraft_engine.marks import Greenlist, SynthId
+from foredraft_engine.sampling import Rule, Sampling
+from target_service.request.prompts import Prompts
+from target_service.watermark_detection import Detector
 from tests.fakes import table_model
 
 CPU, VOCAB = torch.device("cpu"), 50

@@ -1,0 +1,78 @@
+"""What is counted and logged of one sequence, from its `Open` to whatever end. Knows nothing of how it is drafted."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from foredraft.tracing import Span
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.proposal import Outcome, Proposal
+from foredraft_serving.logs import fields
+from foredraft_serving.metrics import DraftMetrics
+
+log = logging.getLogger(__name__)
+
+
+class Account:
+    """One sequence. Leaving it as a context says how it ended."""
+
+    def __init__(self, metrics: DraftMetrics, span: Span) -> None:
+        self._metrics, self._span = metrics, span
+        self._began = time.perf_counter()
+        self._opened: dict[str, int] | None = None
+        self._rounds = self._proposed = self._accepted = 0
+
+    def opened(self, sequence_index: int, prompt_tokens: int) -> None:
+        """It is valid, and followed."""
+        self._opened = {"sequence": sequence_index, "prompt_tokens": prompt_tokens}
+        self._metrics.sessions.inc()
+
+    def sent(self, proposal: Proposal, spent_s: float) -> None:
+        """A proposal went out that the target waits for."""
+        self._proposed += len(proposal.ids)
+        self._metrics.observe_block(proposal.made_by, len(proposal.ids), spent_s)
+
+    def pushed(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
+        """Proposals for outcomes of a verification went out ahead of it."""
+        self._proposed += _tokens(outcomes)
+        self._metrics.observe_ahead(len(outcomes), _tokens(outcomes), spent_s)
+
+    def foresaw(self, outcomes: Sequence[Outcome], found: Proposal | None) -> None:
+        """Of what was pushed, this is of use: the verification went that way."""
+        self._metrics.wasted_tokens.inc(_tokens(outcomes) - (len(found.ids) if found else 0))
+
+    def committed(self, own: Proposal, accepted_ids: Sequence[int]) -> None:
+        """A round of the target's ended; own: what it verified, if that came from here."""
+        accepted = len(accepted_ids) if own.allows(accepted_ids) else 0
+        self._rounds += 1
+        self._accepted += accepted
+        self._metrics.rounds.inc()
+        self._metrics.acceptance.observe(accepted)
+
+    def gave_up(self) -> None:
+        """A commit overtook a proposal."""
+        self._metrics.cancelled.inc()
+
+    def __enter__(self) -> "Account":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The target ends a sequence by leaving it.
+        left = error is None or isinstance(error, asyncio.CancelledError | GeneratorExit)
+        outcome = "done" if left else "invalid" if isinstance(error, InvalidFieldError) else "error"
+        self._metrics.requests.labels(outcome).inc()
+        if self._opened is not None:
+            self._metrics.sessions.dec()
+        rounds = {"rounds": self._rounds, "proposed": self._proposed, "accepted": self._accepted}
+        said = {**(self._opened or {}), **rounds}
+        self._span.end(outcome, left, said)
+        level, spent_s = logging.INFO if left else logging.WARNING, time.perf_counter() - self._began
+        log.log(level, "sequence ended", extra=fields(outcome=outcome, **said, duration_s=spent_s))
+
+
+def _tokens(outcomes: Sequence[Outcome]) -> int:
+    return sum(len(outcome.proposal.ids) for outcome in outcomes)

@@ -1,0 +1,1 @@
+"""From logits to scores: processors, warpers and watermarks, as functions of the tokens."""

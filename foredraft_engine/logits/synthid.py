@@ -1,0 +1,94 @@
+"""SynthID: the tournament that marks a distribution, and the g-values that tell of it.
+
+The semantics are transformers' (`SynthIDTextWatermarkLogitsProcessor`), but without its state: whether a context was
+seen before is read off the tokens, so that a rejected proposal leaves no trace. Knows nothing of proposals.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from foredraft_engine.marks import SynthId
+
+_MULTIPLIER = 6364136223846793005  # of the linear congruential generator; transformers' own
+
+
+def marked(mark: SynthId, generated: Sequence[int], scores: Tensor) -> Tensor:
+    """Marks the last positions of a text.
+
+    Args:
+        generated: tokens after the prompt, as far as the last scored position.
+        scores: float32 [count, vocab]; row i follows generated[: len(generated) - count + 1 + i].
+    """
+    if mark.debug_mode:
+        scores = torch.ones_like(scores)
+    hashes = _context_hashes(mark, [*[0] * (mark.ngram_len - 1), *generated])  # of the context at every position
+    first = len(generated) - len(scores) + 1
+    fresh = _fresh(mark, hashes, range(first, len(hashes)), mark.ngram_len - 1 if mark.skip_first_ngram_calls else 0)
+    if not fresh:
+        return scores
+    scores, rows = scores.clone(), [at - first for at in fresh]
+    scores[rows] = _tournament(mark, hashes[fresh].to(scores.device), scores[rows])
+    return scores
+
+
+def g_values(mark: SynthId, ids: Sequence[int]) -> Tensor:
+    """Of every n-gram of a text that is in no repeated context, float32 [n-grams, depth]."""
+    length = mark.ngram_len - 1
+    if len(ids) <= length:
+        return torch.zeros(0, len(mark.keys))
+    hashes = _context_hashes(mark, ids[:-1])
+    grams = _accumulate(hashes, torch.tensor(ids[length:]))[_fresh(mark, hashes, range(len(hashes)), 0)]
+    table = _table(mark.sampling_table_seed, mark.sampling_table_size)
+    return torch.stack([_g(table, grams, key) for key in mark.keys], dim=1)
+
+
+def _tournament(mark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
+    """Scores [n, vocab] after one layer for each key; contexts: hashes [n]. Tokens that are out stay out."""
+    alive = (scores > float("-inf")).any(dim=0).nonzero()[:, 0]
+    p = scores[:, alive].softmax(dim=-1)
+    grams = _accumulate(contexts[:, None], alive[None])  # [n, alive]
+    table = _table(mark.sampling_table_seed, mark.sampling_table_size).to(scores.device)
+    for key in mark.keys:
+        g = _g(table, grams, key)
+        p = p * (1 + g - (g * p).sum(dim=-1, keepdim=True))
+    out = torch.full_like(scores, float("-inf"))
+    out[:, alive] = p.log()
+    return out
+
+
+def _g(table: Tensor, grams: Tensor, key: int) -> Tensor:
+    """0 or 1 for each hashed n-gram."""
+    return table[_accumulate(grams, key) % len(table)]
+
+
+def _context_hashes(mark: SynthId, ids: Sequence[int]) -> Tensor:
+    """Of every `ngram_len - 1` neighbours, int64 [len(ids) - ngram_len + 2]."""
+    windows = torch.tensor(ids, dtype=torch.long).unfold(0, mark.ngram_len - 1, 1)
+    hashes = torch.ones(len(windows), dtype=torch.long)
+    for column in windows.T:
+        hashes = _accumulate(hashes, column)
+    return hashes
+
+
+def _fresh(mark: SynthId, hashes: Tensor, positions: range, first: int) -> list[int]:
+    """Those of the positions whose context is to be marked: from `first` on, and not remembered from before."""
+    found = []
+    for at in positions:
+        remembered = hashes[max(first, at - mark.context_history_size) : at]
+        # The memory begins as zeros.
+        empty = len(remembered) < mark.context_history_size and hashes[at] == 0
+        if at >= first and not empty and not (remembered == hashes[at]).any():
+            found.append(at)
+    return found
+
+
+def _accumulate(hashes: Tensor, data: Tensor | int) -> Tensor:
+    return (hashes + data) * _MULTIPLIER + 1
+
+
+@lru_cache(maxsize=8)
+def _table(seed: int, size: int) -> Tensor:
+    return torch.randint(0, 2, (size,), generator=torch.Generator().manual_seed(seed)).float()

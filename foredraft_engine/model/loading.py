@@ -1,0 +1,157 @@
+"""Loads a model directory (or hub id): weights, tokenizer, configs. Knows nothing of rows or requests."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from foredraft_engine.errors import ModelError
+from foredraft_engine.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+_NO_TOKENIZER = "it has no tokenizer; put the model's tokenizer.json beside config.json"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# RoPE whose frequencies follow the longest position in the batch: what a token means would depend on
+# its neighbours. Up to the original length the frequencies are fixed, so that is what is served.
+_LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A decoder-only causal LM in evaluation mode, with its language."""
+
+    name: str
+    module: nn.Module
+    tokenizer: Any
+    vocabulary: Vocabulary
+    max_length: int
+    length_note: str = ""
+
+    @property
+    def text_config(self) -> Any:
+        """The config of the text decoder."""
+        return self.module.config.get_text_config()  # type: ignore[union-attr, operator]
+
+    @property
+    def ids(self) -> int:
+        """Ids that it scores, those among them that mean no token."""
+        config = getattr(self.module, "config", None)
+        return int(config.get_text_config().vocab_size) if config else self.vocabulary.size
+
+    @property
+    def generation_config(self) -> Any:
+        """The model's own transformers.GenerationConfig."""
+        return self.module.generation_config
+
+
+def load(
+    name: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Loads a model from a directory or by hub id; weights from safetensors only.
+
+    Raises:
+        ModelError: it is missing, of a kind that cannot be served, or without a tokenizer.
+    """
+    origin: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    place = _device(device)
+    _find_config(name)
+    config = _try(name, "config.json", lambda: AutoConfig.from_pretrained(name, **origin))
+    _refuse(name, config)
+    _find_files(name)
+    tokenizer = _try(name, "the tokenizer", lambda: AutoTokenizer.from_pretrained(name, **origin))
+    if not tokenizer.get_vocab():
+        raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
+    log.info("loading %s", name)
+    options = {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True, **origin}
+    module, found = _try(name, "the weights", lambda: AutoModelForCausalLM.from_pretrained(name, **options))
+    if missing := sorted(found["missing_keys"]) or sorted(map(str, found["mismatched_keys"])):
+        # transformers would make them up.
+        raise ModelError(f"cannot load {name!r}: the weights lack {len(missing)} tensors, {missing[0]} among them")
+    if getattr(module, "_is_stateful", False):
+        raise ModelError(f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be rolled back")
+    module = module.to(place).eval()
+    max_length, note = _max_length(module.config.get_text_config())
+    return LoadedModel(name, module, tokenizer, Vocabulary.of(tokenizer), max_length, note)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        place = torch.device(name)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"device {name!r} cannot be used: {reason}; give cpu, or cuda on a machine that has it"
+        ) from error
+    return place
+
+
+def _find_config(name: str) -> None:
+    """What a path lacks is said here: transformers would take it for a hub id."""
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"cannot load {name!r}: it has no config.json; give the directory that holds the model's files"
+            )
+    elif path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1 or path.exists():
+        raise ModelError(f"cannot load {name!r}: there is no such directory; give a model directory or a hub id")
+
+
+def _find_files(name: str) -> None:
+    path = Path(name)
+    if path.is_dir() and not any(path.glob("*.safetensors")):
+        raise ModelError(f"cannot load {name!r}: it has no weights in *.safetensors, the only form that is loaded")
+    if path.is_dir() and not any((path / file).is_file() for file in _TOKENIZER_FILES):
+        raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
+
+
+def _try(name: str, part: str, load_it: Callable[[], T]) -> T:
+    """Whatever a library says about a part of the model, in one line."""
+    try:
+        return load_it()
+    except ModelError:
+        raise
+    except Exception as error:  # transformers, the hub, tokenizers and safetensors raise what they like
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        advice = "; are the files whole, and of one model?" if Path(name).is_dir() else ""
+        raise ModelError(f"cannot load {part} of {name!r}: {reason}{advice}") from error
+
+
+def _refuse(name: str, config: Any) -> None:
+    if config.is_encoder_decoder:
+        raise ModelError(f"cannot serve {name!r}: {config.model_type} is an encoder-decoder, not a decoder-only LM")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map"):
+        raise ModelError(f"cannot serve {name!r}: {config.model_type} is no causal language model; give one that is")
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
+    if stateful := sorted(k for k in kinds if "linear" in k or k in ("mamba", "conv", "recurrent", "hybrid")):
+        raise ModelError(
+            f"cannot serve {name!r}: {config.model_type}'s layers of type {', '.join(stateful)} keep a "
+            "running state that a rejected proposal cannot be taken out of"
+        )
+
+
+def _max_length(config: Any) -> tuple[int, str]:
+    """The longest sequence that is served, and why it is shorter than the model's own if it is."""
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20
+    rope = getattr(config, "rope_parameters", None) or {}
+    # One set of parameters, or one for each type of layer.
+    for parameters in [rope] if "rope_type" in rope else rope.values():
+        if (kind := parameters.get("rope_type")) in _LENGTH_DEPENDENT_ROPE:
+            original = parameters.get("original_max_position_embeddings") or limit
+            return original, f"{kind} RoPE depends on the longest position in a batch past {original} tokens"
+    return limit, ""

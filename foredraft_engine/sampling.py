@@ -1,0 +1,60 @@
+"""How one sequence is to be sampled: the resolved parameters, free of defaults and of wire types.
+
+Names and meanings are those of transformers' GenerationConfig. Knows nothing of logits.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from foredraft_engine.marks import Mark
+
+
+class Rule(Enum):
+    """How a token is chosen, and a proposed one accepted."""
+
+    GREEDY = "greedy"
+    REJECTION = "rejection"
+    COUPLED = "coupled"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The law of one sequence. Draft and target build the same one from the wire."""
+
+    rule: Rule = Rule.GREEDY
+    seed: int = 0
+    sequence_index: int = 0
+    prompt_length: int = 0
+    max_length: int = 20
+    eos_token_id: tuple[int, ...] = ()
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    top_h: float | None = None
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    min_tokens_to_keep: int = 1
+    """By every warper; beams need one more than there are ends of a sequence."""
+
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
+    min_length: int = 0
+    min_new_tokens: int = 0
+    suppress_tokens: tuple[int, ...] = ()
+    begin_suppress_tokens: tuple[int, ...] = ()
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: tuple[int, ...] = ()
+    remove_invalid_values: bool = False
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    renormalize_logits: bool = False
+    watermark: Mark | None = None
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether warpers apply."""
+        return self.rule is not Rule.GREEDY

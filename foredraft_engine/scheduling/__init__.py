@@ -1,0 +1,1 @@
+"""One device thread, and the jobs of many sequences that become its steps."""

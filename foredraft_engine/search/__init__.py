@@ -1,0 +1,1 @@
+"""The arithmetic of searches that follow several texts at a time."""

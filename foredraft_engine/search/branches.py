@@ -1,0 +1,133 @@
+"""Several texts that go on from one prompt, one token at a time: beams, or candidates for the next token.
+
+As branches of one row, where the model's rows can have them: they share the keys and values of the prompt and of
+each other, and nothing is ever copied. Else a row for each text: one that goes on from its own parent copies nothing.
+
+Knows nothing of why a text goes on.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from foredraft_engine.cache.quantizers import CacheSpec
+from foredraft_engine.cache.row_cache import Tree
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.scheduling.jobs import Finish
+from foredraft_engine.scheduling.row_pool import Row
+
+
+class Branches(Protocol):
+    """Texts, all of one length; those of one generation are numbered from 0."""
+
+    async def grow(self, parents: Sequence[int], ids: Sequence[int], finish: Finish) -> Any:
+        """The next generation: text i is text `parents[i]` of the last one, and ids[i].
+
+        Texts that are no parents are given up. The first generation has the prompt as its only parent, number 0.
+
+        Returns:
+            What `finish` makes of its logits, float32 [texts, vocab], and hidden states, [texts, size].
+        """
+
+
+def fits(engine: Engine, prompt_tokens: int, texts: int, new_tokens: int, quantized: bool = False) -> bool:
+    """Whether so many texts have room: in one row, or in one row each."""
+    in_one_row = not quantized and _in_one_row(engine, prompt_tokens, texts, new_tokens)
+    return in_one_row or texts <= engine.pool.count
+
+
+@asynccontextmanager
+async def branches(
+    engine: Engine, tokens: Sequence[int], texts: int, new_tokens: int, owner: str, cache: CacheSpec | None = None
+) -> AsyncIterator[tuple[Row, Branches]]:
+    """Lends what so many texts need, and the row of the prompt, which is to be filled with all of it first.
+
+    What is quantized are positions of a text, so that texts that are have a row each, if `cache` says so.
+    """
+    if cache is None and _in_one_row(engine, len(tokens), texts, new_tokens):
+        async with engine.pool.lend(tokens, owner) as row:
+            yield row, _OneRow(engine, row, tokens)
+    else:
+        async with engine.pool.lend_several([tokens, *[()] * (texts - 1)], owner, cache) as rows:
+            yield rows[0], _SeveralRows(engine, rows)
+
+
+def _in_one_row(engine: Engine, prompt_tokens: int, texts: int, new_tokens: int) -> bool:
+    """Even if the texts had nothing but the prompt in common."""
+    return engine.rows.branches and prompt_tokens + texts * new_tokens <= engine.rows.capacity + engine.rows.spare
+
+
+def _both(logits: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    return logits, hidden
+
+
+class _OneRow:
+    """Texts as paths through places behind the prompt, of which every generation has its own."""
+
+    def __init__(self, engine: Engine, row: Row, tokens: Sequence[int]) -> None:
+        self._engine, self._row, self._trunk = engine, row, len(tokens)
+        self._paths: list[list[int]] = [[]]
+        self._end = self._trunk  # of the places in use
+
+    async def grow(self, parents: Sequence[int], ids: Sequence[int], finish: Finish) -> Any:
+        paths = [self._paths[parent] for parent in parents]
+        tree = Tree(self._trunk, [self._trunk + len(path) for path in paths], paths)
+        start, self._end = self._end, self._end + len(ids)
+        self._paths = [[*path, start + i] for i, path in enumerate(paths)]
+        return await self._engine.score_tree(self._row, start, ids, tree, finish)
+
+
+class _SeveralRows:
+    """Texts in rows of their own. The first row holds the prompt."""
+
+    def __init__(self, engine: Engine, rows: Sequence[Row]) -> None:
+        self._engine, self._rows = engine, list(rows)
+        self._held = [rows[0]]  # the row of each text of the last generation
+
+    async def grow(self, parents: Sequence[int], ids: Sequence[int], finish: Finish) -> Any:
+        held = await self._fork(parents)
+        scores = [self._engine.score(row, [token], 1, _both) for row, token in zip(held, ids, strict=True)]
+        self._held = held
+        logits, hidden = zip(*await asyncio.gather(*scores), strict=True)
+        return await self._engine.run(lambda: finish(torch.cat(logits), torch.cat(hidden)))
+
+    async def _fork(self, parents: Sequence[int]) -> list[Row]:
+        """A row for each text: the first of every parent's goes on in its row, the others in rows of given-up texts."""
+        kept = {parent: self._held[parent] for parent in parents}
+        free = [row for row in self._rows if not any(row is other for other in kept.values())]
+        rows: list[Row] = []
+        for i, parent in enumerate(parents):
+            if parent not in parents[:i]:
+                rows.append(kept[parent])
+            else:
+                rows.append(free.pop())
+                await self._engine.copy(kept[parent], rows[-1], len(kept[parent].cached))
+        return rows
+
+
+async def peek(engine: Engine, row: Row, token: int, candidates: Sequence[int], finish: Finish) -> Any:
+    """Feeds a token, and looks what follows each of several candidates for the next one. The row keeps the token alone.
+
+    Returns:
+        What `finish` makes of the candidates' logits, float32 [k, vocab], and hidden states, [k, size].
+    """
+    start, k = len(row.cached), len(candidates)
+    if engine.rows.branches and start + 1 + k <= engine.rows.capacity + engine.rows.spare:
+        tree = Tree.beside(start, 1, [1] * k)
+        assert tree is not None
+        result = await engine.score_tree(
+            row, start, [token, *candidates], tree, lambda logits, hidden: finish(logits[1:], hidden[1:])
+        )
+        row.cached.append(token)
+        return result
+    parts: list[tuple[Tensor, Tensor]] = []
+    for candidate in candidates:
+        row.truncate(start)
+        parts.append(await engine.score(row, [token, candidate], 1, _both))
+    row.truncate(start + 1)
+    logits, hidden = zip(*parts, strict=True)
+    return await engine.run(lambda: finish(torch.cat(logits), torch.cat([part[-1:] for part in hidden])))

@@ -1,0 +1,1 @@
+"""Proposals: how they are drawn, drafted ahead, and accepted."""

@@ -1,0 +1,50 @@
+"""The entry of a service: settings, logs, and one line instead of a traceback for what the operator can mend.
+
+Knows nothing of what is served.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from foredraft_engine.errors import ModelError
+from foredraft_serving.logs import set_up
+from foredraft_serving.server import AddressError
+from foredraft_serving.settings import SettingsError, read
+from foredraft_serving.tracing import exporting
+
+
+class TellingSettings(Protocol):
+    """The settings of a service that concern its logs and traces."""
+
+    @property
+    def log_level(self) -> str: ...
+    @property
+    def log_format(self) -> str: ...
+    @property
+    def tracing(self) -> bool: ...
+
+
+S = TypeVar("S", bound=TellingSettings)
+
+
+def run(service: str, settings: type[S], serve: Callable[[S], Awaitable[None]]) -> int:
+    """Reads the settings and serves; the exit code. service: "draft" or "target"."""
+    # While a model loads there is nothing to drain: an interrupt ends the process at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    async def main(chosen: S) -> None:
+        await serve(chosen)
+
+    try:
+        chosen = read(settings, f"FOREDRAFT_{service.upper()}_", sys.argv[1:], os.environ)
+        set_up(service, chosen.log_level, chosen.log_format)
+        with exporting(service, chosen.tracing):
+            asyncio.run(main(chosen))
+    except (ModelError, AddressError, SettingsError) as error:
+        print(f"{service} service: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,167 @@
+"""Protobuf messages that both services read and write, and the values they stand for.
+
+Uses the value types of `foredraft_engine` and nothing else of it: no torch comes in. Knows nothing of streams.
+"""
+
+import numpy as np
+
+from foredraft.v1 import draft_pb2, generation_pb2
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.marks import Greenlist, Mark, SynthId
+from foredraft_engine.proposal import Proposal, SparseRows
+from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.vocabulary import Vocabulary
+
+RULES = {
+    Rule.GREEDY: generation_pb2.SAMPLING_RULE_UNSPECIFIED,
+    Rule.REJECTION: generation_pb2.SAMPLING_RULE_REJECTION,
+    Rule.COUPLED: generation_pb2.SAMPLING_RULE_COUPLED,
+}
+_KINDS = {
+    "none": draft_pb2.DRAFTER_KIND_UNSPECIFIED,
+    "model": draft_pb2.DRAFTER_KIND_MODEL,
+    "ngram": draft_pb2.DRAFTER_KIND_NGRAM,
+    "model+ngram": draft_pb2.DRAFTER_KIND_MODEL_AND_NGRAM,
+}
+_KINDS_BACK = {int(number): kind for kind, number in _KINDS.items()}
+# Fields of Sampling that are fields of the wire's GenerationConfig with the same name and a plain value.
+_PLAIN = [
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "top_h",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "min_length",
+    "min_new_tokens",
+    "forced_bos_token_id",
+    "remove_invalid_values",
+    "renormalize_logits",
+    "max_length",
+]
+_ID_LISTS = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id")
+
+
+class MessageError(ValueError):
+    """A draft's proposal that does not make sense."""
+
+
+def sampling_from(
+    config: generation_pb2.GenerationConfig,
+    *,
+    rule: Rule,
+    seed: int,
+    sequence_index: int,
+    prompt_length: int,
+) -> Sampling:
+    """The law of a sequence from parameters in which every default is filled in.
+
+    Both services call this on the same message, which is how they come to the same law.
+    """
+    values = {name: getattr(config, name) for name in _PLAIN if config.HasField(name)}
+    values |= {name: tuple(getattr(config, name).ids) for name in _ID_LISTS if config.HasField(name)}
+    if config.HasField("exponential_decay_length_penalty"):
+        decay = config.exponential_decay_length_penalty
+        values["exponential_decay_length_penalty"] = (decay.start, decay.factor)
+    if config.HasField("watermarking_config"):
+        values["watermark"] = mark_from(config.watermarking_config)
+    if config.num_beams > 1:
+        values["min_tokens_to_keep"] = 1 + max(1, len(config.eos_token_id.ids))
+    return Sampling(
+        rule=rule,
+        seed=seed,
+        sequence_index=sequence_index,
+        prompt_length=prompt_length,
+        bad_words_ids=tuple(tuple(words.ids) for words in config.bad_words_ids.values),
+        sequence_bias=tuple((tuple(entry.ids), entry.bias) for entry in config.sequence_bias.values),
+        **values,
+    )
+
+
+def mark_from(message: generation_pb2.WatermarkingConfig) -> Mark | None:
+    """A watermark, with transformers' defaults where the wire has none; None if there is no scheme."""
+    scheme = message.WhichOneof("scheme")
+    if scheme is None:
+        return None
+    values = {field.name: value for field, value in getattr(message, scheme).ListFields()}
+    if scheme == "synth_id":
+        return SynthId(**{**values, "keys": tuple(message.synth_id.keys)})
+    return Greenlist(**values)
+
+
+def rule_from(number: int) -> Rule:
+    """The rule of a number on the wire; UNSPECIFIED is greedy.
+
+    Raises:
+        InvalidFieldError: there is no such rule.
+    """
+    rule = {int(wire): rule for rule, wire in RULES.items()}.get(number)
+    if rule is None:
+        raise InvalidFieldError("sampling_rule", f"there is no rule {number}")
+    return rule
+
+
+def kind_message(kind: str) -> draft_pb2.DrafterKind:
+    """The wire's name of a drafter."""
+    return _KINDS[kind]
+
+
+def kind_from(number: int) -> str:
+    """A drafter by its number; one that a newer draft service may send is a model to us."""
+    return _KINDS_BACK.get(number, "model")
+
+
+def vocabulary_message(vocabulary: Vocabulary) -> draft_pb2.Vocabulary:
+    """The wire's form of a language."""
+    return draft_pb2.Vocabulary(fingerprint=vocabulary.fingerprint, size=vocabulary.size)
+
+
+def vocabulary_from(message: draft_pb2.Vocabulary) -> Vocabulary:
+    """A language from the wire."""
+    return Vocabulary(message.fingerprint, message.size)
+
+
+def proposal_message(proposal: Proposal) -> draft_pb2.Proposal:
+    """The wire's form of a proposal."""
+    message = draft_pb2.Proposal(ids=proposal.ids, kind=_KINDS[proposal.made_by])
+    message.alternatives.extend(draft_pb2.Alternative(at=at, id=token) for at, token in proposal.alternatives)
+    if proposal.q is not None:
+        message.q.ids = proposal.q.ids.astype("<u4").tobytes()
+        message.q.probabilities = proposal.q.probabilities.astype("<f4").tobytes()
+        message.q.counts.extend(proposal.q.counts)
+    return message
+
+
+def proposal_from(message: draft_pb2.Proposal, vocabulary_size: int) -> Proposal:
+    """A proposal from the wire, checked: a draft's mistake must not become the target's output.
+
+    Raises:
+        MessageError: ids outside the vocabulary, or rows of q that are not probabilities of these ids.
+    """
+    ids = tuple(message.ids)
+    if any(i >= vocabulary_size for i in ids):
+        raise MessageError("a proposed id is outside the vocabulary")
+    beside = tuple((a.at, a.id) for a in message.alternatives)
+    if any(at >= len(ids) or token >= vocabulary_size for at, token in beside):
+        raise MessageError("an alternative to no proposed id, or outside the vocabulary")
+    q = _rows_from(message.q, len(ids), vocabulary_size) if message.HasField("q") else None
+    return Proposal(ids, q, kind_from(message.kind), beside)
+
+
+def _rows_from(message: draft_pb2.SparseRows, rows: int, vocabulary_size: int) -> SparseRows:
+    if len(message.ids) % 4 or len(message.ids) != len(message.probabilities):
+        raise MessageError("rows of q whose ids and probabilities differ in number")
+    ids, q = np.frombuffer(message.ids, "<u4"), np.frombuffer(message.probabilities, "<f4")
+    counts = tuple(message.counts)
+    if len(counts) != rows or sum(counts) != len(ids) or 0 in counts:
+        raise MessageError(f"{len(counts)} rows of q with {sum(counts)} entries, for {rows} ids with {len(ids)}")
+    if len(ids) and (ids.max() >= vocabulary_size or not np.isfinite(q).all() or q.min() < 0):
+        raise MessageError("rows of q with an id outside the vocabulary, or what is no probability")
+    sums = np.add.reduceat(q, np.cumsum([0, *counts[:-1]])) if rows else np.ones(0)
+    if np.abs(sums - 1.0).max(initial=0.0) > 1e-3:
+        raise MessageError("a row of q that does not add up to 1")
+    return SparseRows(ids, q, counts)

@@ -1,0 +1,116 @@
+"""From a request's bytes to its message, or an error that names the field that is wrong.
+
+gRPC's own parsing would end a call as INTERNAL, without a word about where; and protobuf keeps fields that it does
+not know, so that a newer client's wish would be ignored in silence. Knows nothing of what the fields mean.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from foredraft_engine.errors import InvalidFieldError
+
+MAX_MESSAGE_BYTES = 16 << 20  # the SDK's MAX_REQUEST_BYTES
+_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+
+
+def parser(kind: type[Message]) -> Callable[[bytes], Message]:
+    """A function that parses messages of this kind.
+
+    It raises InvalidFieldError for a message that is too large, is none, has text that is not UTF-8, or fields that
+    this service does not know.
+    """
+
+    def parse(raw: bytes) -> Message:
+        if len(raw) > MAX_MESSAGE_BYTES:
+            raise InvalidFieldError(
+                _largest(raw, kind.DESCRIPTOR), f"makes a message of {len(raw)} bytes; the limit is {MAX_MESSAGE_BYTES}"
+            )
+        try:
+            message = kind.FromString(raw)
+        except DecodeError as error:
+            if (path := _not_utf8(raw, kind.DESCRIPTOR)) is not None:
+                raise InvalidFieldError(path, "is not valid UTF-8") from error
+            raise InvalidFieldError("message", f"is no {kind.DESCRIPTOR.name}") from error
+        if (path := _unknown(message)) is not None:
+            raise InvalidFieldError(path, "is not known to this service, which may be older than its caller")
+        return message
+
+    return parse
+
+
+def _unknown(message: Message) -> str | None:
+    """The first field that the message's type does not have."""
+    if extra := UnknownFieldSet(message):
+        return f"{message.DESCRIPTOR.name} field number {extra[0].field_number}"
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for part in value if _repeated(field) else (value,):
+            if (path := _unknown(part)) is not None:
+                return path
+    return None
+
+
+def _not_utf8(raw: bytes, descriptor: Any) -> str | None:
+    """The first text that is not UTF-8; its field, dotted."""
+    for number, value in _delimited(raw):
+        field = descriptor.fields_by_number.get(number)
+        if field is None:
+            continue
+        if field.type == FieldDescriptor.TYPE_STRING:
+            try:
+                value.decode()
+            except UnicodeDecodeError:
+                return str(field.name)
+        elif field.message_type is not None and (path := _not_utf8(value, field.message_type)) is not None:
+            return f"{field.name}.{path}"
+    return None
+
+
+def _largest(raw: bytes, descriptor: Any) -> str:
+    """The field that takes most of the message."""
+    sizes: dict[int, int] = {}
+    for number, value in _delimited(raw):
+        sizes[number] = sizes.get(number, 0) + len(value)
+    field = descriptor.fields_by_number.get(max(sizes, key=sizes.__getitem__, default=0))
+    return str(field.name) if field is not None else "message"
+
+
+def _delimited(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of every field of a length (text, bytes, messages), until the bytes make no sense."""
+    at = 0
+    while at < len(raw):
+        try:
+            tag, at = _varint(raw, at)
+            if tag & 7 == _DELIMITED:
+                length, at = _varint(raw, at)
+                yield tag >> 3, raw[at : at + length]
+                at += length
+            elif tag & 7 == _VARINT:
+                _, at = _varint(raw, at)
+            elif tag & 7 in (_FIXED64, _FIXED32):
+                at += 8 if tag & 7 == _FIXED64 else 4
+            else:
+                return
+        except IndexError:
+            return
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise IndexError
+
+
+def _repeated(field: Any) -> bool:
+    return bool(field.is_repeated) if hasattr(field, "is_repeated") else field.label == FieldDescriptor.LABEL_REPEATED

@@ -1,0 +1,196 @@
+"""A gRPC server with health and reflection, and its life from the first address to the last stream.
+
+Knows nothing of what is served.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry, start_http_server
+
+from foredraft_serving.parsing import MAX_MESSAGE_BYTES
+from foredraft_serving.status import StatusInterceptor, Table
+
+log = logging.getLogger(__name__)
+
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server on it
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # So that callers look up names anew, and find servers that were added; calls that run are not cut off.
+    ("grpc.max_connection_age_ms", 300_000),
+    # Beyond what a request may have, so that it can be told which of its fields is too long; above this gRPC refuses.
+    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
+]
+
+
+# For the last status to leave, and for those who watch health, who never leave by themselves.
+_LAST_WORDS_S = 0.5
+LIVENESS, READINESS = "liveness", "readiness"  # health's names for probes
+
+
+class AddressError(Exception):
+    """An address that cannot be listened on."""
+
+
+class _Gate(grpc.aio.ServerInterceptor):
+    """Lets calls of the services in while it is open, and knows when the last of them has left.
+
+    The others are UNAVAILABLE, which clients retry elsewhere; health and reflection always pass.
+    """
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._services = services
+        self._inside = 0
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self.closed = "it loads its model"  # why; empty when it is open
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        if details.method.split("/")[1] not in self._services:
+            return await continuation(details)
+        if self.closed:
+            return grpc.stream_stream_rpc_method_handler(self._refuse)
+        handler = await continuation(details)
+        for kind in ("unary_unary", "unary_stream", "stream_stream"):
+            if method := getattr(handler, kind, None):
+                return handler._replace(**{kind: self._counted(method)})
+        return handler
+
+    async def _refuse(self, requests: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, f"the service takes no calls: {self.closed}")
+
+    def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def run(request: Any, context: Any) -> Any:
+            self._inside += 1
+            self.empty.clear()
+            try:
+                return await method(request, context)
+            finally:
+                self._inside -= 1
+                if not self._inside:
+                    self.empty.set()
+
+        return run
+
+
+class Server:
+    """One gRPC server and, beside it, the metrics endpoint.
+
+    Health knows LIVENESS, which is SERVING for as long as the process answers, and READINESS, which is SERVING from
+    `ready` until the drain begins; the services' own names and "" say the same as readiness.
+    """
+
+    def __init__(self, table: Table, services: Sequence[str]) -> None:
+        """table: what exceptions mean; services: full names, for health and reflection."""
+        self._gate = _Gate(services)
+        self._server = grpc.aio.server(interceptors=[self._gate, StatusInterceptor(table)], options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._services = services
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self._server)
+
+    async def __aenter__(self) -> "Server":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop(0)
+
+    async def start(self, listen: str) -> str:
+        """Listens on HOST:PORT (port 0 draws one), alive but not ready; returns the address in use.
+
+        Raises:
+            AddressError: the port is taken or the address is no good.
+        """
+        _try_address(listen)
+        port = self._server.add_insecure_port(listen)
+        await self._server.start()
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        await self._set_ready(False)
+        return f"{listen.rpartition(':')[0]}:{port}"
+
+    async def ready(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
+        """Takes calls from now on. register: the generated `add_..._to_server` of the servicer."""
+        register(servicer, self._server)
+        self._gate.closed = ""
+        await self._set_ready(True)
+
+    async def run(self, grace_s: float) -> None:
+        """Serves until SIGTERM or SIGINT; running streams then have `grace_s` to end, or until a second signal."""
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await stop.wait()
+        log.info("draining: running streams have %g s to end; a second signal ends them at once", grace_s)
+        stop.clear()
+        draining = asyncio.create_task(self.stop(grace_s))
+        again = asyncio.create_task(stop.wait())
+        await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+        if draining.done():
+            await draining
+        else:
+            log.warning("a second signal: what still runs is cut off")
+            draining.cancel()
+            await self._server.stop(0)
+        log.info("stopped")
+
+    async def stop(self, grace_s: float = 0.0) -> None:
+        """Refuses new calls, lets running ones end within the grace, then cancels them.
+
+        Until the last has ended the port stays open: probes and new callers are answered, not left in the dark.
+        """
+        self._gate.closed = "it is about to end"
+        await self._set_ready(False)
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._gate.empty.wait()
+        except TimeoutError:
+            log.warning("the grace of %g s is over: what still runs is cut off", grace_s)
+            await self._server.stop(0)
+        await self._server.stop(_LAST_WORDS_S)
+
+    async def _set_ready(self, is_ready: bool) -> None:
+        status = health_pb2.HealthCheckResponse
+        for name in (READINESS, "", *self._services):
+            await self._health.set(name, status.SERVING if is_ready else status.NOT_SERVING)
+
+
+def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
+    """Serves /metrics on HOST:PORT; returns the address in use.
+
+    Raises:
+        AddressError: as for the server.
+    """
+    host, port = _try_address(listen)
+    http, _ = start_http_server(port, host, registry)
+    return f"{listen.rpartition(':')[0]}:{http.server_port}"
+
+
+def _try_address(listen: str) -> tuple[str, int]:
+    """Host and port, tried: gRPC itself tells little of what is wrong, over several lines."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise AddressError(f"cannot listen on {listen!r}: it is not HOST:PORT, as in 127.0.0.1:50051")
+    host = host.strip("[]")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = f"{error.strerror or error}; give another address with --listen or --metrics-listen"
+        raise AddressError(f"cannot listen on {listen}: {reason}") from error
+    return host, int(port)

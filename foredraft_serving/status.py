@@ -1,0 +1,104 @@
+"""The one place where exceptions of the domain become gRPC status.
+
+Knows nothing of the services: they register what their exceptions mean.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from foredraft_serving.parsing import parser
+
+log = logging.getLogger(__name__)
+
+INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
+PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
+
+Table = Mapping[type[Any], grpc.StatusCode]
+Parse = Callable[[bytes], Any]
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Runs every handler so that what it raises ends the call with the right status."""
+
+    def __init__(self, table: Table) -> None:
+        """table: most specific class first."""
+        self._table = table
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        parse, serialize = _parser_of(handler), handler.response_serializer
+        # The handlers are given bytes, so that what they cannot be parsed into is told as any other mistake.
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, parse), None, serialize)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, parse), None, serialize)
+        if not handler.request_streaming:
+            return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, parse), None, serialize)
+        return handler
+
+    def _unary(self, method: Callable[..., Awaitable[Any]], parse: Parse) -> Callable[..., Awaitable[Any]]:
+        async def run(request: bytes, context: Any) -> Any:
+            try:
+                return await method(parse(request), context)
+            except (grpc.aio.AbortError, asyncio.CancelledError):
+                raise
+            except Exception as error:
+                return await self._abort(context, error)
+
+        return run
+
+    def _stream(self, method: Callable[..., Any], parse: Parse) -> Callable[..., Awaitable[None]]:
+        # A coroutine that writes, not a generator that yields: when a call is cancelled while a
+        # generator waits in `yield`, grpc drops it, and what it holds is free at the next garbage
+        # collection only. Here the cancellation arrives in this frame, which closes the generator.
+        async def run(request: Any, context: Any) -> None:
+            try:
+                given = parse(request) if isinstance(request, bytes) else (parse(one) async for one in request)
+                answers = method(given, context)
+                if not hasattr(answers, "__aiter__"):
+                    await answers  # reflection and health may write by themselves
+                    return
+                try:
+                    async for answer in answers:
+                        await context.write(answer)
+                finally:
+                    await answers.aclose()
+            except (grpc.aio.AbortError, asyncio.CancelledError):
+                raise
+            except Exception as error:
+                await self._abort(context, error)
+
+        return run
+
+    async def _abort(self, context: Any, error: Exception) -> None:
+        for kind, code in self._table.items():
+            if isinstance(error, kind):
+                if fields := getattr(error, "fields", ()):
+                    await context.abort_with_status(_bad_request(code, fields, error))
+                await context.abort(code, str(error))
+        log.error("internal error", exc_info=error)
+        await context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}")
+
+
+def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception) -> Any:
+    """A status whose details name the fields, as google.rpc.BadRequest."""
+    violations = [error_details_pb2.BadRequest.FieldViolation(field=f, description=str(error)) for f in fields]
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.BadRequest(field_violations=violations))
+    number = code_pb2.Code.Value(code.name)
+    return rpc_status.to_status(status_pb2.Status(code=number, message=str(error), details=[detail]))
+
+
+def _parser_of(handler: Any) -> Parse:
+    """The handler's own parsing with better errors; generated handlers parse by their message's FromString."""
+    return parser(handler.request_deserializer.__self__)

@@ -1,0 +1,63 @@
+"""Spans of what a service serves, sent by OpenTelemetry's OTLP exporter, which its own OTEL_ variables configure.
+
+Knows nothing of the services.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from foredraft.tracing import Headers, Span
+from foredraft_serving.logs import request_id
+from foredraft_serving.settings import SettingsError
+
+_span: ContextVar[Span | None] = ContextVar("span", default=None)
+
+
+def serve_span(name: str, metadata: Any) -> Span:
+    """A span for the call that this task serves; its caller's is the parent."""
+    span = Span(name, "server", {"request_id": request_id()}, metadata or ())
+    _span.set(span)
+    return span
+
+
+def event(name: str, **fields: Any) -> None:
+    """Something happened to the call that is served here."""
+    if span := _span.get():
+        span.event(name, **fields)
+
+
+def headers() -> Headers:
+    """For calls on behalf of the one that is served here."""
+    span = _span.get()
+    return span.headers if span else ()
+
+
+@contextmanager
+def exporting(service: str, is_wanted: bool) -> Iterator[None]:
+    """Spans are exported, if they are wanted, until the end, which waits for the last of them.
+
+    Raises:
+        SettingsError: what it takes is not installed.
+    """
+    if not is_wanted:
+        yield
+        return
+    try:
+        from opentelemetry import trace
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise SettingsError("--tracing needs the extra `tracing`: pip install 'foredraft[tracing]'") from error
+    # What the environment says of the service wins over its name here.
+    resource = Resource({"service.name": f"foredraft-{service}"}).merge(OTELResourceDetector().detect())
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    try:
+        yield
+    finally:
+        provider.shutdown()

@@ -1,0 +1,1 @@
+"""What a sequence returns: its end, its text, its stream and its statistics."""

@@ -1,0 +1,63 @@
+"""Prompts as token ids: text, ids and conversations, by the model's tokenizer. Knows nothing of parameters."""
+
+from collections.abc import Sequence
+
+from foredraft.v1 import generation_pb2
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.model.loading import LoadedModel
+from foredraft_serving.ranges import check_ids
+
+
+class Prompts:
+    """Reads prompts for one model."""
+
+    def __init__(self, model: LoadedModel, capacity: int) -> None:
+        """capacity: tokens of the longest sequence."""
+        self.tokenizer = model.tokenizer
+        self._vocabulary_size, self._capacity = model.vocabulary.size, capacity
+        self._longest_token = max(map(len, model.tokenizer.get_vocab()), default=1)
+
+    def ids(self, prompt: generation_pb2.Prompt, field: str = "prompts") -> tuple[int, ...]:
+        """Token ids of a prompt.
+
+        Raises:
+            InvalidFieldError: it is empty, too long, or has ids that are none; `field` or a part of it is named.
+        """
+        tokenizer = self.tokenizer
+        form = prompt.WhichOneof("content")
+        ids: Sequence[int]
+        if form == "text":
+            self._refuse_endless(field, len(prompt.text))
+            ids = tokenizer(prompt.text)["input_ids"]
+        elif form == "token_ids":
+            ids = prompt.token_ids.ids
+        elif form == "chat":
+            if not tokenizer.chat_template:
+                raise InvalidFieldError("chat", "the model has no chat template; send text or token ids")
+            self._refuse_endless(field, sum(len(m.content) for m in prompt.chat.messages))
+            messages = [{"role": m.role, "content": m.content} for m in prompt.chat.messages]
+            try:
+                ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+            except Exception as error:  # templates raise what they like, jinja's errors among them
+                raise InvalidFieldError("chat", f"the model's chat template refuses it: {error}") from error
+        else:
+            raise InvalidFieldError(field, "a prompt is text, token ids or a conversation")
+        if not ids:
+            raise InvalidFieldError(field, "a prompt is empty; it takes at least one token")
+        return self.checked(field, ids)
+
+    def _refuse_endless(self, field: str, characters: int) -> None:
+        """A text that cannot fit is not worth the time to take it apart."""
+        if characters > self._capacity * self._longest_token:
+            raise InvalidFieldError(field, f"has {characters} characters; the limit is {self._capacity} tokens")
+
+    def checked(self, field: str, ids: Sequence[int]) -> tuple[int, ...]:
+        """Token ids that the model knows, and has room for.
+
+        Raises:
+            InvalidFieldError: it does not.
+        """
+        check_ids(field, ids, self._vocabulary_size)
+        if len(ids) >= self._capacity:
+            raise InvalidFieldError(field, f"has {len(ids)} tokens; with one more they must fit in {self._capacity}")
+        return tuple(ids)
