@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from draft_service.sequence_record import Account
+from draft_service.sequence_record import SequenceRecord
 from draft_service.session import DraftSession
 from foredraft.v1 import draft_pb2
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.proposal import NOTHING, Outcome, Proposal
-from foredraft_engine.speculation.tree_job import Ahead, Turnout
+from foredraft_engine.speculation.tree_job import DraftedAhead, EarlyVerdict
 from foredraft_serving.messages import proposal_message
 from foredraft_serving.ranges import check_asked
 
@@ -43,10 +43,10 @@ class Blocks:
         session: DraftSession,
         opened: draft_pb2.Open,
         requests: AsyncIterator[draft_pb2.DraftRequest],
-        account: Account,
+        record: SequenceRecord,
         check_ids: Callable[[str, Sequence[int]], None],
     ) -> None:
-        self._session, self._epoch, self._requests, self._account = session, opened.epoch, requests, account
+        self._session, self._epoch, self._requests, self._record = session, opened.epoch, requests, record
         self._check_ids = check_ids
         self._first = _Wanted.of(opened)
         # Blocks, then None when the target has closed its side, or what went wrong.
@@ -54,8 +54,8 @@ class Blocks:
         self._drafting: asyncio.Task[None] | None = None
         self._sent = 0
         self._own = NOTHING  # what the target verifies, if it came from here
-        self._ahead = Ahead()  # of the base, and what was sent of it
-        self._growing: Turnout | None = None  # the tree that is being drafted
+        self._ahead = DraftedAhead()  # of the base, and what was sent of it
+        self._growing: EarlyVerdict | None = None  # the tree that is being drafted
         self._next: _Wanted | None = None  # asked for while it was
 
     async def run(self) -> AsyncGenerator[draft_pb2.DraftResponse, None]:
@@ -97,7 +97,7 @@ class Blocks:
         explicit = commit.WhichOneof("verifying") == "explicit_ids"
         if self._growing is None or explicit or not wanted.k:
             await self._give_up()
-        self._account.committed(self._own, commit.accepted_ids)
+        self._record.committed(self._own, commit.accepted_ids)
         self._session.commit(commit.base_len, commit.accepted_ids, commit.next_id)
         if self._growing is not None:
             # The branch that turned out right is on its way: what it lacks is less than all of a new one.
@@ -108,11 +108,11 @@ class Blocks:
         self._start(wanted, Proposal(tuple(commit.explicit_ids.ids)) if explicit else verified, only_ahead=explicit)
 
     def _learn(self, path: tuple[int, ...]) -> Proposal | None:
-        """What was drafted ahead for this turnout, if anything was."""
-        ahead, self._ahead = self._ahead, Ahead()
-        self._session.observe(ahead.view, path)
+        """What was drafted ahead for this early_verdict, if anything was."""
+        ahead, self._ahead = self._ahead, DraftedAhead()
+        self._session.observe(ahead.preview, path)
         found = next((o.proposal for o in ahead.outcomes if o.path == path), None)
-        self._account.foresaw(ahead.outcomes, found)
+        self._record.foresaw(ahead.outcomes, found)
         return found
 
     def _start(self, wanted: _Wanted, verified: Proposal | None, only_ahead: bool = False) -> None:
@@ -143,12 +143,12 @@ class Blocks:
         base_len = len(self._session.tokens)
         proposal = await self._session.propose(wanted.k, wanted.budget_s, wanted.alternatives)
         spent_s = self._send(base_len, [Outcome((), proposal)], wanted.began)
-        self._account.sent(proposal, spent_s)
+        self._record.sent(proposal, spent_s)
         return proposal
 
     async def _draft_ahead(self, wanted: _Wanted, verified: Proposal) -> tuple[int, ...] | None:
         """Sends what it drafted; the verdict, if that came meanwhile."""
-        base_len, growing, began = len(self._session.tokens), Turnout(), time.perf_counter()
+        base_len, growing, began = len(self._session.tokens), EarlyVerdict(), time.perf_counter()
         self._growing = growing
         try:
             ahead = await self._session.ahead(
@@ -159,7 +159,7 @@ class Blocks:
         self._ahead = ahead
         if ahead.outcomes:
             spent_s = self._send(base_len, ahead.outcomes, began)
-            self._account.pushed(ahead.outcomes, spent_s)
+            self._record.pushed(ahead.outcomes, spent_s)
         return growing.path
 
     def _send(self, base_len: int, outcomes: Sequence[Outcome], began: float) -> float:
@@ -179,6 +179,6 @@ class Blocks:
         """Ends what a commit overtook."""
         task, self._drafting, self._next = self._drafting, None, None
         if task is not None and not task.done():
-            self._account.gave_up()
+            self._record.gave_up()
             task.cancel()
             await asyncio.wait([task])

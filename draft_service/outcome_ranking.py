@@ -7,7 +7,7 @@ tokens are worth verifying beside a proposal. Knows nothing of models or trees.
 from collections.abc import Sequence
 from math import sqrt
 
-from foredraft_engine.speculation.preview import RANKS, View
+from foredraft_engine.speculation.preview import RANKS, Preview
 
 _BINS = 10
 _DECAY = 0.995  # of what was seen, at every commit
@@ -15,7 +15,7 @@ _PRIOR = 4.0  # observations' worth of what is believed before any
 _LEAST = 0.002  # a less likely outcome is not worth its width
 
 
-class Foresight:
+class OutcomeRanking:
     """How often tokens are accepted by how sure the draft was of them, and which candidates come next."""
 
     def __init__(self) -> None:
@@ -25,42 +25,42 @@ class Foresight:
         self._ranks = [[_PRIOR * 0.4 * 0.55**rank for rank in range(RANKS)] for _ in range(2)]
         self._nexts = [_PRIOR, _PRIOR]
 
-    def choose(self, view: View, most: int) -> list[tuple[int, int]]:
-        """The most likely outcomes: (node of the view, rank of the candidate)."""
-        k, reached, found = len(view.confidences), 1.0, []
-        beside = {alternative: k + 1 + i for i, alternative in enumerate(view.alternatives)}
-        for at in range(min(k + 1, len(view.candidates))):
-            accepted = self._acceptance(view.confidences[at]) if at < k else 0.0
-            for rank, chance in enumerate(self._chances(view, at)):
-                likely, node = reached * (1 - accepted) * chance, beside.get((at, view.candidates[at][rank]))
+    def choose(self, preview: Preview, most: int) -> list[tuple[int, int]]:
+        """The most likely outcomes: (node of the preview, rank of the candidate)."""
+        k, reached, found = len(preview.confidences), 1.0, []
+        beside = {alternative: k + 1 + i for i, alternative in enumerate(preview.alternatives)}
+        for at in range(min(k + 1, len(preview.candidates))):
+            accepted = self._acceptance(preview.confidences[at]) if at < k else 0.0
+            for rank, chance in enumerate(self._chances(preview, at)):
+                likely, node = reached * (1 - accepted) * chance, beside.get((at, preview.candidates[at][rank]))
                 if node is None:
                     found.append((likely, at, rank))
                 else:  # it is verified too, and what comes after it is the outcome
-                    found += [(likely * then, node, after) for after, then in enumerate(self._chances(view, node))]
+                    found += [(likely * then, node, after) for after, then in enumerate(self._chances(preview, node))]
             reached *= accepted
         found = sorted((one for one in found if one[0] > _LEAST), reverse=True)
         return [(node, rank) for _, node, rank in found[:most]]
 
-    def _chances(self, view: View, node: int) -> list[float]:
+    def _chances(self, preview: Preview, node: int) -> list[float]:
         """Of each candidate at a node: what the draft thinks of it, and how such fared. Neither is right alone."""
-        whole = node >= len(view.confidences)
+        whole = node >= len(preview.confidences)
         ranks, nexts = self._ranks[whole], self._nexts[whole]
-        return [sqrt(p * seen / nexts) for p, seen in zip(view.likelihoods[node], ranks, strict=False)]
+        return [sqrt(p * seen / nexts) for p, seen in zip(preview.likelihoods[node], ranks, strict=False)]
 
-    def observe(self, view: View, path: Sequence[int]) -> None:
+    def observe(self, preview: Preview, path: Sequence[int]) -> None:
         """A verification was followed by these tokens, its own first."""
-        turnout = view.turnout(path)
-        if turnout is None or turnout[0] >= len(view.candidates):
+        early_verdict = preview.outcome_of(path)
+        if early_verdict is None or early_verdict[0] >= len(preview.candidates):
             return
-        node, next_id = turnout
-        accepted, k = view.depth(node), len(view.confidences)
-        for i, confidence in enumerate(view.confidences[: accepted + 1]):
+        node, next_id = early_verdict
+        accepted, k = preview.depth(node), len(preview.confidences)
+        for i, confidence in enumerate(preview.confidences[: accepted + 1]):
             at = _bin(confidence)
             self._tried[at] = _DECAY * self._tried[at] + 1
             self._stood[at] = _DECAY * self._stood[at] + (i < accepted)
-        self._ranked(node >= k, view.candidates[node], next_id)
+        self._ranked(node >= k, preview.candidates[node], next_id)
         if node > k:
-            self._ranked(False, view.candidates[accepted], path[accepted])
+            self._ranked(False, preview.candidates[accepted], path[accepted])
 
     def _ranked(self, whole: bool, candidates: Sequence[int], token: int) -> None:
         rank = candidates.index(token) if token in candidates else None

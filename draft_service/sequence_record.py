@@ -15,7 +15,7 @@ from foredraft_serving.metrics import DraftMetrics
 log = logging.getLogger(__name__)
 
 
-class Account:
+class SequenceRecord:
     """One sequence. Leaving it as a context says how it ended."""
 
     def __init__(self, metrics: DraftMetrics, span: Span) -> None:
@@ -55,7 +55,7 @@ class Account:
         """A commit overtook a proposal."""
         self._metrics.cancelled.inc()
 
-    def __enter__(self) -> "Account":
+    def __enter__(self) -> "SequenceRecord":
         return self
 
     def __exit__(

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from draft_service.blocks import Blocks
-from draft_service.outcome_ranking import Foresight
-from draft_service.sequence_record import Account
+from draft_service.outcome_ranking import OutcomeRanking
+from draft_service.sequence_record import SequenceRecord
 from draft_service.session import DraftSession
 from draft_service.settings import DraftSettings
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
@@ -40,7 +40,7 @@ class Drafting:
     metrics: DraftMetrics
     engine: Engine | None = None
     model: LoadedModel | None = None
-    foresights: dict[Rule, Foresight] = field(default_factory=lambda: {rule: Foresight() for rule in Rule})
+    rankings: dict[Rule, OutcomeRanking] = field(default_factory=lambda: {rule: OutcomeRanking() for rule in Rule})
     """What all sequences under a rule taught."""
 
     @property
@@ -95,7 +95,7 @@ class Drafting:
             max_ngram=longest if alone else max(longest, self.settings.ngram_min_match),
             ngram_min_match=min_match[self.settings.ngram],
             q_width=self.settings.q_width,
-            foresight=self.foresights[sampling.rule],
+            ranking=self.rankings[sampling.rule],
         )
 
 
@@ -123,13 +123,13 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         metadata = dict(context.invocation_metadata() or ())
         serve_request(metadata.get(REQUEST_ID, ""))
         span = serve_span("foredraft.draft.Draft", metadata.items())
-        with Account(self._drafting.metrics, span) as account:
-            async with aclosing(self._follow(requests, account)) as responses:
+        with SequenceRecord(self._drafting.metrics, span) as record:
+            async with aclosing(self._follow(requests, record)) as responses:
                 async for response in responses:
                     yield response
 
     async def _follow(
-        self, requests: AsyncIterator[draft_pb2.DraftRequest], account: Account
+        self, requests: AsyncIterator[draft_pb2.DraftRequest], record: SequenceRecord
     ) -> AsyncGenerator[draft_pb2.DraftResponse, None]:
         first = await anext(aiter(requests), None)
         if first is None:
@@ -139,10 +139,10 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         if not first.open.prompt_ids:
             raise InvalidFieldError("prompt_ids", "is empty")
         opened = first.open
-        account.opened(opened.sequence_index, len(opened.prompt_ids))
+        record.opened(opened.sequence_index, len(opened.prompt_ids))
         async with self._drafting.session(opened) as session:
             yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
-            blocks = Blocks(session, opened, requests, account, self._drafting.check_ids)
+            blocks = Blocks(session, opened, requests, record, self._drafting.check_ids)
             async with aclosing(blocks.run()) as answers:
                 async for block in answers:
                     yield block

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-from draft_service.outcome_ranking import Foresight
+from draft_service.outcome_ranking import OutcomeRanking
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.proposal import NOTHING, Proposal
@@ -17,8 +17,8 @@ from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.scheduling.row_pool import Row
 from foredraft_engine.scheduling.step_times import StepTimes
 from foredraft_engine.speculation.ngram import NgramDrafter
-from foredraft_engine.speculation.preview import View
-from foredraft_engine.speculation.tree_job import Ahead, Turnout
+from foredraft_engine.speculation.preview import Preview
+from foredraft_engine.speculation.tree_job import DraftedAhead, EarlyVerdict
 
 _IN_TIME = 0.75  # of the time there is: between two steps there is more to do
 _HARDLY = 1.15
@@ -40,13 +40,13 @@ class DraftSession:
         max_ngram: int,
         ngram_min_match: int | None,
         q_width: int,
-        foresight: Foresight,
+        ranking: OutcomeRanking,
     ) -> None:
         """engine: the draft model's, or None for n-grams alone. ngram_min_match: None is no n-grams."""
         self.tokens = list(tokens)
         self._engine, self._sampling, self._epoch = engine, sampling, epoch
         self._owner, self._confidence, self._q_width = owner, confidence, q_width
-        self._min_match, self._foresight = ngram_min_match, foresight
+        self._min_match, self._foresight = ngram_min_match, ranking
         self._ngram = NgramDrafter(tokens, max_ngram=max_ngram) if ngram_min_match is not None else None
         self._processors = Processors(sampling, engine.device) if engine else None
         self._lease: AbstractAsyncContextManager[Row] | None = None
@@ -115,24 +115,24 @@ class DraftSession:
         return self._engine is not None and self._row is not None and self._engine.rows.spare > 0
 
     async def ahead(
-        self, verified: Proposal, k: int, most: int, wanted_s: float, turnout: Turnout, alternatives: int = 0
-    ) -> Ahead:
+        self, verified: Proposal, k: int, most: int, wanted_s: float, early_verdict: EarlyVerdict, alternatives: int = 0
+    ) -> DraftedAhead:
         """Proposals of up to k tokens for the likely outcomes of a verification.
 
         Args:
             verified: what is verified on the committed tokens.
             most: outcomes; fewer if a tree of so many takes longer than `wanted_s` seconds (0: not known).
             alternatives: to the tokens of each proposal, at most.
-            turnout: where `commit`'s caller writes the verdict.
+            early_verdict: where `commit`'s caller writes the verdict.
         """
         engine, row, processors = self._engine, self._row, self._processors
         if not engine or not row or not processors:
-            return Ahead()
+            return DraftedAhead()
         base_len = len(self.tokens)
         # An alternative and the token after it may follow the whole of what is verified.
         k = min(k, engine.capacity - base_len - len(verified.ids) - 1)
         if k <= 0:
-            return Ahead()
+            return DraftedAhead()
         async for _ in engine.prefill(row, self.tokens):
             pass
         ahead = await engine.ahead(
@@ -142,20 +142,20 @@ class DraftSession:
             k,
             processors,
             self._foresight.choose,
-            _affordable(engine.pace, most, k, wanted_s),
+            _affordable(engine.step_times, most, k, wanted_s),
             alternatives=alternatives,
             epoch=self._epoch,
             confidence=self._confidence,
             width=self._q_width,
-            turnout=turnout,
+            early_verdict=early_verdict,
             deadline=time.monotonic() + (wanted_s or float("inf")),
         )
         self._settle(base_len)
         return ahead
 
-    def observe(self, view: View, path: Sequence[int]) -> None:
+    def observe(self, preview: Preview, path: Sequence[int]) -> None:
         """Learns from what became of a verification that was drafted ahead for."""
-        self._foresight.observe(view, path)
+        self._foresight.observe(preview, path)
 
     def _settle(self, known: int) -> None:
         """The row keeps what still stands; the first `known` tokens do."""
@@ -163,16 +163,16 @@ class DraftSession:
             self._row.truncate(_agreement(self._row.cached, self.tokens, known))
 
 
-def _affordable(pace: StepTimes, most: int, k: int, wanted_s: float) -> int:
+def _affordable(step_times: StepTimes, most: int, k: int, wanted_s: float) -> int:
     """How many branches come in time, as far as steps were timed: a tree takes k + 1 of them.
 
     Where fewer would hardly be faster, none are left out.
     """
-    fewest_s = pace.at(_FEWEST * pace.jobs)
+    fewest_s = step_times.at(_FEWEST * step_times.jobs)
     if wanted_s <= 0 or fewest_s is None:
         return most
     step_s = max(_IN_TIME * wanted_s / (k + 1), _HARDLY * fewest_s)
-    while most > _FEWEST and (pace.at(most * pace.jobs) or 0.0) > step_s:
+    while most > _FEWEST and (step_times.at(most * step_times.jobs) or 0.0) > step_s:
         most -= 1
     return most
 

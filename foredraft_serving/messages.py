@@ -7,9 +7,8 @@ import numpy as np
 
 from foredraft.v1 import draft_pb2, generation_pb2
 from foredraft_engine.errors import InvalidFieldError
-from foredraft_engine.marks import Greenlist, Mark, SynthId
 from foredraft_engine.proposal import Proposal, SparseRows
-from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.sampling import Greenlist, Rule, Sampling, SynthId, Watermark
 from foredraft_engine.vocabulary import Vocabulary
 
 RULES = {
@@ -68,7 +67,7 @@ def sampling_from(
         decay = config.exponential_decay_length_penalty
         values["exponential_decay_length_penalty"] = (decay.start, decay.factor)
     if config.HasField("watermarking_config"):
-        values["watermark"] = mark_from(config.watermarking_config)
+        values["watermark"] = watermark_from(config.watermarking_config)
     if config.num_beams > 1:
         values["min_tokens_to_keep"] = 1 + max(1, len(config.eos_token_id.ids))
     return Sampling(
@@ -82,7 +81,7 @@ def sampling_from(
     )
 
 
-def mark_from(message: generation_pb2.WatermarkingConfig) -> Mark | None:
+def watermark_from(message: generation_pb2.WatermarkingConfig) -> Watermark | None:
     """A watermark, with transformers' defaults where the wire has none; None if there is no scheme."""
     scheme = message.WhichOneof("scheme")
     if scheme is None:

@@ -24,7 +24,7 @@ _NAMES = {number: name for name, number in REASONS.items()}
 _ROUNDING, _TRAVEL_S = 0.01, 0.05
 
 
-class Account:
+class CallRecord:
     """One call. Leaving it as a context says how the call ended."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Account:
             "drafter": ",".join(sorted({s.stats.drafter for s in summaries})),
         }
 
-    def __enter__(self) -> "Account":
+    def __enter__(self) -> "CallRecord":
         return self
 
     def __exit__(

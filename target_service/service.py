@@ -20,18 +20,18 @@ from foredraft_serving.messages import RULES
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.status import INVALID_ARGUMENT, PERMISSION_DENIED
 from foredraft_serving.tracing import serve_span
-from target_service.call_record import Account
-from target_service.drafting.draft_pool import Drafts
+from target_service.call_record import CallRecord
+from target_service.drafting.draft_pool import DraftPool
 from target_service.drafting.drafter import Drafters
-from target_service.output.sequence_output import Outlet
-from target_service.output.speculation_stats import Statistics
+from target_service.output.sequence_output import SequenceOutput
+from target_service.output.speculation_stats import SpeculationStats
 from target_service.output.stopping import Stopping
-from target_service.output.stream import Outbox, SequenceStream
+from target_service.output.stream import ChunkQueue, SequenceStream
 from target_service.request.defaults import Config
 from target_service.request.mode import Mode
 from target_service.request.named_configs import NamedConfigs, SavingNotAllowedError, places
-from target_service.request.plan import Plan, Planner, Request, Room, credential
-from target_service.request.token_healing import Healing
+from target_service.request.plan import Plan, Planner, Request, ServiceLimits, credential
+from target_service.request.token_healing import TokenHealing
 from target_service.settings import TargetSettings
 from target_service.strategies.assisted import assisted
 from target_service.strategies.beams import beams
@@ -54,13 +54,13 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     ) -> None:
         self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
         self._defaults = defaults
-        room = Room(engine.capacity, engine.pool.count, engine.rows.quantizes, partial(fits, engine))
-        self._planner = Planner(model, defaults, room)
+        limits = ServiceLimits(engine.capacity, engine.pool.count, engine.rows.quantizes, partial(fits, engine))
+        self._planner = Planner(model, defaults, limits)
         own = defaults.watermarking_config if defaults.HasField("watermarking_config") else None
         self._detector = Detector(self._planner.prompts, self._planner.marked_ids, own)
-        self._healing = Healing(model.tokenizer, engine)
+        self._healing = TokenHealing(model.tokenizer, engine)
         self._configs = NamedConfigs(places(settings), self._planner.check, settings.save_generation_configs)
-        self._drafts = Drafts(settings.draft_addresses, model.vocabulary)
+        self._drafts = DraftPool(settings.draft_addresses, model.vocabulary)
         metrics.watch_drafts(lambda: [draft.standing for draft in self._drafts.all])
         self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine, metrics)
 
@@ -71,27 +71,27 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         request_id = request.request_id or secrets.token_hex(8)
         serve_request(request_id)
         span = serve_span("foredraft.target.Generate", context.invocation_metadata())
-        with Account(self._metrics, context.time_remaining(), decode, span) as account:
+        with CallRecord(self._metrics, context.time_remaining(), decode, span) as record:
             caller = credential(context.invocation_metadata())
             call = await asyncio.to_thread(self._plan, request, caller)
             if call.heals:
                 owner, cache = call.plans[0].owner, call.plans[0].cache
                 healed = await asyncio.gather(*(self._healing.heal(prompt, owner, cache) for prompt in call.prompts))
                 call = await asyncio.to_thread(self._plan, request, caller, healed)
-            account.admitted(call.prompts)
+            record.admitted(call.prompts)
             yield self._started(call, request_id, request.return_prompt_ids)
-            outbox = Outbox()
-            sequences = [asyncio.create_task(self._run(plan, outbox)) for plan in call.plans]
+            chunk_queue = ChunkQueue()
+            sequences = [asyncio.create_task(self._run(plan, chunk_queue)) for plan in call.plans]
             running = asyncio.gather(*sequences)
             try:
-                async with aclosing(_chunks(outbox, running)) as chunks:
+                async with aclosing(_chunks(chunk_queue, running)) as chunks:
                     async for chunk in chunks:
-                        account.chunk(chunk)
+                        record.chunk(chunk)
                         yield target_pb2.GenerateResponse(chunk=chunk)
                 summaries = [summary for of_plan in await running for summary in of_plan]
             finally:
                 await _end(sequences, running)
-            account.finished(summaries)
+            record.finished(summaries)
             yield target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=summaries))
 
     async def Tokenize(self, request: target_pb2.TokenizeRequest, context: Any) -> target_pb2.TokenizeResponse:
@@ -154,22 +154,24 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             reason = f"{error.reason} (with generation_config={request.config_name!r})"
             raise InvalidFieldError(error.field, reason, *error.fields[1:]) from error
 
-    async def _run(self, plan: Plan, outbox: Outbox) -> list[target_pb2.SequenceSummary]:
-        outlets = [
-            Outlet(Stopping(plan, self._model.tokenizer), SequenceStream(plan.index + i, outbox, self._metrics))
+    async def _run(self, plan: Plan, chunk_queue: ChunkQueue) -> list[target_pb2.SequenceSummary]:
+        outputs = [
+            SequenceOutput(
+                Stopping(plan, self._model.tokenizer), SequenceStream(plan.index + i, chunk_queue, self._metrics)
+            )
             for i in range(plan.sequences)
         ]
-        statistics = await self._strategy(plan, outlets)
+        statistics = await self._strategy(plan, outputs)
         stats = statistics.message(plan.sampling.rule, self._drafters.unused_reason)
-        return [outlet.ended(plan, stats) for outlet in outlets]
+        return [output.ended(plan, stats) for output in outputs]
 
-    async def _strategy(self, plan: Plan, outlets: Sequence[Outlet]) -> Statistics:
+    async def _strategy(self, plan: Plan, outputs: Sequence[SequenceOutput]) -> SpeculationStats:
         engine, metrics = self._engine, self._metrics
         if plan.mode is Mode.CONTRASTIVE:
-            return await contrastive(plan, engine, outlets[0], metrics)
+            return await contrastive(plan, engine, outputs[0], metrics)
         if plan.mode is not Mode.ASSISTED:
-            return await beams(plan, engine, outlets, metrics)
-        return await assisted(plan, engine, self._drafters, outlets[0].stopping, outlets[0].stream, metrics)
+            return await beams(plan, engine, outputs, metrics)
+        return await assisted(plan, engine, self._drafters, outputs[0].stopping, outputs[0].stream, metrics)
 
     def _started(self, call: Request, request_id: str, with_prompts: bool) -> target_pb2.GenerateResponse:
         prompts = [generation_pb2.TokenIds(ids=ids) for ids in call.prompts] if with_prompts else []
@@ -183,10 +185,10 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         return target_pb2.GenerateResponse(started=started)
 
 
-async def _chunks(outbox: Outbox, running: "asyncio.Future[Any]") -> AsyncGenerator[target_pb2.Chunk, None]:
+async def _chunks(chunk_queue: ChunkQueue, running: "asyncio.Future[Any]") -> AsyncGenerator[target_pb2.Chunk, None]:
     """Chunks until all sequences have ended and everything is read; raises what a sequence raised."""
-    while not (running.done() and outbox.empty):
-        getting = asyncio.ensure_future(outbox.get())
+    while not (running.done() and chunk_queue.empty):
+        getting = asyncio.ensure_future(chunk_queue.get())
         try:
             await asyncio.wait({getting, running}, return_when=asyncio.FIRST_COMPLETED)
             if getting.done():

@@ -13,8 +13,8 @@ from foredraft.v1 import generation_pb2, target_pb2
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.logits.greenlist import green
 from foredraft_engine.logits.synthid import g_values
-from foredraft_engine.marks import Greenlist, Mark, SynthId
-from foredraft_serving.messages import mark_from
+from foredraft_engine.sampling import Greenlist, SynthId, Watermark
+from foredraft_serving.messages import watermark_from
 from foredraft_serving.ranges import check_watermark
 from target_service.request.checks import check_own_vocabulary
 from target_service.request.prompts import Prompts
@@ -55,7 +55,7 @@ class Detector:
                 found.append(self._by_synthid(mark, ids))
         return target_pb2.DetectWatermarkResponse(detections=found)
 
-    def _mark(self, message: target_pb2.DetectWatermarkRequest) -> Mark:
+    def _mark(self, message: target_pb2.DetectWatermarkRequest) -> Watermark:
         config = message.watermarking_config if message.HasField("watermarking_config") else self._own
         if config is None:
             reason = "is missing, and the model's own config has none: nobody can tell which mark to look for"
@@ -69,7 +69,7 @@ class Detector:
         elif message.HasField("z_threshold") or message.ignore_repeated_ngrams:
             name = "z_threshold" if message.HasField("z_threshold") else "ignore_repeated_ngrams"
             raise InvalidFieldError(name, "is no matter of SynthID; leave it out", "watermarking_config")
-        mark = mark_from(chosen)
+        mark = watermark_from(chosen)
         assert mark is not None
         return mark
 

@@ -11,7 +11,7 @@ import torch
 
 from tests.tools import find
 
-# Drafts are killed by the dozen here; gRPC would tell of each.
+# DraftPool are killed by the dozen here; gRPC would tell of each.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 # One thread: the tests' models are small, and two services share the machine.
 torch.set_num_threads(1)

@@ -55,7 +55,7 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class RowSpan:
     """Neighbouring rows that are fed equally many tokens: one attention call for all of them."""
 
     first_row: int
@@ -107,12 +107,12 @@ class Layout:
             self._sights[key] = Sight.of(span.quantized.spec, hidden, positions, window)
         return self._sights[key]
 
-    def _make_mask(self, span: Span, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:
+    def _make_mask(self, span: RowSpan, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:
         if span.rows == 1 and span.tokens == 1 and not span.tree and (window is None or span.end <= window):
             return None
         return _additive(self._hidden(span, window), groups, dtype)
 
-    def _hidden(self, span: Span, window: int | None) -> Tensor:
+    def _hidden(self, span: RowSpan, window: int | None) -> Tensor:
         """What is not attended to, bool [rows, tokens, end]."""
         if span.tree:
             return _hidden_in_tree(span, span.tree, window, self.device)
@@ -131,7 +131,7 @@ def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
     return mask[:, None].repeat(1, 1, groups, 1)
 
 
-def _hidden_in_tree(span: Span, tree: Tree, window: int | None, device: torch.device) -> Tensor:
+def _hidden_in_tree(span: RowSpan, tree: Tree, window: int | None, device: torch.device) -> Tensor:
     """What each branching token does not attend to, [1, tokens, end]."""
     hidden = np.ones((1, span.tokens, span.end), dtype=np.bool_)  # numpy: many small writes
     for i, (position, seen) in enumerate(zip(tree.positions, tree.seen, strict=True)):
@@ -145,8 +145,8 @@ def _positions(feed: Feed) -> Sequence[int]:
     return feed.tree.positions if feed.tree else range(feed.start, feed.start + len(feed.ids))
 
 
-def _spans(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list[Span]:
-    spans: list[Span] = []
+def _spans(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list[RowSpan]:
+    spans: list[RowSpan] = []
     offset = 0
     for feed in feeds:
         last = spans[-1] if spans else None
@@ -154,10 +154,10 @@ def _spans(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list
         plain = last is not None and not (last.tree or feed.tree or last.quantized or row)
         if plain and last and last.first_row + last.rows == feed.row and last.tokens == len(feed.ids):
             starts, end = (*last.starts, feed.start), max(last.end, feed.start + len(feed.ids))
-            spans[-1] = Span(last.first_row, last.rows + 1, last.tokens, last.offset, starts, end)
+            spans[-1] = RowSpan(last.first_row, last.rows + 1, last.tokens, last.offset, starts, end)
         else:
             end = feed.start + len(feed.ids)
-            spans.append(Span(feed.row, 1, len(feed.ids), offset, (feed.start,), end, feed.tree, row))
+            spans.append(RowSpan(feed.row, 1, len(feed.ids), offset, (feed.start,), end, feed.tree, row))
         offset += len(feed.ids)
     return spans
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from foredraft_engine.marks import Greenlist
+from foredraft_engine.sampling import Greenlist
 
 _TABLE_SIZE = 1_000_003  # transformers' own, as the two below
 _CANDIDATES = 40

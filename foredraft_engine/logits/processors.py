@@ -18,9 +18,8 @@ from transformers.generation import logits_process as hf
 from foredraft_engine.logits.greenlist import preferred
 from foredraft_engine.logits.synthid import marked
 from foredraft_engine.logits.warpers import has_rare_warpers, warp
-from foredraft_engine.marks import Greenlist, SynthId
 from foredraft_engine.noise import KeptGumbel
-from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.sampling import Greenlist, Rule, Sampling, SynthId
 
 
 class Processors:

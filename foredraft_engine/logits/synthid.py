@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from foredraft_engine.marks import SynthId
+from foredraft_engine.sampling import SynthId
 
 _MULTIPLIER = 6364136223846793005  # of the linear congruential generator; transformers' own
 

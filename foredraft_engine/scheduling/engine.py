@@ -18,13 +18,13 @@ from foredraft_engine.cache.row_cache import Tree
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.model.rows import Rows
 from foredraft_engine.proposal import Proposal, Verdict
-from foredraft_engine.scheduling.job_queue import Line, Waiting, resolve
-from foredraft_engine.scheduling.jobs import DraftJob, Errand, Finish, ScoreJob
+from foredraft_engine.scheduling.job_queue import JobQueue, Waiting, resolve
+from foredraft_engine.scheduling.jobs import DeviceCall, DraftJob, Finish, ScoreJob
 from foredraft_engine.scheduling.row_pool import Row, RowPool, common
 from foredraft_engine.scheduling.step import Step, attempt, step
 from foredraft_engine.scheduling.step_times import StepTimes
 from foredraft_engine.speculation.preview import Choose
-from foredraft_engine.speculation.tree_job import Ahead, AheadJob, Turnout
+from foredraft_engine.speculation.tree_job import DraftedAhead, EarlyVerdict, TreeJob
 from foredraft_engine.speculation.verify_job import Guide, VerifyJob
 
 
@@ -48,10 +48,10 @@ class Engine:
         *,
         chunk_tokens: int = 256,
         on_step: Callable[[Step], None] | None = None,
-        pace: StepTimes | None = None,
+        step_times: StepTimes | None = None,
     ) -> None:
         """vocabulary_size: ids from here on are padding and never chosen. chunk_tokens: new tokens in
-        one step, beyond what a single job needs. on_step: called on the device thread. pace: what is known of
+        one step, beyond what a single job needs. on_step: called on the device thread. step_times: what is known of
         its steps already."""
         self.rows = rows
         self.pool = RowPool(rows.count)
@@ -59,15 +59,15 @@ class Engine:
         self.capacity = rows.capacity
         self.vocabulary_size = vocabulary_size
         self.chunk_tokens = chunk_tokens
-        self.pace = pace or StepTimes()
+        self.step_times = step_times or StepTimes()
         self._on_step = on_step
-        self._line = Line(chunk_tokens, self.pace)
+        self._jobs = JobQueue(chunk_tokens, self.step_times)
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Ends the device thread; coroutines that still wait are cancelled."""
-        self._line.close()
+        self._jobs.close()
         self._thread.join()
 
     async def prefill(self, row: Row, tokens: Sequence[int]) -> AsyncIterator[None]:
@@ -96,13 +96,13 @@ class Engine:
         With `finish` its result instead: what it does with logits and hidden states is done on the device thread.
         """
         job = ScoreJob(row.index, len(row.cached), ids, scored, finish, cache=row.cache)
-        result = await self._line.submit(job)
+        result = await self._jobs.submit(job)
         row.cached.extend(ids)
         return result
 
     async def score_tree(self, row: Row, start: int, ids: Sequence[int], tree: Tree, finish: Finish) -> Any:
         """Feeds branching ids from place `start` on; all of them are scored. The row holds what it held before."""
-        return await self._line.submit(ScoreJob(row.index, start, ids, len(ids), finish, tree, row.cache))
+        return await self._jobs.submit(ScoreJob(row.index, start, ids, len(ids), finish, tree, row.cache))
 
     async def copy(self, source: Row, target: Row, length: int) -> None:
         """Makes the first `length` tokens of a row those of another; what they have in common is not touched."""
@@ -112,9 +112,9 @@ class Engine:
         await self.run(lambda: self.rows.copy_row(source.index, target.index, length, start))
         target.adopt(copied)
 
-    async def run(self, errand: Callable[[], Any]) -> Any:
+    async def run(self, call: Callable[[], Any]) -> Any:
         """Has something done by the device thread, between two steps."""
-        return await self._line.submit(Errand(errand))
+        return await self._jobs.submit(DeviceCall(call))
 
     async def verify(
         self,
@@ -144,7 +144,7 @@ class Engine:
             other = guidance.row
             ids, tree = _verified(other, guidance.tokens, proposal)
             job.guide = Guide(other.index, len(other.cached), ids, guidance.scale, tree, other.cache)
-        verdict: Verdict = await self._line.submit(job)
+        verdict: Verdict = await self._jobs.submit(job)
         accepted = verdict.ids[: verdict.accepted - verdict.beside]
         row.cached.extend([*tokens[len(row.cached) :], *accepted])
         if guidance:
@@ -165,7 +165,7 @@ class Engine:
         choose: Choose | None = None,
         alternatives: int = 0,
     ) -> Proposal:
-        """Drafts up to k tokens after the committed ones.
+        """DraftPool up to k tokens after the committed ones.
 
         Args:
             epoch: parts the random numbers of draft sessions on the same tokens.
@@ -178,7 +178,7 @@ class Engine:
         new = tokens[start:]
         job = DraftJob(row.index, start, new, list(tokens), k, processors, epoch, confidence, width, deadline)
         job.choose, job.alternatives = choose, alternatives
-        proposal: Proposal = await self._line.submit(job)
+        proposal: Proposal = await self._jobs.submit(job)
         row.cached.extend([*new, *proposal.ids[:-1]])
         return proposal
 
@@ -196,28 +196,28 @@ class Engine:
         epoch: int = 0,
         confidence: float = 0.0,
         width: int = 0,
-        turnout: Turnout | None = None,
+        early_verdict: EarlyVerdict | None = None,
         deadline: float = float("inf"),
-    ) -> Ahead:
-        """Drafts up to k tokens for each of the outcomes that the verification of a proposal may have.
+    ) -> DraftedAhead:
+        """DraftPool up to k tokens for each of the outcomes that the verification of a proposal may have.
 
         Args:
             verified: the proposal, on the committed tokens.
             choose: says which outcomes, see `foredraft_engine.speculation.preview`; most: how many.
             alternatives: to the tokens of each proposal, at most.
             epoch, confidence, width: as in `draft`.
-            turnout: where the caller writes the verdict once it knows it; one branch at most then goes on.
+            early_verdict: where the caller writes the verdict once it knows it; one branch at most then goes on.
             deadline: when it is wanted; a tree that is wanted earlier goes first.
         """
         row.truncate(len(tokens) - 1)
         start = len(row.cached)
         new = [*tokens[start:], *verified.ids]
         most = max(0, min(most, (self.rows.spare - len(verified.alternatives)) // k))
-        job = AheadJob(row.index, start, new, list(tokens), verified, k, most, choose, processors)
+        job = TreeJob(row.index, start, new, list(tokens), verified, k, most, choose, processors)
         job.alternatives = alternatives
         job.epoch, job.confidence, job.width, job.deadline = epoch, confidence, width, deadline
-        job.turnout = turnout or Turnout()
-        ahead: Ahead = await self._line.submit(job)
+        job.early_verdict = early_verdict or EarlyVerdict()
+        ahead: DraftedAhead = await self._jobs.submit(job)
         row.cached.extend(new)
         return ahead
 
@@ -225,17 +225,17 @@ class Engine:
 
     def _run(self) -> None:
         with torch.inference_mode():
-            while batch := self._line.next():
+            while batch := self._jobs.next():
                 try:
-                    self._do([w for w in batch if isinstance(w.job, Errand)])
-                    unfinished = self._step([w for w in batch if not isinstance(w.job, Errand)])
+                    self._do([w for w in batch if isinstance(w.job, DeviceCall)])
+                    unfinished = self._step([w for w in batch if not isinstance(w.job, DeviceCall)])
                 except Exception as error:  # the fault of a step is the fault of its requests, not of the engine
                     resolve(batch, [error] * len(batch))
                     unfinished = []
-                self._line.put_back(unfinished)
+                self._jobs.put_back(unfinished)
 
-    def _do(self, errands: Sequence[Waiting]) -> None:
-        resolve(errands, [attempt(w.job.run) for w in errands if isinstance(w.job, Errand)])
+    def _do(self, calls: Sequence[Waiting]) -> None:
+        resolve(calls, [attempt(w.job.run) for w in calls if isinstance(w.job, DeviceCall)])
 
     def _step(self, batch: Sequence[Waiting]) -> list[Waiting]:
         """One forward pass and what is made of it; returns the jobs that want another."""
@@ -246,9 +246,9 @@ class Engine:
         done = [w for w in batch if id(w.job) in made.results]
         resolve(done, [made.results[id(w.job)] for w in done])
         tokens = sum(len(j.ids) for j in jobs)
-        self.pace.observe(tokens, len(jobs), made.forward_s + made.logits_s)
+        self.step_times.observe(tokens, len(jobs), made.forward_s + made.logits_s)
         if self._on_step:
-            self._on_step(Step(self._line.waited_s, made.forward_s, made.logits_s, len(jobs), tokens))
+            self._on_step(Step(self._jobs.waited_s, made.forward_s, made.logits_s, len(jobs), tokens))
         return [w for w in batch if id(w.job) not in made.results]
 
 

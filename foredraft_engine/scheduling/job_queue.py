@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foredraft_engine.scheduling.jobs import DraftJob, Errand, ScoreJob
+from foredraft_engine.scheduling.jobs import DeviceCall, DraftJob, ScoreJob
 from foredraft_engine.scheduling.step_times import StepTimes
-from foredraft_engine.speculation.tree_job import AheadJob
+from foredraft_engine.speculation.tree_job import TreeJob
 from foredraft_engine.speculation.verify_job import VerifyJob
 
-Job = ScoreJob | VerifyJob | DraftJob | AheadJob | Errand
+Job = ScoreJob | VerifyJob | DraftJob | TreeJob | DeviceCall
 # Trees join a step that somebody waits for, if they lengthen it by no more than this share.
 _DELAY = 0.25
 
@@ -30,12 +30,12 @@ class Waiting:
     loop: asyncio.AbstractEventLoop
 
 
-class Line:
+class JobQueue:
     """All jobs that wait."""
 
-    def __init__(self, chunk_tokens: int, pace: StepTimes) -> None:
+    def __init__(self, chunk_tokens: int, step_times: StepTimes) -> None:
         """chunk_tokens: of a step, beyond what a single job needs."""
-        self._chunk_tokens, self._pace = chunk_tokens, pace
+        self._chunk_tokens, self._step_times = chunk_tokens, step_times
         self._submitted: list[Waiting] = []  # of this turn of the event loop
         self._queue: deque[Waiting] = deque()
         self._wanted = threading.Condition()
@@ -68,7 +68,7 @@ class Line:
     # What follows is for the device thread.
 
     def next(self) -> list[Waiting]:
-        """The jobs of the next step, in the order of their rows; none when the line is closed."""
+        """The jobs of the next step, in the order of their rows; none when the queue is closed."""
         began = time.perf_counter()
         with self._wanted:
             while not (batch := self._take()) and not self._closed:
@@ -92,8 +92,8 @@ class Line:
         batch: list[Waiting] = []
         tokens = 0
         waiting = [w for w in self._queue if not w.future.cancelled()]
-        trees = sorted((w for w in waiting if isinstance(w.job, AheadJob)), key=_deadline)
-        for one in [w for w in waiting if not isinstance(w.job, AheadJob)]:
+        trees = sorted((w for w in waiting if isinstance(w.job, TreeJob)), key=_deadline)
+        for one in [w for w in waiting if not isinstance(w.job, TreeJob)]:
             if batch and tokens + len(one.job.ids) > self._chunk_tokens:
                 break
             batch.append(one)
@@ -112,14 +112,16 @@ class Line:
         """Tokens of a step with trees, when it has so many without."""
         if not tokens:
             return self._chunk_tokens
-        alone_s, most = self._pace.at(tokens), tokens
-        while alone_s and most < self._chunk_tokens and (self._pace.at(most + 8) or 0.0) <= (1 + _DELAY) * alone_s:
+        alone_s, most = self._step_times.at(tokens), tokens
+        while (
+            alone_s and most < self._chunk_tokens and (self._step_times.at(most + 8) or 0.0) <= (1 + _DELAY) * alone_s
+        ):
             most += 8
         return most
 
 
 def _deadline(waiting: Waiting) -> float:
-    assert isinstance(waiting.job, AheadJob)
+    assert isinstance(waiting.job, TreeJob)
     return waiting.job.deadline
 
 

@@ -38,7 +38,7 @@ class ScoreJob:
 
 
 @dataclass(slots=True)
-class Errand:
+class DeviceCall:
     """Something for the device thread that is no forward pass: done before the next one begins."""
 
     run: Callable[[], Any]

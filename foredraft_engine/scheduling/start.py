@@ -95,8 +95,10 @@ def load_engine(
     packed = pack_weights(model.module) if settings.packed_weights else 0
     capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
     rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
-    pace = time_steps(rows, cache if rows.quantizes else None)
-    engine = Engine(rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step, pace=pace)
+    step_times = time_steps(rows, cache if rows.quantizes else None)
+    engine = Engine(
+        rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step, step_times=step_times
+    )
     log.info(
         "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",
         name,
@@ -120,14 +122,14 @@ def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
     What was never timed would be taken from a prompt's step far wider, and so never be tried. cache: how rows are
     quantized; the room of rows that are not is then not taken.
     """
-    pace, began = StepTimes(), time.perf_counter()
+    step_times, began = StepTimes(), time.perf_counter()
     with torch.inference_mode():
         for width in [w for w in WIDTHS if w <= min(_TIMED_TOKENS, rows.capacity)]:
             times = [step_s(rows, width, cache) for _ in range(3)]
-            pace.observe(width, 1, min(times))
+            step_times.observe(width, 1, min(times))
             if time.perf_counter() - began > _TIMING_S:
                 break
-    return pace
+    return step_times
 
 
 def step_s(rows: Rows, width: int, cache: CacheSpec | None = None) -> float:

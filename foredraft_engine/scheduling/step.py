@@ -14,11 +14,11 @@ from torch import Tensor
 from foredraft_engine.cache.row_cache import Feed
 from foredraft_engine.model.rows import Rows
 from foredraft_engine.scheduling.job_queue import Job
-from foredraft_engine.scheduling.jobs import DraftJob, Errand, ScoreJob, draft_jobs
-from foredraft_engine.speculation.tree_job import AheadJob, ahead_jobs
+from foredraft_engine.scheduling.jobs import DeviceCall, DraftJob, ScoreJob, draft_jobs
+from foredraft_engine.speculation.tree_job import TreeJob, grow_trees
 from foredraft_engine.speculation.verify_job import Guide, VerifyJob, verify_jobs
 
-J = TypeVar("J", ScoreJob, VerifyJob, DraftJob, AheadJob)
+J = TypeVar("J", ScoreJob, VerifyJob, DraftJob, TreeJob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> Made:
     if drafting := [j for j in jobs if isinstance(j, DraftJob)]:
         goes_on = draft_jobs(drafting, _joined(drafting, parts, logits))
         results.update((id(j), j.proposal) for j, on in zip(drafting, goes_on, strict=True) if not on)
-    if ahead := [j for j in jobs if isinstance(j, AheadJob)]:
-        goes_on = ahead_jobs(ahead, _joined(ahead, parts, logits))
+    if ahead := [j for j in jobs if isinstance(j, TreeJob)]:
+        goes_on = grow_trees(ahead, _joined(ahead, parts, logits))
         results.update((id(j), j.result) for j, on in zip(ahead, goes_on, strict=True) if not on)
     # Before the event loop wakes and competes for the interpreter.
     return Made(results, forwarded - began, time.perf_counter() - forwarded)
@@ -108,7 +108,7 @@ def _score(job: ScoreJob, logits: Tensor, rows: Rows, start: int, end: int) -> A
 
 
 def _feed(job: Job) -> Feed:
-    assert not isinstance(job, Errand)
+    assert not isinstance(job, DeviceCall)
     tree = None if isinstance(job, DraftJob) else job.tree
     return Feed(job.row, job.start, job.ids, tree, job.cache if isinstance(job, ScoreJob | VerifyJob) else None)
 

@@ -15,7 +15,7 @@ from foredraft_engine.logits.processors import Processors, Scored, process
 from foredraft_engine.noise import KeptGumbel, Purpose, gumbel, key
 from foredraft_engine.proposal import Proposal, SparseRows
 from foredraft_engine.sampling import Rule
-from foredraft_engine.speculation.preview import Choose, View, likely
+from foredraft_engine.speculation.preview import Choose, Preview, likely
 
 _MASS = 0.999
 
@@ -106,13 +106,13 @@ def proposal_of(drawn: Sequence[Drawn], choose: Choose | None = None, alternativ
     ids = tuple(d.token for d in drawn)
     beside: tuple[tuple[int, int], ...] = ()
     if choose and alternatives and not rows:
-        view = View(
+        preview = Preview(
             tuple(d.probability for d in drawn),
             tuple(d.candidates for d in drawn),
             tuple(d.likelihoods for d in drawn),
             ids,
         )
-        beside = tuple((at, view.candidates[at][rank]) for at, rank in choose(view, alternatives))
+        beside = tuple((at, preview.candidates[at][rank]) for at, rank in choose(preview, alternatives))
     return Proposal(ids, SparseRows.join(rows) if rows else None, "model", beside)
 
 

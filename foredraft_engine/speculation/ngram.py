@@ -1,4 +1,4 @@
-"""Drafts by looking up where the text said the same before.
+"""DraftPool by looking up where the text said the same before.
 
 A suffix automaton (Blumer et al. 1985) over prompt and output finds the longest suffix, up to a
 bound, that occurred earlier, and of several occurrences the latest, in amortised constant time per

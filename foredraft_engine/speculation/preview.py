@@ -14,7 +14,7 @@ RANKS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Preview:
     """Of a proposal of k tokens and m alternatives to them.
 
     A verification ends at a node: 0 to k are so many tokens of the proposal accepted, k + 1 to k + m the alternatives.
@@ -35,7 +35,7 @@ class View:
         k = len(self.confidences)
         return node if node <= k else self.alternatives[node - k - 1][0]
 
-    def turnout(self, path: Sequence[int]) -> tuple[int, int] | None:
+    def outcome_of(self, path: Sequence[int]) -> tuple[int, int] | None:
         """The node at which a verification ended that committed these tokens, and the token after it."""
         at = 0
         while at < len(path) and at < len(self.proposed) and path[at] == self.proposed[at]:
@@ -47,7 +47,7 @@ class View:
         return len(self.confidences) + 1 + self.alternatives.index((at, path[at])), path[at + 1]
 
 
-Choose = Callable[[View, int], Sequence[tuple[int, int]]]
+Choose = Callable[[Preview, int], Sequence[tuple[int, int]]]
 """From that, and the number of outcomes wanted at most: at which nodes, and which of the candidates comes next."""
 
 

@@ -1,4 +1,4 @@
-"""Drafts ahead of a verification: the branches of one tree, each a way that the sequence may go on.
+"""DraftPool ahead of a verification: the branches of one tree, each a way that the sequence may go on.
 
 While x_1 .. x_k are verified on the committed tokens, an outcome is (j, t): the first j of them stand and
 the target's own token t follows (Kumar et al., arXiv 2603.03251). The first pass over x_1 .. x_k says which t
@@ -31,20 +31,20 @@ from foredraft_engine.speculation.drawing import (
     proposal_of,
     rows_of,
 )
-from foredraft_engine.speculation.preview import Choose, View, likely
+from foredraft_engine.speculation.preview import Choose, Preview, likely
 from foredraft_engine.speculation.verify_job import scored_of
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class DraftedAhead:
     """What was drafted ahead."""
 
     outcomes: tuple[Outcome, ...] = ()
-    view: View = field(default_factory=View)
+    preview: Preview = field(default_factory=Preview)
 
 
 @dataclass(slots=True)
-class Turnout:
+class EarlyVerdict:
     """The verdict, should it become known while the tree still grows: all branches but one then end."""
 
     path: tuple[int, ...] | None = None
@@ -58,7 +58,7 @@ class _Branch:
 
 
 @dataclass(slots=True)
-class AheadJob:
+class TreeJob:
     """Wants proposals of k tokens for outcomes; stays in the engine until it has them.
 
     `tokens` are those committed, `ids` the uncached ones of them and the proposal that is verified.
@@ -77,12 +77,12 @@ class AheadJob:
     confidence: float = 0.0
     width: int = 0
     alternatives: int = 0  # to the tokens of each branch
-    turnout: Turnout = field(default_factory=Turnout)
+    early_verdict: EarlyVerdict = field(default_factory=EarlyVerdict)
     deadline: float = float("inf")
     """Of use, not of work: the tree that is wanted first grows first."""
     scored: int = 0
     tree: Tree | None = None
-    view: View = field(default_factory=View)
+    preview: Preview = field(default_factory=Preview)
     branches: list[_Branch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -92,14 +92,14 @@ class AheadJob:
         self.ids = [*self.ids, *(token for _, token in beside)]
 
     @property
-    def result(self) -> Ahead:
+    def result(self) -> DraftedAhead:
         """All branches as far as they came, each up to its end."""
         drafted = [
             Outcome(b.path, proposal_of(self._cut(b.drawn), self.choose, self.alternatives))
             for b in self.branches
             if b.drawn
         ]
-        return Ahead(tuple(drafted), self.view)
+        return DraftedAhead(tuple(drafted), self.preview)
 
     def _cut(self, drawn: Sequence[Drawn]) -> Sequence[Drawn]:
         for i, one in enumerate(drawn):
@@ -107,21 +107,21 @@ class AheadJob:
                 return drawn[: i + 1]
         return drawn
 
-    def branch(self, view: View) -> bool:
+    def branch(self, preview: Preview) -> bool:
         """Takes what the first pass said; False when there is nothing to draft."""
-        self.view, candidates = view, view.candidates
+        self.preview, candidates = preview, preview.candidates
         self.start += len(self.ids)
         ends = self.processors.sampling.eos_token_id
         self.branches = [
             self._branch(node, candidates[node][rank])
-            for node, rank in self.choose(view, self.most)
+            for node, rank in self.choose(preview, self.most)
             if rank < len(candidates[node]) and candidates[node][rank] not in ends
         ]
         return self._feed([b.path[-1] for b in self.branches])
 
     def _branch(self, node: int, next_id: int) -> _Branch:
-        """From a node of the view on."""
-        trunk, k, at = len(self.tokens), len(self.verified.ids), self.view.depth(node)
+        """From a node of the preview on."""
+        trunk, k, at = len(self.tokens), len(self.verified.ids), self.preview.depth(node)
         stem, places = self.verified.ids[:at], [*range(trunk, trunk + at)]
         if node > k:
             stem, places = (*stem, self.verified.alternatives[node - k - 1][1]), [*places, trunk + node - 1]
@@ -132,7 +132,7 @@ class AheadJob:
         for branch, one in zip(self.branches, drawn, strict=True):
             branch.drawn.append(one)
         self.start += len(self.branches)
-        if (path := self.turnout.path) is not None:
+        if (path := self.early_verdict.path) is not None:
             self.branches = [b for b in self.branches if b.path == path]
         going = bool(self.branches) and len(self.branches[0].drawn) < self.k
         return going and self._feed([b.drawn[-1].token for b in self.branches])
@@ -157,7 +157,7 @@ class AheadJob:
         return made
 
 
-def ahead_jobs(jobs: Sequence[AheadJob], logits: Tensor) -> list[bool]:
+def grow_trees(jobs: Sequence[TreeJob], logits: Tensor) -> list[bool]:
     """One pass of every tree; logits float32 [n, vocab]. True where it goes on."""
     parts = logits.split([j.scored for j in jobs])
     growing = [(j, part) for j, part in zip(jobs, parts, strict=True) if j.branches]
@@ -169,7 +169,7 @@ def ahead_jobs(jobs: Sequence[AheadJob], logits: Tensor) -> list[bool]:
     return [goes_on[id(j)] for j in jobs]
 
 
-def _foresee(job: AheadJob, logits: Tensor) -> View:
+def _foresee(job: TreeJob, logits: Tensor) -> Preview:
     verified, beside = job.verified.ids, job.verified.alternatives
     scored = scored_of(job.processors, job.tokens, job.verified)
     scores = process(scored, logits)
@@ -177,4 +177,4 @@ def _foresee(job: AheadJob, logits: Tensor) -> View:
     confidences = scores[: len(verified)].softmax(dim=-1)[range(len(verified)), list(verified)].tolist()
     # A token that follows a rejection is not the one that was rejected.
     candidates, likelihoods = zip(*likely(by_rank(scores, rows_of(scored)), chain), strict=True)
-    return View(tuple(confidences), candidates, likelihoods, verified, beside)
+    return Preview(tuple(confidences), candidates, likelihoods, verified, beside)

@@ -9,7 +9,7 @@ from target_service.request.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ProposalRequest:
     """What is wanted of a proposal."""
 
     k: int
@@ -20,7 +20,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class DraftMessages:
     """Makes the messages of one sequence."""
 
     plan: Plan
@@ -28,7 +28,7 @@ class Asking:
     """Within which a proposal that is waited for is useful."""
     outcomes: int
 
-    def opening(self, epoch: int, tokens: Sequence[int], wanted: Wanted) -> draft_pb2.Open:
+    def opening(self, epoch: int, tokens: Sequence[int], wanted: ProposalRequest) -> draft_pb2.Open:
         """Begins, on the tokens committed so far."""
         plan = self.plan
         sampling = plan.sampling
@@ -49,7 +49,9 @@ class Asking:
             cache_scope=bytes.fromhex(plan.owner),
         )
 
-    def commit(self, base_len: int, ids: Sequence[int], wanted: Wanted, until_wanted_s: float) -> draft_pb2.Commit:
+    def commit(
+        self, base_len: int, ids: Sequence[int], wanted: ProposalRequest, until_wanted_s: float
+    ) -> draft_pb2.Commit:
         """Tells what was committed on a base and asks for more.
 
         until_wanted_s: that a draft has for outcomes, 0 if not known.

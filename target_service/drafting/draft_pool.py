@@ -42,7 +42,7 @@ _OTHER_LANGUAGE_S = 15.0
 _SELDOM = 100  # timeouts, in which a draft may be late once without being charged for it
 
 
-class Draft:
+class DraftEndpoint:
     """One draft service."""
 
     def __init__(self, address: str, language: Vocabulary) -> None:
@@ -80,7 +80,7 @@ class Draft:
         return not self._down and not self.mismatch
 
     def open(self, requests: Any, request_id: str) -> Any:
-        """Starts a Draft stream that sends `requests`; the id joins the logs of both services."""
+        """Starts a DraftEndpoint stream that sends `requests`; the id joins the logs of both services."""
         named = ((REQUEST_ID, request_id),) if request_id else ()
         return self._stub.Draft(requests, metadata=(*named, *headers()))
 
@@ -133,13 +133,13 @@ class Draft:
         await self._channel.close()
 
 
-class Drafts:
+class DraftPool:
     """All of them."""
 
     def __init__(self, addresses: Sequence[str], language: Vocabulary) -> None:
-        self.all = [Draft(address, language) for address in addresses]
+        self.all = [DraftEndpoint(address, language) for address in addresses]
 
-    def pick(self) -> Draft | None:
+    def pick(self) -> DraftEndpoint | None:
         """The usable one that follows the fewest sequences; trusted ones first."""
         usable = [d for d in self.all if d.usable]
         return min(usable, key=lambda d: (not d.trusted, d.sessions), default=None)

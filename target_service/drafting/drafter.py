@@ -15,8 +15,8 @@ from foredraft_engine.sampling import Rule
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.speculation.ngram import NgramDrafter
 from foredraft_serving.metrics import TargetMetrics
-from target_service.drafting.draft_messages import Wanted
-from target_service.drafting.draft_pool import Drafts
+from target_service.drafting.draft_messages import ProposalRequest
+from target_service.drafting.draft_pool import DraftPool
 from target_service.drafting.goodput import Estimates, Goodput
 from target_service.drafting.remote_session import RemoteSession
 from target_service.request.plan import Plan
@@ -47,7 +47,7 @@ class Drafter:
         self._ngrams, self._only_ngrams, self._metrics = ngrams, only_ngrams, metrics
         self._index: NgramDrafter | None = None
         self._prepared: tuple[Proposal, str] | None = None  # and why, known when the draft was told the last verdict
-        self._wanted = Wanted(0)  # of the next proposal
+        self._wanted = ProposalRequest(0)  # of the next proposal
         self._last = NOTHING
         self._waited_s, self._began_s, self._missed = 0.0, 0.0, ""
         self._eos = frozenset(plan.sampling.eos_token_id)
@@ -74,7 +74,7 @@ class Drafter:
             self._last = await self._ask(tokens, wanted)
         return self._last
 
-    async def _ask(self, tokens: Sequence[int], wanted: Wanted) -> Proposal:
+    async def _ask(self, tokens: Sequence[int], wanted: ProposalRequest) -> Proposal:
         if self._remote:
             proposal = await self._remote.propose(tokens, wanted)
             self._waited_s = self._remote.waited_s
@@ -126,13 +126,13 @@ class Drafter:
                 self._remote.times.foresaw(bool(hit))
             self._metrics.observe_foresight(hit, missed)
 
-    def _chosen(self, k: int) -> Wanted:
+    def _chosen(self, k: int) -> ProposalRequest:
         """Of the next proposal, with k tokens at most."""
         times, beside = self._remote.times if self._remote else None, 0
         if self._goodput:
             k = self._goodput.k(k, times)
             beside = self._goodput.alternatives(k, times)
-        return Wanted(k, beside, self._estimates.step_s(k + beside) or 0.0)
+        return ProposalRequest(k, beside, self._estimates.step_s(k + beside) or 0.0)
 
     async def close(self) -> None:
         """Frees what the draft service holds."""
@@ -157,11 +157,11 @@ class Drafters:
     """Makes a drafter for each sequence, as its parameters ask."""
 
     def __init__(
-        self, settings: TargetSettings, drafts: Drafts, vocabulary_size: int, engine: Engine, metrics: TargetMetrics
+        self, settings: TargetSettings, drafts: DraftPool, vocabulary_size: int, engine: Engine, metrics: TargetMetrics
     ) -> None:
         self._settings, self._drafts, self._metrics = settings, drafts, metrics
         self._vocabulary_size = vocabulary_size
-        self._estimates = Estimates(engine.pace)
+        self._estimates = Estimates(engine.step_times)
         self._alternatives = min(settings.alternatives, engine.rows.spare)
 
     @asynccontextmanager

@@ -132,7 +132,7 @@ class Ledger:
 class Estimates:
     """What all sequences of a target share."""
 
-    pace: StepTimes
+    step_times: StepTimes
     acceptance: Acceptance = field(default_factory=Acceptance)
     ledger: Ledger = field(default_factory=Ledger)
     besides_s: list[float] = field(default_factory=lambda: [0.0005, 0.001])
@@ -140,7 +140,7 @@ class Estimates:
 
     def step_s(self, k: int) -> float | None:
         """Expected time of a step in which every sequence has k proposed tokens or alternatives; None before any."""
-        return self.pace.at(max(1.0, self.pace.jobs) * (k + 1))
+        return self.step_times.at(max(1.0, self.step_times.jobs) * (k + 1))
 
     def round_s(self, k: int) -> float | None:
         """The same of a round, without what it waits for a draft."""

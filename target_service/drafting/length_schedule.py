@@ -7,7 +7,7 @@ from target_service.request.plan import Plan
 _KEPT: dict[int, int] = {}
 
 
-class Lookahead:
+class LengthSchedule:
     """Draft length of one sequence, by transformers' schedules."""
 
     def __init__(self, plan: Plan) -> None:

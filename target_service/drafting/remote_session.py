@@ -17,8 +17,8 @@ from foredraft_engine.proposal import NOTHING, Proposal
 from foredraft_serving.logs import request_id
 from foredraft_serving.messages import MessageError, proposal_from
 from foredraft_serving.metrics import TargetMetrics
-from target_service.drafting.draft_messages import Asking, Wanted
-from target_service.drafting.draft_pool import Draft, Drafts
+from target_service.drafting.draft_messages import DraftMessages, ProposalRequest
+from target_service.drafting.draft_pool import DraftEndpoint, DraftPool
 from target_service.drafting.goodput import DraftTimes
 from target_service.drafting.inbox import Inbox, Received
 from target_service.request.plan import Plan
@@ -33,14 +33,20 @@ class RemoteSession:
     """Blocks of one sequence, whichever draft service makes them."""
 
     def __init__(
-        self, drafts: Drafts, plan: Plan, vocabulary_size: int, timeout_s: float, outcomes: int, metrics: TargetMetrics
+        self,
+        drafts: DraftPool,
+        plan: Plan,
+        vocabulary_size: int,
+        timeout_s: float,
+        outcomes: int,
+        metrics: TargetMetrics,
     ) -> None:
         """outcomes: of a verification, that the draft is to draft ahead for."""
         self._drafts, self._timeout_s, self._metrics = drafts, timeout_s, metrics
         self._vocabulary_size, self._outcomes = vocabulary_size, outcomes
-        self._asking = Asking(plan, _BUDGET_SHARE * timeout_s, outcomes)
+        self._asking = DraftMessages(plan, _BUDGET_SHARE * timeout_s, outcomes)
         self._epoch = self._told = 0  # told: tokens that the draft knows to be committed
-        self._draft: Draft | None = None
+        self._draft: DraftEndpoint | None = None
         self._call: Any = None
         self._reading: asyncio.Task[None] | None = None
         self._up: asyncio.Queue[draft_pb2.DraftRequest] = asyncio.Queue()
@@ -68,7 +74,7 @@ class RemoteSession:
             reading.cancel()
             await asyncio.wait([reading])
 
-    async def begin(self, tokens: Sequence[int], wanted: Wanted) -> None:
+    async def begin(self, tokens: Sequence[int], wanted: ProposalRequest) -> None:
         """Opens a session on the committed tokens with whichever draft service can be used now."""
         draft = self._drafts.pick()
         if draft is None or wanted.k <= 0:
@@ -84,7 +90,7 @@ class RemoteSession:
         self._call = draft.open(_drain(self._up), request_id())
         self._reading = asyncio.create_task(self._read(draft, self._call, self._epoch))
 
-    async def propose(self, tokens: Sequence[int], wanted: Wanted) -> Proposal:
+    async def propose(self, tokens: Sequence[int], wanted: ProposalRequest) -> Proposal:
         """The block on the committed tokens, waited for within the timeout; else nothing, at once if known.
 
         `last_problem` then says why.
@@ -117,7 +123,7 @@ class RemoteSession:
         self.waited_s = time.perf_counter() - began
         return self._use(*found, wanted)
 
-    def foreseen(self, tokens: Sequence[int], wanted: Wanted) -> tuple[int, Proposal] | None:
+    def foreseen(self, tokens: Sequence[int], wanted: ProposalRequest) -> tuple[int, Proposal] | None:
         """The block, by its id, with a proposal on just these tokens that was drafted ahead; None if there is none."""
         found = self._inbox.find(tokens)
         if found is None:
@@ -135,7 +141,7 @@ class RemoteSession:
     async def commit(
         self,
         tokens: Sequence[int],
-        wanted: Wanted,
+        wanted: ProposalRequest,
         *,
         block_id: int = 0,
         explicit: Sequence[int] | None = None,
@@ -179,7 +185,7 @@ class RemoteSession:
         """What proposals of the draft service cost; None without one."""
         return self._draft.times if self._draft else None
 
-    async def _reopen(self, tokens: Sequence[int], wanted: Wanted) -> None:
+    async def _reopen(self, tokens: Sequence[int], wanted: ProposalRequest) -> None:
         if self._draft is None:
             await self.begin(tokens, wanted)
             # Its first block builds on tokens that are history by the time it comes: it is no
@@ -194,7 +200,7 @@ class RemoteSession:
         """Of the time of a verification, what is left for the draft to work in."""
         return max(step_s - self._draft.times.network_s, step_s / 4) if self._draft else step_s
 
-    def _use(self, received: Received, outcome: draft_pb2.Outcome, wanted: Wanted) -> Proposal:
+    def _use(self, received: Received, outcome: draft_pb2.Outcome, wanted: ProposalRequest) -> Proposal:
         """An outcome's proposal, checked."""
         received.used, self.was_foreseen = True, bool(outcome.path)
         base_len, block = received.block.base_len, received.block
@@ -216,7 +222,7 @@ class RemoteSession:
             self.last_problem = "empty"
         return proposal
 
-    async def _read(self, draft: Draft, call: Any, epoch: int) -> None:
+    async def _read(self, draft: DraftEndpoint, call: Any, epoch: int) -> None:
         """Receives blocks until the stream ends."""
         reason = "ended the stream"
         try:
@@ -233,7 +239,7 @@ class RemoteSession:
         if self._call is call:
             self._lose(reason)
 
-    def _receive(self, draft: Draft, block: draft_pb2.Block, epoch: int) -> None:
+    def _receive(self, draft: DraftEndpoint, block: draft_pb2.Block, epoch: int) -> None:
         self._metrics.draft_bytes.labels("received").inc(block.ByteSize())
         if refused := "epoch" if block.epoch != epoch else self._inbox.receive(block):
             self._metrics.discarded_blocks.labels(refused).inc()

@@ -10,7 +10,7 @@ from target_service.output.stopping import Stopping
 Text = tuple[int, ...]
 
 
-class Endings:
+class BranchStopping:
     """Of the texts of one search, which are generated tokens."""
 
     def __init__(self, root: Stopping) -> None:
@@ -23,7 +23,7 @@ class Endings:
         if self._root.out_of_time():
             return True
         if not self._root.reads_text:  # its tokens say it all
-            return text[-1] in self._root.eos_token_id or len(text) >= self._root.room
+            return text[-1] in self._root.eos_token_id or len(text) >= self._root.tokens_left
         return bool(self._state(text).reason)
 
     def keep(self, texts: Sequence[Text]) -> None:

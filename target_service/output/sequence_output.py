@@ -10,7 +10,7 @@ from target_service.request.plan import Plan
 
 
 @dataclass(slots=True)
-class Outlet:
+class SequenceOutput:
     """Of one sequence."""
 
     stopping: Stopping

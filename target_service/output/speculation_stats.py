@@ -9,7 +9,7 @@ from foredraft_engine.sampling import Rule
 
 
 @dataclass(slots=True)
-class Statistics:
+class SpeculationStats:
     """Counts of one sequence."""
 
     rounds: int = 0

@@ -45,7 +45,7 @@ class Stopping:
         self.reason = ""
 
     @property
-    def room(self) -> int:
+    def tokens_left(self) -> int:
         """Tokens that may still come."""
         return self._room
 

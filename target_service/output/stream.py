@@ -26,7 +26,7 @@ REASONS = {
 }
 
 
-class Outbox:
+class ChunkQueue:
     """Chunks of all sequences of a call, in the order in which they are made."""
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class Outbox:
 class SequenceStream:
     """The stream of one sequence."""
 
-    def __init__(self, index: int, outbox: Outbox, metrics: TargetMetrics) -> None:
-        self.index, self._outbox, self._metrics = index, outbox, metrics
+    def __init__(self, index: int, chunk_queue: ChunkQueue, metrics: TargetMetrics) -> None:
+        self.index, self._outbox, self._metrics = index, chunk_queue, metrics
         self._began = self._row_at = self._first_at = self._last = time.perf_counter()
         self._prompt_tokens = self.generated = 0
 

@@ -62,23 +62,23 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ServiceLimits:
     """What there is for sequences."""
 
     capacity: int  # tokens of the longest one
     rows: int = 16
     quantizes: bool = True  # whether rows can be quantized
     fits: Callable[[int, int, int, bool], bool] = lambda prompt, texts, new, quantized: True
-    """Whether so many prompt tokens, and texts of so many new ones each, quantized or not, have room."""
+    """Whether so many prompt tokens, and texts of so many new ones each, quantized or not, have limits."""
 
 
 class Planner:
     """Turns requests into plans, for one model."""
 
-    def __init__(self, model: LoadedModel, defaults: Config, room: Room) -> None:
-        self._defaults, self._room = defaults, room
+    def __init__(self, model: LoadedModel, defaults: Config, limits: ServiceLimits) -> None:
+        self._defaults, self._limits = defaults, limits
         self._vocabulary_size = model.vocabulary.size
-        self.prompts = Prompts(model, room.capacity)
+        self.prompts = Prompts(model, limits.capacity)
         self.marked_ids = model.ids
         """Ids that green lists are drawn from: the model's padding is among them, as in transformers."""
 
@@ -141,13 +141,13 @@ class Planner:
 
     def _check_room(self, config: Config, mode: Mode, tokens: int, negative: int, quantized: bool) -> None:
         new, beams = config.max_length - tokens, config.num_beams
-        if negative + new > self._room.capacity:
-            reason = f"is so long that with {new} new tokens it exceeds the limit of {self._room.capacity}"
+        if negative + new > self._limits.capacity:
+            reason = f"is so long that with {new} new tokens it exceeds the limit of {self._limits.capacity}"
             raise InvalidFieldError("negative_prompt", reason, "max_new_tokens")
-        if negative and self._room.rows < 2:
+        if negative and self._limits.rows < 2:
             reason = "takes two rows, and this service has one; its operator can set --rows"
             raise InvalidFieldError("guidance_scale", reason)
-        if mode.has_beams and not self._room.fits(tokens, beams, new, quantized):
+        if mode.has_beams and not self._limits.fits(tokens, beams, new, quantized):
             reason = f"{tokens} tokens of the prompt and {beams} times {new} new ones do not fit the service's rows"
             raise InvalidFieldError("num_beams", reason, "max_new_tokens")
 
@@ -164,13 +164,13 @@ class Planner:
         """Every default filled in and every field checked, as far as there is no prompt to it."""
         config = fill(asked, self._defaults)
         mode = check_config(asked, config, self._vocabulary_size)
-        return config, mode, cache_spec(asked, config, self._room.quantizes)
+        return config, mode, cache_spec(asked, config, self._limits.quantizes)
 
     def _with_lengths(self, config: Config, asked: Config, prompt: int, tokens: int) -> Config:
         if asked.HasField("forced_bos_token_id") and tokens > 1:
             reason = f"is forced after a prompt of one token, and this one has {tokens}"
             raise InvalidFieldError("forced_bos_token_id", reason, "prompts")
-        return with_lengths(config, asked, self._defaults, limit=self._room.capacity, prompt=prompt, tokens=tokens)
+        return with_lengths(config, asked, self._defaults, limit=self._limits.capacity, prompt=prompt, tokens=tokens)
 
 
 def _check_message(message: target_pb2.GenerateRequest) -> None:

@@ -17,7 +17,7 @@ from foredraft_engine.scheduling.engine import Engine
 _BIAS, _FAVOUR = 10.0, 1.0
 
 
-class Healing:
+class TokenHealing:
     """Of the prompts of one model."""
 
     def __init__(self, tokenizer: Any, engine: Engine) -> None:

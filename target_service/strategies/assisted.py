@@ -7,8 +7,8 @@ from foredraft_engine.logits.processors import Processors
 from foredraft_engine.scheduling.engine import Engine, Guidance
 from foredraft_serving.metrics import TargetMetrics
 from target_service.drafting.drafter import Drafters
-from target_service.drafting.length_schedule import Lookahead
-from target_service.output.speculation_stats import Statistics
+from target_service.drafting.length_schedule import LengthSchedule
+from target_service.output.speculation_stats import SpeculationStats
 from target_service.output.stopping import Stopping, Taken
 from target_service.output.stream import SequenceStream
 from target_service.request.plan import Plan
@@ -21,11 +21,11 @@ async def assisted(
     stopping: Stopping,
     stream: SequenceStream,
     metrics: TargetMetrics,
-) -> Statistics:
+) -> SpeculationStats:
     """Generates one sequence into the stream."""
     tokens = list(plan.tokens)
     processors = Processors(plan.sampling, engine.device)
-    lookahead, statistics = Lookahead(plan), Statistics()
+    lookahead, statistics = LengthSchedule(plan), SpeculationStats()
     wanted = {"scores": plan.config.output_scores, "logits": plan.config.output_logits}
     # What guides it is a second row, which is lent with the first: see RowPool.
     prompts = [tokens, plan.negative] if plan.negative else [tokens]
@@ -35,7 +35,7 @@ async def assisted(
     ):
         guidance = next((Guidance(r, list(plan.negative), plan.config.guidance_scale) for r in others), None)
         stream.admitted(plan.sampling.prompt_length)
-        await drafter.begin(tokens, lookahead.k(stopping.room))
+        await drafter.begin(tokens, lookahead.k(stopping.tokens_left))
         async for _ in engine.prefill(row, tokens):
             if stopping.out_of_time():
                 break
@@ -44,7 +44,7 @@ async def assisted(
             async for _ in engine.prefill(guidance.row, guidance.tokens):
                 pass
         while not stopping.reason and not stopping.out_of_time():
-            proposal = await drafter.propose(tokens, lookahead.k(stopping.room))
+            proposal = await drafter.propose(tokens, lookahead.k(stopping.tokens_left))
             verdict = await engine.verify(row, tokens, proposal, processors, plan.logprobs, guidance, **wanted)
             taken = stopping.take(verdict.ids)
             lookahead.observe(len(proposal.ids), verdict.accepted)
@@ -53,7 +53,7 @@ async def assisted(
                 guidance.tokens.extend(taken.ids)
             if not taken.reason:
                 # Before anything is streamed: the draft works while the reader is served.
-                await drafter.commit(tokens, verdict, lookahead.k(stopping.room))
+                await drafter.commit(tokens, verdict, lookahead.k(stopping.tokens_left))
             statistics.observe(proposal, verdict, drafter.fallback)
             metrics.observe_round(len(proposal.ids), verdict.accepted, drafter.fallback)
             metrics.observe_alternatives(len(proposal.alternatives), verdict.beside)

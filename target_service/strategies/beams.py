@@ -17,24 +17,26 @@ from foredraft_engine.search.beams import BeamSearch, BeamSettings, Move, Search
 from foredraft_engine.search.branches import branches
 from foredraft_engine.search.diverse_beams import DiverseBeamSearch, DiverseBeamSettings
 from foredraft_serving.metrics import TargetMetrics
-from target_service.output.branch_stopping import Endings
-from target_service.output.sequence_output import Outlet
-from target_service.output.speculation_stats import Statistics
+from target_service.output.branch_stopping import BranchStopping
+from target_service.output.sequence_output import SequenceOutput
+from target_service.output.speculation_stats import SpeculationStats
 from target_service.request.mode import Mode
 from target_service.request.plan import Plan
 
 
-async def beams(plan: Plan, engine: Engine, outlets: Sequence[Outlet], metrics: TargetMetrics) -> Statistics:
-    """Generates the best texts into the outlets, the best into the first."""
-    tokens, statistics, count, sent = plan.tokens, Statistics(), len(outlets), 0
-    choose = _Choice(plan, engine, Endings(outlets[0].stopping.fork()))
+async def beams(
+    plan: Plan, engine: Engine, outputs: Sequence[SequenceOutput], metrics: TargetMetrics
+) -> SpeculationStats:
+    """Generates the best texts into the outputs, the best into the first."""
+    tokens, statistics, count, sent = plan.tokens, SpeculationStats(), len(outputs), 0
+    choose = _Choice(plan, engine, BranchStopping(outputs[0].stopping.fork()))
     search = choose.search
     async with branches(engine, tokens, plan.config.num_beams, _room(plan), plan.owner, plan.cache) as (row, texts):
-        for outlet in outlets:
-            outlet.stream.admitted(plan.sampling.prompt_length)
+        for output in outputs:
+            output.stream.admitted(plan.sampling.prompt_length)
         async for _ in engine.prefill(row, tokens):
             pass
-        outlets[0].stream.prefilled(row.found)
+        outputs[0].stream.prefilled(row.found)
         moves = await engine.score(row, tokens[-1:], 1, choose.first)
         while True:
             statistics.passed()
@@ -42,20 +44,20 @@ async def beams(plan: Plan, engine: Engine, outlets: Sequence[Outlet], metrics: 
             shared = search.shared(count)
             if search.done:
                 break
-            for outlet in outlets:
-                await outlet.send(shared[sent:])
+            for output in outputs:
+                await output.send(shared[sent:])
             sent = max(sent, len(shared))
             moves = await texts.grow([m.parent for m in moves], [m.token for m in moves], choose.next)
-        for outlet, found in zip(outlets, search.best(count), strict=True):
-            outlet.score = found.score
-            await outlet.finish(found.ids[sent:])
+        for output, found in zip(outputs, search.best(count), strict=True):
+            output.score = found.score
+            await output.finish(found.ids[sent:])
     return statistics
 
 
 class _Choice:
     """What becomes of the beams by their logits. Called on the device thread."""
 
-    def __init__(self, plan: Plan, engine: Engine, endings: Endings) -> None:
+    def __init__(self, plan: Plan, engine: Engine, endings: BranchStopping) -> None:
         self._plan, self._endings = plan, endings
         self._processors = Processors(plan.sampling, engine.device)
         self._beams = BeamSearch(_settings(plan)) if plan.mode is Mode.BEAMS else None

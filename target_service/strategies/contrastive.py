@@ -11,17 +11,17 @@ from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import peek
 from foredraft_engine.search.contrastive_ranking import choose, unit
 from foredraft_serving.metrics import TargetMetrics
-from target_service.output.sequence_output import Outlet
-from target_service.output.speculation_stats import Statistics
+from target_service.output.sequence_output import SequenceOutput
+from target_service.output.speculation_stats import SpeculationStats
 from target_service.request.plan import Plan
 
 
-async def contrastive(plan: Plan, engine: Engine, outlet: Outlet, metrics: TargetMetrics) -> Statistics:
-    """Generates one sequence into the outlet."""
-    tokens, statistics, stopping = list(plan.tokens), Statistics(), outlet.stopping
+async def contrastive(plan: Plan, engine: Engine, output: SequenceOutput, metrics: TargetMetrics) -> SpeculationStats:
+    """Generates one sequence into the output."""
+    tokens, statistics, stopping = list(plan.tokens), SpeculationStats(), output.stopping
     contrast = _Contrast(plan, engine)
     async with engine.pool.lend((), plan.owner, plan.cache) as row:  # fed anew: hidden states are not kept
-        outlet.stream.admitted(plan.sampling.prompt_length)
+        output.stream.admitted(plan.sampling.prompt_length)
         for start in range(0, len(tokens) - 1, engine.chunk_tokens):
             if stopping.out_of_time():
                 break
@@ -35,9 +35,9 @@ async def contrastive(plan: Plan, engine: Engine, outlet: Outlet, metrics: Targe
             tokens.append(token)
             statistics.passed()
             metrics.observe_round(0, 0, "")
-            await outlet.send([token])
+            await output.send([token])
         if stopping.reason == "max_time":
-            await outlet.finish(())
+            await output.finish(())
     return statistics
 
 

@@ -21,7 +21,7 @@ from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.speculation.ngram import NgramDrafter
 from foredraft_serving.metrics import TargetMetrics
 from target_service.output.stopping import Stopping
-from target_service.output.stream import Outbox, SequenceStream
+from target_service.output.stream import ChunkQueue, SequenceStream
 from target_service.request.plan import Plan
 from target_service.strategies.assisted import assisted
 from tests.models import bundled, random_model, rows_of, stock
@@ -106,14 +106,14 @@ class FakeDrafters:
 
 async def _run(engine: Engine, one: Plan, kind: str, right: Sequence[int]) -> list[int]:
     metrics = TargetMetrics(CollectorRegistry())
-    outbox = Outbox()
-    stream = SequenceStream(0, outbox, metrics)
+    chunk_queue = ChunkQueue()
+    stream = SequenceStream(0, chunk_queue, metrics)
     drafters = FakeDrafters(FakeDrafter(kind, right, len(one.tokens)))
     stopping = Stopping(one, bundled("target").tokenizer)
     running = asyncio.create_task(assisted(one, engine, drafters, stopping, stream, metrics))  # type: ignore[arg-type]
     ids: list[int] = []
-    while not (running.done() and outbox.empty):
-        getting = asyncio.ensure_future(outbox.get())
+    while not (running.done() and chunk_queue.empty):
+        getting = asyncio.ensure_future(chunk_queue.get())
         await asyncio.wait({getting, running}, return_when=asyncio.FIRST_COMPLETED)
         if getting.done():
             ids += getting.result().token_ids

@@ -17,7 +17,7 @@ from foredraft_serving.settings import SettingsError
 from target_service.request import named_configs as configs
 from target_service.request.defaults import Config, model_config
 from target_service.request.named_configs import NamedConfigs, SavingNotAllowedError, places
-from target_service.request.plan import Planner, Room
+from target_service.request.plan import Planner, ServiceLimits
 from target_service.settings import TargetSettings
 from tests.fakes import table_model
 from tests.models import MODELS, random_model
@@ -258,7 +258,7 @@ def test_a_snapshot_of_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def _planner(**defaults: Any) -> Planner:
-    return Planner(table_model(20), model_config("model", defaults), Room(64))
+    return Planner(table_model(20), model_config("model", defaults), ServiceLimits(64))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from foredraft import AsyncClient, GenerationConfig, InvalidRequestError
-from target_service.request.token_healing import Healing
+from target_service.request.token_healing import TokenHealing
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, loaded, random_model, rows_of, stock
@@ -114,7 +114,7 @@ async def test_healing_finds_tokens_that_begin_with_a_space() -> None:
     model = bundled("target")
     tokenizer = model.tokenizer
     async with target_service(rows_of(copy.deepcopy(model.module)), model) as target:
-        healing = Healing(tokenizer, target.engine)
+        healing = TokenHealing(tokenizer, target.engine)
         for text in ("import o", "def main(sel", "x = re.compi"):
             ids = tokenizer(text)["input_ids"]
             healed = await healing.heal(ids, "")

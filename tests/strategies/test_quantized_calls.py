@@ -14,7 +14,7 @@ from foredraft_engine.model.rows import PackedRows
 from foredraft_serving.settings import SettingsError
 from target_service.request.cache_spec import check_default, of_service
 from target_service.request.defaults import Config, fill_cache, model_config
-from target_service.request.plan import Planner, Room
+from target_service.request.plan import Planner, ServiceLimits
 from tests.fakes import table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of
@@ -27,7 +27,7 @@ def _spec(defaults: Config | None = None, can_quantize: bool = True, **fields: A
     config = Config()
     for name, value in fields.items():
         write(config, name, value)
-    planner = Planner(table_model(20), defaults or Config(), Room(64, quantizes=can_quantize))
+    planner = Planner(table_model(20), defaults or Config(), ServiceLimits(64, quantizes=can_quantize))
     return planner.request(target_pb2.GenerateRequest(prompts=[PROMPT], config=config), "").plans[0].cache
 
 

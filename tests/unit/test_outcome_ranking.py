@@ -1,15 +1,15 @@
 """Outcomes that are drafted ahead for, and blocks that wait for their turn."""
 
-from draft_service.outcome_ranking import Foresight
+from draft_service.outcome_ranking import OutcomeRanking
 from foredraft.v1 import draft_pb2
-from foredraft_engine.speculation.preview import View
+from foredraft_engine.speculation.preview import Preview
 from target_service.drafting.inbox import Inbox
 
 
-def view(*confidences: float) -> View:
+def view(*confidences: float) -> Preview:
     """Proposed are 0, 1, 2 ...; four candidates after each position, 10 to 13, the first the likeliest."""
     places = range(len(confidences) + 1)
-    return View(
+    return Preview(
         confidences,
         tuple((10, 11, 12, 13) for _ in places),
         tuple((0.5, 0.3, 0.15, 0.05) for _ in places),
@@ -18,46 +18,46 @@ def view(*confidences: float) -> View:
 
 
 def test_the_likely_outcomes_come_first() -> None:
-    foresight = Foresight()
+    ranking = OutcomeRanking()
     sure, unsure = view(0.95, 0.95, 0.95, 0.95), view(0.95, 0.05, 0.95, 0.95)
-    assert foresight.choose(sure, 1) == [(4, 0)], "all accepted, the best candidate after them"
-    assert foresight.choose(unsure, 2)[0] == (1, 0), "rejected where the draft was unsure"
-    assert len(foresight.choose(sure, 6)) == 6
-    assert foresight.choose(view(), 3) == [(0, 0), (0, 1), (0, 2)]
+    assert ranking.choose(sure, 1) == [(4, 0)], "all accepted, the best candidate after them"
+    assert ranking.choose(unsure, 2)[0] == (1, 0), "rejected where the draft was unsure"
+    assert len(ranking.choose(sure, 6)) == 6
+    assert ranking.choose(view(), 3) == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_it_learns_where_and_what() -> None:
-    foresight, sure = Foresight(), view(0.95, 0.95, 0.95)
+    ranking, sure = OutcomeRanking(), view(0.95, 0.95, 0.95)
     for _ in range(300):
-        foresight.observe(sure, [12])  # always wrong at once, always the third candidate
-    assert foresight.choose(sure, 1) == [(0, 2)]
+        ranking.observe(sure, [12])  # always wrong at once, always the third candidate
+    assert ranking.choose(sure, 1) == [(0, 2)]
     for _ in range(100):
-        foresight.observe(sure, [0, 1, 2, 11])  # all right, then the second
-    assert foresight.choose(sure, 4)[0] == (3, 1)
+        ranking.observe(sure, [0, 1, 2, 11])  # all right, then the second
+    assert ranking.choose(sure, 4)[0] == (3, 1)
     for _ in range(3000):
-        foresight.observe(sure, [0, 1, 2, 99])  # and nothing foreseen after them
-    assert foresight.choose(sure, 4) == [], "not worth any width"
+        ranking.observe(sure, [0, 1, 2, 99])  # and nothing foreseen after them
+    assert ranking.choose(sure, 4) == [], "not worth any width"
 
 
 def test_a_turnout_is_where_the_text_leaves_the_proposal() -> None:
-    tree = View((0.9, 0.9), (), (), (0, 1), ((0, 7), (1, 8)))
-    assert tree.turnout([0, 1, 5]) == (2, 5)
-    assert tree.turnout([9]) == (0, 9)
-    assert tree.turnout([7, 3]) == (3, 3), "in the first alternative"
-    assert tree.turnout([0, 8, 4, 4, 4]) == (4, 4), "in the second; more rounds were told at once"
-    assert tree.turnout([0, 1]) is None, "nothing tells how it went on"
+    tree = Preview((0.9, 0.9), (), (), (0, 1), ((0, 7), (1, 8)))
+    assert tree.outcome_of([0, 1, 5]) == (2, 5)
+    assert tree.outcome_of([9]) == (0, 9)
+    assert tree.outcome_of([7, 3]) == (3, 3), "in the first alternative"
+    assert tree.outcome_of([0, 8, 4, 4, 4]) == (4, 4), "in the second; more rounds were told at once"
+    assert tree.outcome_of([0, 1]) is None, "nothing tells how it went on"
     assert [tree.depth(node) for node in range(5)] == [0, 1, 2, 0, 1]
 
 
 def test_what_comes_after_an_alternative_is_an_outcome() -> None:
-    foresight = Foresight()
-    tree = View((0.05,), ((10, 11), (20, 21), (30, 31)), ((0.9, 0.1),) * 3, (0,), ((0, 10),))
-    chosen = foresight.choose(tree, 8)
+    ranking = OutcomeRanking()
+    tree = Preview((0.05,), ((10, 11), (20, 21), (30, 31)), ((0.9, 0.1),) * 3, (0,), ((0, 10),))
+    chosen = ranking.choose(tree, 8)
     assert chosen[0] == (2, 0), "the alternative is likely, and 30 after it"
     assert (0, 0) not in chosen, "10 is verified, not foreseen as the end"
     for _ in range(300):
-        foresight.observe(tree, [10, 31])
-    assert foresight.choose(tree, 1) == [(2, 1)]
+        ranking.observe(tree, [10, 31])
+    assert ranking.choose(tree, 1) == [(2, 1)]
 
 
 def block(base_len: int, *paths: list[int], block_id: int = 1) -> draft_pb2.Block:

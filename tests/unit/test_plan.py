@@ -8,14 +8,14 @@ from foredraft.v1 import generation_pb2, target_pb2
 from foredraft_engine.errors import InvalidFieldError, ModelError
 from foredraft_engine.sampling import Rule
 from target_service.request.defaults import Config, model_config
-from target_service.request.plan import Planner, Request, Room
+from target_service.request.plan import Planner, Request, ServiceLimits
 from tests.fakes import table_model
 
 PROMPT = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))
 
 
 def _planner(**defaults: Any) -> Planner:
-    return Planner(table_model(20), model_config("model", defaults), Room(64))
+    return Planner(table_model(20), model_config("model", defaults), ServiceLimits(64))
 
 
 def _request(planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any) -> Request:

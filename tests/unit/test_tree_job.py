@@ -14,8 +14,8 @@ from foredraft_engine.sampling import Rule, Sampling
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.scheduling.step import Step
 from foredraft_engine.scheduling.step_times import StepTimes
-from foredraft_engine.speculation.preview import RANKS, View
-from foredraft_engine.speculation.tree_job import Ahead
+from foredraft_engine.speculation.preview import RANKS, Preview
+from foredraft_engine.speculation.tree_job import DraftedAhead
 from tests.fakes import TableRows, random_table
 from tests.models import random_model, rows_of
 
@@ -30,9 +30,9 @@ LAWS = {
 }
 
 
-def everything(view: View, most: int) -> list[tuple[int, int]]:
+def everything(preview: Preview, most: int) -> list[tuple[int, int]]:
     """Two candidates after every number of accepted tokens."""
-    return [(accepted, rank) for accepted in range(len(view.candidates)) for rank in range(2)][:most]
+    return [(accepted, rank) for accepted in range(len(preview.candidates)) for rank in range(2)][:most]
 
 
 async def draft(engine: Engine, law: Sampling, tokens: Sequence[int], confidence: float = 0.0) -> Proposal:
@@ -49,7 +49,7 @@ async def ahead(
     verified: Sequence[int],
     confidence: float = 0.0,
     beside: tuple[tuple[int, int], ...] = (),
-) -> Ahead:
+) -> DraftedAhead:
     async with engine.pool.lend(TEXT, "") as row:
         async for _ in engine.prefill(row, TEXT):
             pass

@@ -11,8 +11,7 @@ from transformers.generation import logits_process as hf
 from foredraft.v1 import generation_pb2, target_pb2
 from foredraft_engine.logits.processors import Processors, Scored, process
 from foredraft_engine.logits.synthid import g_values
-from foredraft_engine.marks import Greenlist, SynthId
-from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.sampling import Greenlist, Rule, Sampling, SynthId
 from target_service.request.prompts import Prompts
 from target_service.watermark_detection import Detector
 from tests.fakes import table_model
