@@ -41,13 +41,18 @@ class Cost:
 def make_draft(folder: Path) -> Path:
     """A draft of the bundled one's shape and language that knows nothing."""
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(MODELS / "draft")).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(MODELS / "draft")).save_pretrained(
+        folder
+    )
     AutoTokenizer.from_pretrained(MODELS / "draft").save_pretrained(folder)
     return folder
 
 
 def measure(folder: Path, target: Path, texts: Sequence[Prompt], pairs: int = PAIRS) -> list[Cost]:
-    """One line for every law; the first runs, in which the draft is found out, are among the pairs."""
+    """One line for every law;
+
+    the first runs, in which the draft is found out, are among the pairs.
+    """
     with ExitStack() as stack:
         log = folder / "adversary.log"
         wrong = make_draft(folder / "adversary")
@@ -64,31 +69,54 @@ def measure(folder: Path, target: Path, texts: Sequence[Prompt], pairs: int = PA
                 times = [0.0, 0.0]
                 for which in ((0, 1), (1, 0))[number % 2]:
                     before = _cpu_s(served.pid)
-                    run = foredraft.generate(text, (Assist(), Assist("goodput", 20))[which], sampling)
+                    run = foredraft.generate(
+                        text, (Assist(), Assist("goodput", 20))[which], sampling
+                    )
                     times[which] = run.later_s / run.later_tokens
                     spent[which] += _cpu_s(served.pid) - before
                     proposed += [run.proposed / run.rounds] if which else []
                 ratios.append(times[1] / times[0])
-            costs.append(Cost(str(law), *_spread(ratios), spent[1] / spent[0], statistics.mean(proposed)))
+            costs.append(
+                Cost(str(law), *_spread(ratios), spent[1] / spent[0], statistics.mean(proposed))
+            )
     return costs
 
 
 def table(costs: Sequence[Cost], pairs: int = PAIRS) -> str:
     """Markdown."""
-    head = ("", "time by plain decoding's, median (95 %)", "CPU time by plain decoding's", "tokens proposed a round")
+    head = (
+        "",
+        "time by plain decoding's, median (95 %)",
+        "CPU time by plain decoding's",
+        "tokens proposed a round",
+    )
     lines = [
-        (c.law, f"**{c.ratio:.3f}** ({c.low:.3f} to {c.high:.3f})", f"{c.cpu_ratio:.3f}", f"{c.proposed_per_round:.2f}")
+        (
+            c.law,
+            f"**{c.ratio:.3f}** ({c.low:.3f} to {c.high:.3f})",
+            f"{c.cpu_ratio:.3f}",
+            f"{c.proposed_per_round:.2f}",
+        )
         for c in costs
     ]
     return "\n\n".join(
-        [f"### A draft that is always wrong, k by goodput, {pairs} interleaved pairs", grid(head, lines)]
+        [
+            f"### A draft that is always wrong, k by goodput, {pairs} interleaved pairs",
+            grid(head, lines),
+        ]
     )
 
 
 def _spread(ratios: Sequence[float]) -> tuple[float, float, float]:
     draw = random.Random(0)
-    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(_RESAMPLES))
-    return statistics.median(ratios), medians[int(0.025 * _RESAMPLES)], medians[int(0.975 * _RESAMPLES)]
+    medians = sorted(
+        statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(_RESAMPLES)
+    )
+    return (
+        statistics.median(ratios),
+        medians[int(0.025 * _RESAMPLES)],
+        medians[int(0.975 * _RESAMPLES)],
+    )
 
 
 def _cpu_s(pid: int) -> float:

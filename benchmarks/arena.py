@@ -1,4 +1,5 @@
-"""Everything that runs during the benchmark: the widened target, the workers, the services, who takes part.
+"""Everything that runs during the benchmark: the widened target, the workers, the services, who
+takes part.
 
 Knows nothing of what is measured.
 """
@@ -45,14 +46,24 @@ class Course:
 
     @property
     def models(self) -> tuple[Assist, ...]:
-        return tuple(Assist("model", k, threshold) for k in self.ks for threshold in self.thresholds)
+        return tuple(
+            Assist("model", k, threshold) for k in self.ks for threshold in self.thresholds
+        )
 
     @property
     def ngrams(self) -> tuple[Assist, ...]:
         return tuple(Assist("lookup", k) for k in self.lookups)
 
 
-QUICK = Course(prompts=3, new_tokens=32, repetitions=1, tuning_prompts=1, ks=(3, 5), lookups=(5,), budgets=(0, 3))
+QUICK = Course(
+    prompts=3,
+    new_tokens=32,
+    repetitions=1,
+    tuning_prompts=1,
+    ks=(3, 5),
+    lookups=(5,),
+    budgets=(0, 3),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,9 @@ def prompts(count: int) -> list[Prompt]:
     """Beginnings of modules that the bundled pair has not seen."""
     tokenizer = AutoTokenizer.from_pretrained(MODELS / "target")
     entries = json.loads((ROOT / "demo" / "prompts.json").read_text())[:count]
-    return [Prompt(entry["name"], tuple(tokenizer(entry["text"])["input_ids"])) for entry in entries]
+    return [
+        Prompt(entry["name"], tuple(tokenizer(entry["text"])["input_ids"])) for entry in entries
+    ]
 
 
 def make_target(course: Course, folder: Path, prompts: Sequence[Prompt]) -> str:
@@ -105,11 +118,15 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
     def transformers(name: str, cores: list[int], *flags: str) -> Transformers:
         models = ("--target", str(target), "--draft", str(draft))
         log = folder / f"transformers-{name}.log"
-        return Transformers(stack.enter_context(Worker("benchmarks.rival", cores, log, *models, *flags)))
+        return Transformers(
+            stack.enter_context(Worker("benchmarks.rival", cores, log, *models, *flags))
+        )
 
     def bare(name: str, model: Path, cores: list[int]) -> BareTimes:
         lengths = sorted(len(p.ids) for p in prompts)
-        worker = stack.enter_context(Worker("benchmarks.bare", cores, folder / f"{name}.log", "--model", str(model)))
+        worker = stack.enter_context(
+            Worker("benchmarks.bare", cores, folder / f"{name}.log", "--model", str(model))
+        )
         return BareTimes(worker, lengths[len(lengths) // 2] + course.new_tokens // 2)
 
     # Workers get ready while the services are waited for.
@@ -132,7 +149,9 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
         by_both, _ = services("default-draft", OUTCOMES)
         rivals += [
             Rival("foredraft as by default", "1 + 1", Foredraft(by_both), (Assist("goodput", 20),)),
-            Rival("transformers with our packed weights, assistant model", "1", packed, course.models),
+            Rival(
+                "transformers with our packed weights, assistant model", "1", packed, course.models
+            ),
             Rival("transformers, plain, both cores", "2", double),
             Rival("transformers, assistant model, both cores", "2", double, course.models),
             Rival("transformers, prompt lookup, both cores", "2", double, course.ngrams),

@@ -55,7 +55,11 @@ class BareTimes:
 
     def table_ms(self) -> dict[str, tuple[float, float]]:
         """Fastest and median by width, of those that were measured."""
-        return {str(w): (min(t) * 1e3, statistics.median(t) * 1e3) for w, t in self._times_s.items() if t}
+        return {
+            str(w): (min(t) * 1e3, statistics.median(t) * 1e3)
+            for w, t in self._times_s.items()
+            if t
+        }
 
 
 class _Forward:

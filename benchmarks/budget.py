@@ -1,4 +1,5 @@
-"""Where the time of a round goes: bare forward passes, and what the services add, by their own metrics.
+"""Where the time of a round goes: bare forward passes, and what the services add, by their own
+metrics.
 
 Knows nothing of other systems.
 """
@@ -27,7 +28,9 @@ class Budget:
     bare_draft_ms: float
     """k passes over one token."""
     parts_ms: dict[str, float]
-    """What was spent in all rounds, the first and the call's beginning and end included, on each of them."""
+    """What was spent in all rounds, the first and the call's beginning and end included, on each of
+    them.
+    """
     draft_parts_ms: dict[str, float]
     """What the wait for the draft was spent on; they add up to that."""
 
@@ -38,12 +41,18 @@ class Budget:
 
 
 def measure(
-    k: int, prompts: Sequence[Prompt], sampling: Sampling, target: Service, draft: Service, bare: tuple[BareTimes, ...]
+    k: int,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    target: Service,
+    draft: Service,
+    bare: tuple[BareTimes, ...],
 ) -> Budget:
-    """Runs all prompts with proposals of k tokens, never fewer. bare: the target's times, and the draft's.
+    """Runs all prompts with proposals of k tokens, never fewer. bare: the target's times, and the
+    draft's.
 
-    Every prompt is read in a call of its own before: the caller's row then has it, and the metrics tell of
-    rounds alone.
+    Every prompt is read in a call of its own before: the caller's row then has it, and the metrics
+    tell of rounds alone.
     """
     foredraft, assist = Foredraft(target), Assist("model" if k else "none", k)
     runs: list[Run] = []
@@ -62,7 +71,11 @@ def measure(
 
 
 def _budget(
-    of: tuple[int, float], runs: Sequence[Run], target: Counters, draft: Counters, bare: tuple[BareTimes, ...]
+    of: tuple[int, float],
+    runs: Sequence[Run],
+    target: Counters,
+    draft: Counters,
+    bare: tuple[BareTimes, ...],
 ) -> Budget:
     k, temperature = of
     round_ms = sum(run.later_s for run in runs) / sum(run.later_rounds for run in runs) * 1e3
@@ -73,9 +86,9 @@ def _budget(
         "target: waiting for the block": target.seconds("draft_round_trip") * per_round,
     }
     call = sum(run.whole_s for run in runs) * per_round
-    parts["the rest: hand-over to and from the target's thread, commit, stream, the call itself"] = call - sum(
-        parts.values()
-    )
+    parts[
+        "the rest: hand-over to and from the target's thread, commit, stream, the call itself"
+    ] = call - sum(parts.values())
     steps = {
         "draft: forward passes": draft.seconds("step", "forward") * per_round,
         "draft: drawing": draft.seconds("step", "drawing") * per_round,
@@ -84,7 +97,8 @@ def _budget(
     draft_parts = {
         **steps,
         "draft: the rest (hand-over to and from its thread)": inside - sum(steps.values()),
-        "wire, both ways, and both event loops": target.seconds("draft_round_trip") * per_round - inside,
+        "wire, both ways, and both event loops": target.seconds("draft_round_trip") * per_round
+        - inside,
     }
     return Budget(
         k=k,

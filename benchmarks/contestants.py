@@ -1,4 +1,5 @@
-"""Who generates: transformers in a worker, foredraft through its SDK. Both take and give the same values.
+"""Who generates: transformers in a worker, foredraft through its SDK. Both take and give the same
+values.
 
 Knows nothing of who competes with whom.
 """
@@ -38,8 +39,9 @@ class Foredraft:
     target: Service
 
     def generate(self, prompt: Prompt, assist: Assist, sampling: Sampling, caller: str = "") -> Run:
-        """caller: rows are used again by the same one alone; by default nobody has called before, since
-        transformers reads every prompt anew."""
+        """caller: rows are used again by the same one alone; by default nobody has called before,
+        since transformers reads every prompt anew.
+        """
         metadata = {"authorization": caller or secrets.token_hex(8)}
         fields = {**_sampled(sampling), **_assisted(assist)}
         with Client(self.target.address, metadata=metadata) as client:
@@ -53,7 +55,9 @@ class Foredraft:
                         first_s, first_tokens = time.perf_counter() - began, len(chunk.token_ids)
             whole_s = time.perf_counter() - began
         result, stats = stream.result, stream.result.stats
-        assert result.finish_reason == "length", "a text that ends early would be timed as a fast one"
+        assert result.finish_reason == "length", (
+            "a text that ends early would be timed as a fast one"
+        )
         return Run(
             ids=result.token_ids,
             whole_s=whole_s,
@@ -67,7 +71,10 @@ class Foredraft:
 
 
 def _sampled(sampling: Sampling) -> dict[str, Any]:
-    fields: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": sampling.temperature > 0}
+    fields: dict[str, Any] = {
+        "max_new_tokens": sampling.max_new_tokens,
+        "do_sample": sampling.temperature > 0,
+    }
     if sampling.temperature > 0:
         fields |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
         fields |= {"seed": sampling.seed, "sampling_rule": sampling.rule}

@@ -28,9 +28,19 @@ from benchmarks.worker import ROOT, Worker
 
 K = 5
 TARGET_MS, DRAFT_MS = 60.0, 6.0
-"""Of the emulated pair: a draft token takes a tenth of a target step. Any shorter, and this CPU is not done in time."""
-WAYS = {"synchronous": Assist("model", K), "pushed": Assist("model", K), "chosen": Assist("goodput", 20)}
-"""Waiting for every proposal; pushed ahead; pushed ahead, with draft length and alternatives as foredraft chooses."""
+"""Of the emulated pair:
+
+a draft token takes a tenth of a target step. Any shorter, and this CPU is not done in time.
+"""
+WAYS = {
+    "synchronous": Assist("model", K),
+    "pushed": Assist("model", K),
+    "chosen": Assist("goodput", 20),
+}
+"""Waiting for every proposal;
+
+pushed ahead; pushed ahead, with draft length and alternatives as foredraft chooses.
+"""
 LAWS = (Sampling(0.0, 64), Sampling(0.7, 64), Sampling(0.7, 64, rule="coupled"))
 
 
@@ -63,15 +73,23 @@ class Pair:
 def pair(folder: Path, target: Path, step_ms: tuple[float, float] = (0.0, 0.0)) -> Iterator[Pair]:
     """Both services, and a network between them. step_ms: emulated steps of target and draft."""
     with ExitStack() as stack:
-        logs = [folder / f"distance-{name}.log" for name in ("proxy", "draft", "synchronous", "pushed")]
+        logs = [
+            folder / f"distance-{name}.log" for name in ("proxy", "draft", "synchronous", "pushed")
+        ]
         draft = stack.enter_context(
-            service("draft", MODELS / "draft", CORES[1:2], logs[1], "--ngram", "off", step_ms=step_ms[1])
+            service(
+                "draft", MODELS / "draft", CORES[1:2], logs[1], "--ngram", "off", step_ms=step_ms[1]
+            )
         )
-        proxy = Proxy(stack.enter_context(Worker("benchmarks.proxy", CORES, logs[0])), draft.address)
+        proxy = Proxy(
+            stack.enter_context(Worker("benchmarks.proxy", CORES, logs[0])), draft.address
+        )
 
         def start(log: Path, outcomes: int) -> Service:
             flags = ("--draft", proxy.address, "--outcomes", str(outcomes))
-            return stack.enter_context(service("target", target, CORES[:1], log, *flags, step_ms=step_ms[0]))
+            return stack.enter_context(
+                service("target", target, CORES[:1], log, *flags, step_ms=step_ms[0])
+            )
 
         yield Pair(start(logs[2], 0), start(logs[3], OUTCOMES), draft, proxy)
 
@@ -87,13 +105,17 @@ def measure(plan: Plan, arena: Pair, step_s: float | BareTimes) -> list[Row]:
         for law, way, rtt_ms in keys:
             arena.proxy.set(rtt_ms / 1e3)
             target = arena.synchronous if way == "synchronous" else arena.pushed
-            runs[law, way, rtt_ms].append(_run(target, arena.draft, prompt, replace(law, seed=number), WAYS[way]))
+            runs[law, way, rtt_ms].append(
+                _run(target, arena.draft, prompt, replace(law, seed=number), WAYS[way])
+            )
         if isinstance(step_s, BareTimes):
             step_s.measure(repetitions=3)
     return [tally(*key, some, step_s) for key, some in runs.items()]
 
 
-def _run(target: Service, draft: Service, prompt: Prompt, law: Sampling, assist: Assist = WAYS["pushed"]) -> Measured:
+def _run(
+    target: Service, draft: Service, prompt: Prompt, law: Sampling, assist: Assist = WAYS["pushed"]
+) -> Measured:
     """The prompt is read in a call before, so that the metrics tell of rounds alone."""
     caller = f"{prompt.name} {law}"
     Foredraft(target).generate(prompt, assist, replace(law, max_new_tokens=4), caller)
@@ -103,30 +125,45 @@ def _run(target: Service, draft: Service, prompt: Prompt, law: Sampling, assist:
 
 
 def crowd(folder: Path, texts: Sequence[Prompt], crowds: Sequence[int], law: Sampling) -> str:
-    """One emulated draft serving several emulated targets, each with a stream of its own: Markdown."""
+    """One emulated draft serving several emulated targets, each with a stream of its own:
+
+    Markdown.
+    """
     lines: list[tuple[str, ...]] = []
     with ExitStack() as stack:
         logs = folder / "crowd.log"
         alone = ("--ngram", "off")
-        draft = stack.enter_context(service("draft", MODELS / "draft", CORES[1:2], logs, *alone, step_ms=DRAFT_MS))
+        draft = stack.enter_context(
+            service("draft", MODELS / "draft", CORES[1:2], logs, *alone, step_ms=DRAFT_MS)
+        )
         flags = ("--draft", draft.address, "--outcomes", str(OUTCOMES))
         targets = [
-            stack.enter_context(service("target", MODELS / "target", CORES[:1], logs, *flags, step_ms=TARGET_MS))
+            stack.enter_context(
+                service("target", MODELS / "target", CORES[:1], logs, *flags, step_ms=TARGET_MS)
+            )
             for _ in range(max(crowds))
         ]
         first = 0.0
         for count in crowds:
             with ThreadPoolExecutor(count) as pool:
                 serving = targets[:count]
-                measured = list(pool.map(lambda t: [_run(t, draft, text, law) for text in texts], serving))
+                measured = list(
+                    pool.map(lambda t: [_run(t, draft, text, law) for text in texts], serving)
+                )
             runs = [one.run for some in measured for one in some]
             rate = sum(r.later_tokens for r in runs) / sum(r.later_s for r in runs)
             first = first or rate
             rounds = sum(r.later_rounds for r in runs)
             length, step_s = sum(r.later_tokens for r in runs) / rounds, TARGET_MS / 1e3
-            hits = sum(one.target['outcome_hits_total{arrival="in_time"}'] for some in measured for one in some)
+            hits = sum(
+                one.target['outcome_hits_total{arrival="in_time"}']
+                for some in measured
+                for one in some
+            )
             share = f"{rate * step_s / length:.0%}"
-            lines.append((f"{count}", f"{rate:.1f}", f"{rate / first:.2f}", share, f"{hits / rounds:.0%}"))
+            lines.append(
+                (f"{count}", f"{rate:.1f}", f"{rate / first:.2f}", share, f"{hits / rounds:.0%}")
+            )
     head = ("targets", "tokens/s of each", "ratio to one", "share of floor", "hits a round")
     return "\n\n".join([f"### One draft for several targets, emulated, {law}", grid(head, lines)])
 
@@ -137,8 +174,17 @@ def run(plan: Plan, folder: Path, described: dict[str, str]) -> Section:
     made = make_target(Course(size=plan.size), folder, texts)
     lengths = sorted(len(p.ids) for p in texts)
     with ExitStack() as stack:
-        worker = Worker("benchmarks.bare", CORES[:1], folder / "bare-target.log", "--model", str(folder / "target"))
-        bare = BareTimes(stack.enter_context(worker), lengths[len(lengths) // 2] + plan.laws[0].max_new_tokens // 2)
+        worker = Worker(
+            "benchmarks.bare",
+            CORES[:1],
+            folder / "bare-target.log",
+            "--model",
+            str(folder / "target"),
+        )
+        bare = BareTimes(
+            stack.enter_context(worker),
+            lengths[len(lengths) // 2] + plan.laws[0].max_new_tokens // 2,
+        )
         real = measure(plan, stack.enter_context(pair(folder, folder / "target")), bare)
     with pair(folder, MODELS / "target", (TARGET_MS, DRAFT_MS)) as emulated:
         accelerators = measure(plan, emulated, TARGET_MS / 1e3)
@@ -148,7 +194,8 @@ def run(plan: Plan, folder: Path, described: dict[str, str]) -> Section:
         f"- {made}\n- {len(texts)} prompts, {plan.laws[0].max_new_tokens} new tokens each, k = {K}, no early stop",
         table("A costly target and its draft, one core each", real),
         table(
-            f"An emulated pair: {TARGET_MS:g} ms a target step, {DRAFT_MS:g} ms a draft step, any width", accelerators
+            f"An emulated pair: {TARGET_MS:g} ms a target step, {DRAFT_MS:g} ms a draft step, any width",
+            accelerators,
         ),
         crowd(folder, texts, plan.crowds, plan.laws[0]),
         adversary.table(costs, plan.pairs),
@@ -159,7 +206,9 @@ def run(plan: Plan, folder: Path, described: dict[str, str]) -> Section:
 
 def main() -> None:
     """Runs it and prints the report."""
-    parser = argparse.ArgumentParser(description="Measure what distance between target and draft costs.")
+    parser = argparse.ArgumentParser(
+        description="Measure what distance between target and draft costs."
+    )
     parser.add_argument("--prompts", type=int, default=6)
     parser.add_argument("--write", action="store_true", help="write the results into benchmarks/")
     args = parser.parse_args()

@@ -1,9 +1,10 @@
-"""A service whose steps take a set time, whatever their width, as on an accelerator with room to spare.
+"""A service whose steps take a set time, whatever their width, as on an accelerator with room to
+spare.
 
 python -m benchmarks.emulated target 40 --model ...     # 40 ms for every step
 
-It waits where an accelerator would compute, after the CPU has computed the same, forward pass and drawing or
-verification: the tokens are real. Knows nothing of the services but their names.
+It waits where an accelerator would compute, after the CPU has computed the same, forward pass and
+drawing or verification: the tokens are real. Knows nothing of the services but their names.
 """
 
 import runpy

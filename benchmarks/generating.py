@@ -20,7 +20,9 @@ class Generating:
     """Target and draft in this process, as transformers wants them."""
 
     def __init__(self, target: Path, draft: Path) -> None:
-        self._target = AutoModelForCausalLM.from_pretrained(target, torch_dtype=torch.float32).eval()
+        self._target = AutoModelForCausalLM.from_pretrained(
+            target, torch_dtype=torch.float32
+        ).eval()
         self._draft = AutoModelForCausalLM.from_pretrained(draft, torch_dtype=torch.float32).eval()
 
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +40,9 @@ class Generating:
         torch.manual_seed(job["seed"])
         began = time.perf_counter()
         with torch.inference_mode():
-            texts = self._target.generate(ids, attention_mask=mask, pad_token_id=_PAD, eos_token_id=None, **fields)
+            texts = self._target.generate(
+                ids, attention_mask=mask, pad_token_id=_PAD, eos_token_id=None, **fields
+            )
         whole_s = time.perf_counter() - began
         return {"whole_s": whole_s, "ids": texts[:, longest:].tolist()}
 

@@ -38,8 +38,13 @@ _DUELS = (
 
 
 def main() -> int:
-    """Runs it and prints the report; the exit code says whether foredraft's greedy texts are transformers'."""
-    parser = argparse.ArgumentParser(description="Measure foredraft beside transformers, one stream at a time.")
+    """Runs it and prints the report;
+
+    the exit code says whether foredraft's greedy texts are transformers'.
+    """
+    parser = argparse.ArgumentParser(
+        description="Measure foredraft beside transformers, one stream at a time."
+    )
     parser.add_argument("--quick", action="store_true", help="a short form")
     parser.add_argument("--repetitions", type=int, help="of every prompt")
     parser.add_argument("--prompts", type=int, help="fewer of them, for less time")
@@ -48,7 +53,11 @@ def main() -> int:
     if len(CORES) < 2:
         parser.error("two cores are needed: one for the target, one for the draft")
     course = QUICK if args.quick else Course()
-    course = replace(course, repetitions=args.repetitions or course.repetitions, prompts=args.prompts or course.prompts)
+    course = replace(
+        course,
+        repetitions=args.repetitions or course.repetitions,
+        prompts=args.prompts or course.prompts,
+    )
     folder = ROOT / "build" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
     report, exact = run(course, folder, machine.describe(_command(sys.argv[1:])))
@@ -59,7 +68,8 @@ def main() -> int:
 
 
 def run(course: Course, folder: Path, described: dict[str, str]) -> tuple[Report, bool]:
-    """The report, and whether all of foredraft's greedy texts were those of transformers' plain decoding.
+    """The report, and whether all of foredraft's greedy texts were those of transformers' plain
+    decoding.
 
     folder: for the widened model and the logs.
     """
@@ -76,10 +86,14 @@ def run(course: Course, folder: Path, described: dict[str, str]) -> tuple[Report
             tables += _tables(temperature, lanes, heats, lines, arena.bare_target)
             raw[f"temperature {temperature:g}"] = _raw(lanes, heats)
             if temperature == 0:
-                exact = all(ln.equal_texts == len(heats) for ln in lines if ln.name.startswith("foredraft"))
+                exact = all(
+                    ln.equal_texts == len(heats) for ln in lines if ln.name.startswith("foredraft")
+                )
         times = arena.bare_target, arena.bare_draft
         budgets = [
-            budget.measure(k, texts, Sampling(temperature, course.new_tokens), arena.target, arena.draft, times)
+            budget.measure(
+                k, texts, Sampling(temperature, course.new_tokens), arena.target, arena.draft, times
+            )
             for temperature in course.temperatures
             for k in course.budgets
         ]
@@ -102,22 +116,34 @@ def _measure(
     lanes = []
     for rival in arena.rivals:
         lanes.append(tune(rival, chosen, sampling))
-        _say(f"temperature {sampling.temperature:g}: {rival.name}: {str(lanes[-1].assist) or 'nothing to tune'}")
+        _say(
+            f"temperature {sampling.temperature:g}: {rival.name}: {str(lanes[-1].assist) or 'nothing to tune'}"
+        )
     return lanes, race(lanes, texts, sampling, range(course.repetitions), arena.bare_target, _say)
 
 
 def _tables(
-    temperature: float, lanes: Sequence[Lane], heats: Sequence[Heat], lines: Sequence[Line], bare: BareTimes
+    temperature: float,
+    lanes: Sequence[Lane],
+    heats: Sequence[Heat],
+    lines: Sequence[Line],
+    bare: BareTimes,
 ) -> list[Table]:
     at = {lane.rival.name: index for index, lane in enumerate(lanes)}
 
     def duels(chosen: Sequence[Heat]) -> tuple[tuple[str, summary.Spread], ...]:
-        return tuple((f"{a} : {b}", summary.ratio(chosen, at[a], at[b])) for a, b in _DUELS if b in at)
+        return tuple(
+            (f"{a} : {b}", summary.ratio(chosen, at[a], at[b])) for a, b in _DUELS if b in at
+        )
 
     notes = [f"{line.fallbacks} rounds fell back: {line.name}" for line in lines if line.fallbacks]
     if temperature > 0:
         return [Table(f"Temperature {temperature:g}", tuple(notes), tuple(lines), duels(heats))]
-    odd = [f"{line.name} ({len(heats) - line.equal_texts})" for line in lines if line.equal_texts < len(heats)]
+    odd = [
+        f"{line.name} ({len(heats) - line.equal_texts})"
+        for line in lines
+        if line.equal_texts < len(heats)
+    ]
     equal = f"texts that differ from plain transformers': {', '.join(odd) or 'none'}, of {len(heats)} each"
     varied = [heat for heat in heats if not summary.loops(heat.runs[0].ids)]
     tables = [Table("Greedy", (equal, *notes), tuple(lines), duels(heats))]
@@ -129,7 +155,9 @@ def _tables(
 
 def _raw(lanes: Sequence[Lane], heats: Sequence[Heat]) -> dict[str, object]:
     def entry(at: int, lane: Lane) -> dict[str, object]:
-        runs = [{"prompt": h.prompt, **asdict(h.runs[at]), "ids": len(h.runs[at].ids)} for h in heats]
+        runs = [
+            {"prompt": h.prompt, **asdict(h.runs[at]), "ids": len(h.runs[at].ids)} for h in heats
+        ]
         return {"options": str(lane.assist), "tuning": dict(lane.tried), "runs": runs}
 
     return {lane.rival.name: entry(at, lane) for at, lane in enumerate(lanes)}

@@ -38,7 +38,11 @@ class _Link:
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
         if "connect" in job:
             host, port = job["connect"].rsplit(":", 1)
-            return {"address": asyncio.run_coroutine_threadsafe(self._listen(host, int(port)), self._loop).result()}
+            return {
+                "address": asyncio.run_coroutine_threadsafe(
+                    self._listen(host, int(port)), self._loop
+                ).result()
+            }
         self.delay_s, self.bytes_per_s = job["delay_s"], job["bytes_per_s"]
         return {}
 
@@ -53,7 +57,9 @@ class _Link:
         return f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One direction: what comes in leaves after the delay, and after what came before it has been sent."""
+        """One direction: what comes in leaves after the delay, and after what came before it has
+        been sent.
+        """
         waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         leaving = asyncio.create_task(self._leave(waiting, writer))
         free_at = 0.0
@@ -69,7 +75,9 @@ class _Link:
             leaving.cancel()
         writer.close()
 
-    async def _leave(self, waiting: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter) -> None:
+    async def _leave(
+        self, waiting: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter
+    ) -> None:
         while True:
             due, data = await waiting.get()
             if not data:

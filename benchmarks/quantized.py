@@ -1,10 +1,11 @@
-"""`python -m benchmarks.quantized`: what a quantized cache takes, costs and changes, for each backend and width.
+"""`python -m benchmarks.quantized`: what a quantized cache takes, costs and changes, for each
+backend and width.
 
-On the bundled target in bfloat16. Bytes and times at 4096 tokens: what rows hold by the storages of their tensors, and
-at most what they allocate meanwhile, in a pass over a token and five proposed ones; and at worst, that is when the tail
-is longest and a group is quantized.
-Perplexity on modules that the pair was not trained on, each query seeing quantized what it would see in decoding, with
-a residual of 1, which is the worst; the texts are short because the pair has learned from short ones.
+On the bundled target in bfloat16. Bytes and times at 4096 tokens: what rows hold by the storages of
+their tensors, and at most what they allocate meanwhile, in a pass over a token and five proposed
+ones; and at worst, that is when the tail is longest and a group is quantized. Perplexity on modules
+that the pair was not trained on, each query seeing quantized what it would see in decoding, with a
+residual of 1, which is the worst; the texts are short because the pair has learned from short ones.
 
 Knows nothing of services.
 """
@@ -32,7 +33,10 @@ from foredraft_engine.model.rows import PackedRows
 
 CONTEXT, PROPOSED, CHUNK = 4096, 5, 256
 WORST = CONTEXT + 62  # in a pass from here on a group is quantized
-WINDOW, SKIPPED = 512, 128  # tokens of a text; the first ones, which see little quantized, are not counted
+WINDOW, SKIPPED = (
+    512,
+    128,
+)  # tokens of a text; the first ones, which see little quantized, are not counted
 SPECS = (
     CacheSpec("quanto", 4),
     CacheSpec("quanto", 4, axis_key=-1),
@@ -59,7 +63,12 @@ def main() -> None:
         for spec in SPECS:
             if BACKENDS[spec.backend].is_installed:
                 lines.append(
-                    _line(f"{spec.backend}, {spec.nbits} bits", _axes(spec), _Measured(model, spec, texts), dense)
+                    _line(
+                        f"{spec.backend}, {spec.nbits} bits",
+                        _axes(spec),
+                        _Measured(model, spec, texts),
+                        dense,
+                    )
                 )
             else:
                 lines.append((f"{spec.backend} IS NOT INSTALLED", *[""] * 8))
@@ -82,7 +91,10 @@ class _Measured:
     """All figures of one kind of cache."""
 
     def __init__(self, model: LoadedModel, spec: CacheSpec | None, texts: Sequence[Tensor]) -> None:
-        rows, layers = PackedRows(model.module, 1, CONTEXT + 128), model.text_config.num_hidden_layers
+        rows, layers = (
+            PackedRows(model.module, 1, CONTEXT + 128),
+            model.text_config.num_hidden_layers,
+        )
         ids = torch.cat(list(texts)).repeat(9)[: CONTEXT + 128].tolist()
         _feed(rows, ids[:CONTEXT], spec)
         self.scratch = _scratch_bytes(rows, ids, CONTEXT, spec) / CONTEXT
@@ -95,7 +107,9 @@ class _Measured:
             rows.forward([Feed(0, CONTEXT + 1, ids[CONTEXT + 1 : WORST], cache=spec)], [0])
             scratch_bytes = _scratch_bytes(rows, ids, WORST, spec)
             self.worst = (rows._cache._quantized[0].resident_bytes + scratch_bytes) / WORST
-        self.pass_s = statistics.median(_timed(rows, ids[WORST : WORST + PROPOSED + 1], spec) for _ in range(11))
+        self.pass_s = statistics.median(
+            _timed(rows, ids[WORST : WORST + PROPOSED + 1], spec) for _ in range(11)
+        )
         worst = spec and replace(spec, residual_length=1)
         losses = [_losses(rows, text.tolist(), worst) for text in texts]
         self.perplexity = math.exp(torch.cat(losses).mean().item())
@@ -118,7 +132,9 @@ def _losses(rows: PackedRows, ids: list[int], spec: CacheSpec | None) -> Tensor:
     for at in range(0, len(ids) - 1, CHUNK):
         chunk, then = ids[at : at + CHUNK], ids[at + 1 : at + CHUNK + 1]
         logits = rows.forward([Feed(0, at, chunk, cache=spec)], [len(chunk)])[: len(then)]
-        losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(then), reduction="none"))
+        losses.append(
+            torch.nn.functional.cross_entropy(logits, torch.tensor(then), reduction="none")
+        )
     return torch.cat(losses)[SKIPPED:]
 
 
@@ -142,7 +158,9 @@ def _scratch_bytes(rows: PackedRows, ids: Sequence[int], start: int, spec: Cache
 
 @contextmanager
 def _watched(peaks: list[int]) -> Iterator[None]:
-    """Notes, for each layer, how many bytes a row allocates at most, while it is written and while it is read."""
+    """Notes, for each layer, how many bytes a row allocates at most, while it is written and while
+    it is read.
+    """
     kept = QuantizedRow.write, QuantizedRow.attend
 
     def watched(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -162,7 +180,9 @@ def _watched(peaks: list[int]) -> Iterator[None]:
 
 def _peak(work: Callable[[], Any]) -> tuple[Any, int]:
     """The work's result, and the bytes that were allocated at most while it ran."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         result = work()
     events = profile.profiler.kineto_results.events()
     held = most = 0

@@ -1,4 +1,7 @@
-"""Figures as Markdown and as JSON; writes a report's results into this folder. Knows nothing of how they came about."""
+"""Figures as Markdown and as JSON;
+
+writes a report's results into this folder. Knows nothing of how they came about.
+"""
 
 import json
 from collections.abc import Sequence
@@ -53,8 +56,15 @@ class Report:
         parts += ["\n".join(f"- {line}" for line in self.setting)]
         parts += [_table(table) for table in self.tables]
         parts += ["### A round of the model draft\n", *map(_budget, self.budgets)]
-        rows = [(m, w, f"{ms[0]:.2f}", f"{ms[1]:.2f}") for m, by in self.bare_ms.items() for w, ms in by.items()]
-        parts += ["### Bare forward passes\n", grid(("model", "width", "fastest, ms", "median, ms"), rows)]
+        rows = [
+            (m, w, f"{ms[0]:.2f}", f"{ms[1]:.2f}")
+            for m, by in self.bare_ms.items()
+            for w, ms in by.items()
+        ]
+        parts += [
+            "### Bare forward passes\n",
+            grid(("model", "width", "fastest, ms", "median, ms"), rows),
+        ]
         return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
     def write(self) -> None:
@@ -79,7 +89,9 @@ class Section:
         readme.write_text(f"{before}{begin}\n\n{self.markdown}\n{end}{after}")
         results = _FOLDER / "results" / f"{self.name}.json"
         results.parent.mkdir(exist_ok=True)
-        results.write_text(json.dumps(self.raw, indent=1, ensure_ascii=False, default=asdict) + "\n")
+        results.write_text(
+            json.dumps(self.raw, indent=1, ensure_ascii=False, default=asdict) + "\n"
+        )
 
 
 def _table(table: Table) -> str:
@@ -110,9 +122,7 @@ def _budget(budget: Budget) -> str:
         title = f"Plain, {law}: {spent}; a bare forward pass takes {bare_ms:.2f} ms: {budget.above_bare:+.1%}"
     else:
         bare = f"{budget.bare_target_ms:.2f} + {budget.k} · {budget.bare_draft_ms / budget.k:.2f} = {bare_ms:.2f} ms"
-        title = (
-            f"k = {budget.k}, no early stop, {law}: {spent}; bare forward passes take {bare}: {budget.above_bare:+.1%}"
-        )
+        title = f"k = {budget.k}, no early stop, {law}: {spent}; bare forward passes take {bare}: {budget.above_bare:+.1%}"
     rows = [(name, f"{ms:.2f}") for name, ms in budget.parts_ms.items()]
     rows += [(f"· {name}", f"{ms:.2f}") for name, ms in budget.draft_parts_ms.items()]
     rows.append(("all of the call, by its rounds", f"{sum(budget.parts_ms.values()):.2f}"))

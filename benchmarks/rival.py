@@ -1,6 +1,7 @@
 """transformers' own `generate` as a worker: plain, with an assistant model, with prompt lookup.
 
-Counts forward passes with hooks. Knows nothing of foredraft, but for the weights that it can be given packed:
+Counts forward passes with hooks. Knows nothing of foredraft, but for the weights that it can be
+given packed:
 then what is left of a difference is how the two generate, not how they multiply.
 """
 
@@ -58,7 +59,9 @@ class InProcess:
         torch.manual_seed(sampling.seed)
         fields = {**_sampled(sampling), **self._assisted(assist)}
         clock = _Clock()
-        text = self.target.generate(prompt, attention_mask=torch.ones_like(prompt), streamer=clock, **fields)
+        text = self.target.generate(
+            prompt, attention_mask=torch.ones_like(prompt), streamer=clock, **fields
+        )
         whole_s = time.perf_counter() - clock.began
         proposed = [self._widths[0] - prompt.shape[1], *(width - 1 for width in self._widths[1:])]
         run = Run(
@@ -84,7 +87,10 @@ class InProcess:
 
 
 def _sampled(sampling: Sampling) -> dict[str, Any]:
-    fields: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": sampling.temperature > 0}
+    fields: dict[str, Any] = {
+        "max_new_tokens": sampling.max_new_tokens,
+        "do_sample": sampling.temperature > 0,
+    }
     if sampling.temperature > 0:
         fields |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
     return fields

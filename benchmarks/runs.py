@@ -1,4 +1,7 @@
-"""The values of a benchmark: how to assist, how to sample, how one generation went. Knows nothing of who generates."""
+"""The values of a benchmark:
+
+how to assist, how to sample, how one generation went. Knows nothing of who generates.
+"""
 
 from dataclasses import dataclass
 
@@ -16,7 +19,10 @@ class Assist:
     """What proposes, and how much at a time; transformers' names are given in brackets."""
 
     kind: str = "none"
-    """"none", "model" (assistant_model), "lookup" (prompt_lookup_num_tokens), or "goodput": foredraft chooses k."""
+    """"none", "model" (assistant_model), "lookup" (prompt_lookup_num_tokens), or "goodput":
+
+    foredraft chooses k.
+    """
     k: int = 0
     """Tokens proposed in a round (num_assistant_tokens, prompt_lookup_num_tokens)."""
     threshold: float = 0.0
@@ -46,7 +52,9 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One generation, of which the caller saw `first_tokens` tokens after `first_s` and the rest until `whole_s`."""
+    """One generation, of which the caller saw `first_tokens` tokens after `first_s` and the rest
+    until `whole_s`.
+    """
 
     ids: tuple[int, ...]
     whole_s: float

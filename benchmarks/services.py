@@ -1,4 +1,5 @@
-"""The two services as an operator starts them, each on cores of its own, and their metrics as numbers.
+"""The two services as an operator starts them, each on cores of its own, and their metrics as
+numbers.
 
 Knows nothing of what is asked of them.
 """
@@ -31,7 +32,11 @@ class Service:
     def counters(self) -> "Counters":
         """What its metrics say now."""
         with urllib.request.urlopen(f"http://{self.metrics_address}/metrics") as page:
-            lines = [line.rsplit(" ", 1) for line in page.read().decode().splitlines() if not line.startswith("#")]
+            lines = [
+                line.rsplit(" ", 1)
+                for line in page.read().decode().splitlines()
+                if not line.startswith("#")
+            ]
         return Counters({name.removeprefix("foredraft_"): float(value) for name, value in lines})
 
 
@@ -42,10 +47,14 @@ class Counters:
     values: dict[str, float]
 
     def __sub__(self, other: "Counters") -> "Counters":
-        return Counters({name: value - other.values.get(name, 0.0) for name, value in self.values.items()})
+        return Counters(
+            {name: value - other.values.get(name, 0.0) for name, value in self.values.items()}
+        )
 
     def __add__(self, other: "Counters") -> "Counters":
-        return Counters({name: value + other.values.get(name, 0.0) for name, value in self.values.items()})
+        return Counters(
+            {name: value + other.values.get(name, 0.0) for name, value in self.values.items()}
+        )
 
     def __getitem__(self, name: str) -> float:
         return self.values[name]
@@ -70,7 +79,9 @@ def service(
     kind: "draft" or "target"; step_ms: of its forward passes, emulated, see `benchmarks.emulated`.
     """
     running = Service(f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}")
-    command = ["-m", "benchmarks.emulated", kind, f"{step_ms}"] if step_ms else ["-m", f"{kind}_service"]
+    command = (
+        ["-m", "benchmarks.emulated", kind, f"{step_ms}"] if step_ms else ["-m", f"{kind}_service"]
+    )
     command += ["--model", str(model), "--threads", str(len(cores))]
     command += ["--listen", running.address, "--metrics-listen", running.metrics_address, *flags]
     process = start(command, cores, log)
@@ -89,7 +100,10 @@ def _wait(process: "subprocess.Popen[str]", address: str, log: Path) -> None:
         stub = health_pb2_grpc.HealthStub(channel)
         while True:
             with suppress(grpc.RpcError):
-                if stub.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING:
+                if (
+                    stub.Check(health_pb2.HealthCheckRequest()).status
+                    == health_pb2.HealthCheckResponse.SERVING
+                ):
                     return
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"a service did not come up:\n{log.read_text()[-2000:]}")

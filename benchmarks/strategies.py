@@ -1,12 +1,11 @@
 """Every strategy beside transformers' own: one request alone, and eight at once. Two cores, Linux.
 
-make bench-strategies
-make bench-strategies ARGS='--quick'
-make bench-strategies ARGS='--old-python /path/to/python'   # one with transformers 4.55.4, for what 5.x has no more
+make bench-strategies make bench-strategies ARGS='--quick' make bench-strategies ARGS='--old-python
+/path/to/python'   # one with transformers 4.55.4, for what 5.x has no more
 
-The target (transformers' or the service's) has the first core, the draft and the client the second. Eight at once are
-eight calls to foredraft; transformers is measured with one call after another, which is what eight requests are to it,
-and with one padded batch, where it can.
+The target (transformers' or the service's) has the first core, the draft and the client the second.
+Eight at once are eight calls to foredraft; transformers is measured with one call after another,
+which is what eight requests are to it, and with one padded batch, where it can.
 """
 
 import argparse
@@ -52,9 +51,15 @@ STRATEGIES = (
     Strategy("sampling", {"do_sample": True, "temperature": 0.7, "top_k": 50}, ours=_PLAIN),
     Strategy("beam search", {"num_beams": 4}),
     Strategy("beam sampling", {"num_beams": 4, "do_sample": True, "top_k": 50}),
-    Strategy("diverse beam search", {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0}, old=True),
+    Strategy(
+        "diverse beam search",
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0},
+        old=True,
+    ),
     Strategy("contrastive search", {"penalty_alpha": 0.6, "top_k": 4}, old=True),
-    Strategy("assisted, by n-grams", {"do_sample": False, "prompt_lookup_num_tokens": 5}, batches=False),
+    Strategy(
+        "assisted, by n-grams", {"do_sample": False, "prompt_lookup_num_tokens": 5}, batches=False
+    ),
     Strategy(
         "assisted, by a model",
         {"do_sample": False, "num_assistant_tokens": 5},
@@ -137,17 +142,27 @@ class Bench:
         with self._somebody_new() as client:
             began = time.perf_counter()
             result = client.generate(
-                list(text), max_new_tokens=self._new_tokens, eos_token_id=[], **strategy.ours, **strategy.fields
+                list(text),
+                max_new_tokens=self._new_tokens,
+                eos_token_id=[],
+                **strategy.ours,
+                **strategy.fields,
             )
             return time.perf_counter() - began, list(result.token_ids)
 
     def _somebody_new(self) -> Client:
-        """Connected; no row holds what this caller said before, which transformers has to read again as well."""
-        client = Client(self._target.address, timeout=600, metadata={"authorization": secrets.token_hex(8)})
+        """Connected; no row holds what this caller said before, which transformers has to read
+        again as well.
+        """
+        client = Client(
+            self._target.address, timeout=600, metadata={"authorization": secrets.token_hex(8)}
+        )
         client.info()
         return client
 
-    def _theirs(self, strategy: Strategy, texts: Sequence[Sequence[int]]) -> tuple[float, list[list[int]]]:
+    def _theirs(
+        self, strategy: Strategy, texts: Sequence[Sequence[int]]
+    ) -> tuple[float, list[list[int]]]:
         worker = self._old if strategy.old and self._old else self._new
         fields = {"max_new_tokens": self._new_tokens, **strategy.fields}
         answer = worker.ask(prompts=[list(text) for text in texts], fields=fields, seed=1)
@@ -167,7 +182,9 @@ def main() -> int:
     parser.add_argument("--only", default="", help="strategies with this in their names")
     parser.add_argument("--pairs", type=int, default=12, help="runs of each side, alone")
     parser.add_argument("--old-python", type=Path, help="a Python with transformers 4.55.4")
-    parser.add_argument("--target", type=Path, default=MODELS / "target", help="the target model's directory")
+    parser.add_argument(
+        "--target", type=Path, default=MODELS / "target", help="the target model's directory"
+    )
     args = parser.parse_args()
     pairs, new_tokens = (2, 16) if args.quick else (args.pairs, 64)
     texts = [prompt.ids for prompt in prompts(_AT_ONCE)]
@@ -177,22 +194,45 @@ def main() -> int:
     models = ("--target", str(args.target), "--draft", str(MODELS / "draft"))
     with ExitStack() as stack:
         log = folder / "strategies.log"
-        draft = stack.enter_context(service("draft", MODELS / "draft", CORES[-1:], log, "--ngram", "off"))
+        draft = stack.enter_context(
+            service("draft", MODELS / "draft", CORES[-1:], log, "--ngram", "off")
+        )
         flags = ("--draft", draft.address, "--rows", "16", "--fallback", "none")
         target = stack.enter_context(service("target", args.target, CORES[:1], log, *flags))
         new = stack.enter_context(Worker("benchmarks.generating", CORES[:1], log, *models))
         old = None
         if args.old_python:
             old = stack.enter_context(
-                Worker("benchmarks.generating", CORES[:1], log, *models, python=str(args.old_python))
+                Worker(
+                    "benchmarks.generating", CORES[:1], log, *models, python=str(args.old_python)
+                )
             )
         bench = Bench(target, new, old, new_tokens)
-        print(grid(("", ""), list(machine.describe(f"make bench-strategies ARGS='{' '.join(sys.argv[1:])}'").items())))
+        print(
+            grid(
+                ("", ""),
+                list(
+                    machine.describe(
+                        f"make bench-strategies ARGS='{' '.join(sys.argv[1:])}'"
+                    ).items()
+                ),
+            )
+        )
         chosen = [one for one in STRATEGIES if bench.has(one) and args.only in one.name]
         rows = [bench.row(strategy, texts, pairs) for strategy in chosen]
-    head = ("", "alone", "s", "8 at once : in turn", "8 at once : one batch", "s for 8", "equal texts")
+    head = (
+        "",
+        "alone",
+        "s",
+        "8 at once : in turn",
+        "8 at once : one batch",
+        "s for 8",
+        "equal texts",
+    )
     print("\n" + grid(head, [row.cells() for row in rows]))
-    print("\nRatios are transformers' time by foredraft's; alone: median (least to most) of interleaved pairs.")
+    print(
+        "\nRatios are transformers' time by foredraft's; alone: median (least to most) of interleaved pairs."
+    )
     return 0
 
 

@@ -1,4 +1,7 @@
-"""From runs to the figures of a table: medians, their spread, ratios, shares of the floor. Knows nothing of layout."""
+"""From runs to the figures of a table:
+
+medians, their spread, ratios, shares of the floor. Knows nothing of layout.
+"""
 
 import random
 import statistics
@@ -74,16 +77,21 @@ def loops(ids: Sequence[int]) -> bool:
 def _line(at: int, lane: Lane, heats: Sequence[Heat], bare: BareTimes) -> Line:
     runs = [heat.runs[at] for heat in heats]
     rates = [run.tokens_per_s for run in runs]
-    low, median, high = statistics.quantiles(rates, n=4, method="inclusive") if len(rates) > 1 else rates * 3
+    low, median, high = (
+        statistics.quantiles(rates, n=4, method="inclusive") if len(rates) > 1 else rates * 3
+    )
     return Line(
         name=lane.rival.name,
         cores=lane.rival.cores,
         assist=str(lane.assist),
         tokens_per_s=Spread(median, low, high),
         ratio=ratio(heats, at, 0),
-        whole_ratio=statistics.median(h.runs[at].whole_tokens_per_s / h.runs[0].whole_tokens_per_s for h in heats),
+        whole_ratio=statistics.median(
+            h.runs[at].whole_tokens_per_s / h.runs[0].whole_tokens_per_s for h in heats
+        ),
         first_ms=statistics.median(run.first_s for run in runs) * 1e3,
-        acceptance_length=sum(run.later_tokens for run in runs) / sum(run.later_rounds for run in runs),
+        acceptance_length=sum(run.later_tokens for run in runs)
+        / sum(run.later_rounds for run in runs),
         floor_share=statistics.median(_floor_s(run, bare) / run.later_s for run in runs),
         equal_texts=sum(heat.runs[at].ids == heat.runs[0].ids for heat in heats),
         fallbacks=sum(run.fallbacks for run in runs),
@@ -91,7 +99,10 @@ def _line(at: int, lane: Lane, heats: Sequence[Heat], bare: BareTimes) -> Line:
 
 
 def _floor_s(run: Run, bare: BareTimes) -> float:
-    """What its rounds would take as bare forward passes: those with a proposal, and those of one token."""
+    """What its rounds would take as bare forward passes:
+
+    those with a proposal, and those of one token.
+    """
     drafted = run.drafts / run.rounds
     with_s = bare.median_s(1 + run.proposed / run.drafts) if run.drafts else 0.0
     return run.later_rounds * (drafted * with_s + (1 - drafted) * bare.median_s(1))

@@ -1,4 +1,5 @@
-"""From runs and the services' metrics to the figures of one way of drafting at one distance, and to a table.
+"""From runs and the services' metrics to the figures of one way of drafting at one distance, and to
+a table.
 
 Knows nothing of how the network was made.
 """
@@ -64,7 +65,10 @@ def tally(
     some: Sequence[Measured],
     bare: BareTimes | float,
 ) -> Row:
-    """law to rtt_ms: what was measured; bare: a bare forward pass, in seconds, by its width or always."""
+    """law to rtt_ms: what was measured;
+
+    bare: a bare forward pass, in seconds, by its width or always.
+    """
     runs = [one.run for one in some]
     target, draft = _sum([one.target for one in some]), _sum([one.draft for one in some])
     hits = sum(target[f'outcome_hits_total{{arrival="{a}"}}'] for a in _ARRIVALS)
@@ -75,14 +79,20 @@ def tally(
     proposed = sum(r.proposed for r in runs) / rounds
     alternatives = target["spec_decode_num_alternative_tokens_total"] / rounds
     width = 1 + proposed + alternatives
-    steps_s = (bare.median_s(width), bare.fastest_s(width)) if isinstance(bare, BareTimes) else (bare, bare)
+    steps_s = (
+        (bare.median_s(width), bare.fastest_s(width))
+        if isinstance(bare, BareTimes)
+        else (bare, bare)
+    )
     trip_s = target.seconds("draft_round_trip")
     sent = sum(target[f'draft_bytes_total{{direction="{way}"}}'] for way in ("sent", "received"))
     times = _times_ms(way, rtt_ms, target, draft)
     wait_ms = times["T_v"] + times["r"] + times["K t_d"]
     round_ms = hit_rate * max(times["T_v"], times["T_tree"] + times["r"]) + (1 - hit_rate) * wait_ms
     rate = sum(r.later_tokens for r in runs) / sum(r.later_s for r in runs)
-    low, median, high = statistics.quantiles([r.tokens_per_s for r in runs], n=4, method="inclusive")
+    low, median, high = statistics.quantiles(
+        [r.tokens_per_s for r in runs], n=4, method="inclusive"
+    )
     return Row(
         law=str(law),
         way=way,
@@ -103,7 +113,10 @@ def tally(
 
 
 def _times_ms(way: str, rtt_ms: float, target: Counters, draft: Counters) -> dict[str, float]:
-    """What the formula is made of. Where every proposal is waited for, messages count as network."""
+    """What the formula is made of.
+
+    Where every proposal is waited for, messages count as network.
+    """
     if way == "synchronous":
         trip_s = target.seconds("draft_round_trip") / target["draft_round_trip_seconds_count"]
         rtt_ms = max(0.0, trip_s - draft.mean_s("propose")) * 1e3

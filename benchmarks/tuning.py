@@ -1,4 +1,7 @@
-"""Finds every rival's best options, by the same prompts and the same measure. Knows nothing of who they are."""
+"""Finds every rival's best options, by the same prompts and the same measure.
+
+Knows nothing of who they are.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +21,8 @@ class Lane:
 
 
 def tune(rival: Rival, prompts: Sequence[Prompt], sampling: Sampling) -> Lane:
-    """The options with the most tokens per second over all prompts together, each after its first tokens.
+    """The options with the most tokens per second over all prompts together, each after its first
+    tokens.
 
     All options take turns at every prompt, so that a slow moment of the machine meets them all.
     """

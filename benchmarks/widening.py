@@ -1,6 +1,8 @@
-"""Makes a model costly without changing what it computes: its MLPs get neurons that nothing listens to.
+"""Makes a model costly without changing what it computes: its MLPs get neurons that nothing listens
+to.
 
-A worker on one core finds how many it takes for a forward pass of a wanted length. Knows nothing of benchmarks.
+A worker on one core finds how many it takes for a forward pass of a wanted length. Knows nothing of
+benchmarks.
 """
 
 import argparse
@@ -28,7 +30,10 @@ _REPETITIONS = 30
 
 
 def widen(source: Path, folder: Path, intermediate_size: int, seed: int = 0) -> None:
-    """Copies a Llama whose MLPs are wider; the copy has no end-of-text token, so that every text has full length."""
+    """Copies a Llama whose MLPs are wider;
+
+    the copy has no end-of-text token, so that every text has full length.
+    """
     narrow = load_stock(source)
     config = AutoConfig.from_pretrained(source, dtype=torch.float32)
     config.intermediate_size = intermediate_size
@@ -44,7 +49,9 @@ def widen(source: Path, folder: Path, intermediate_size: int, seed: int = 0) -> 
 
 
 def _widened(name: str, weight: Tensor, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """New neurons fire as the old ones do (a zero could be skipped by a kernel), and reach the output by zeros."""
+    """New neurons fire as the old ones do (a zero could be skipped by a kernel), and reach the
+    output by zeros.
+    """
     if weight.shape == shape:
         return weight
     if name.endswith("down_proj.weight"):
@@ -61,8 +68,14 @@ def difference(one: PreTrainedModel, other: PreTrainedModel, ids: list[int]) -> 
         ValueError: the two go on greedily with different tokens.
     """
     prompt = torch.tensor([ids])
-    greedy = {"do_sample": False, "max_new_tokens": _CHECKED_TOKENS, "min_new_tokens": _CHECKED_TOKENS}
-    texts = [m.generate(prompt, attention_mask=torch.ones_like(prompt), **greedy) for m in (one, other)]
+    greedy = {
+        "do_sample": False,
+        "max_new_tokens": _CHECKED_TOKENS,
+        "min_new_tokens": _CHECKED_TOKENS,
+    }
+    texts = [
+        m.generate(prompt, attention_mask=torch.ones_like(prompt), **greedy) for m in (one, other)
+    ]
     if not torch.equal(*texts):
         raise ValueError("the widened model says something else")
     return float((one(input_ids=texts[0]).logits - other(input_ids=texts[0]).logits).abs().max())
@@ -70,7 +83,10 @@ def difference(one: PreTrainedModel, other: PreTrainedModel, ids: list[int]) -> 
 
 @torch.inference_mode()
 def stock_forward_s(model: PreTrainedModel) -> float:
-    """Fastest forward pass of the model as it comes, in seconds: what else the machine does is not its cost."""
+    """Fastest forward pass of the model as it comes, in seconds:
+
+    what else the machine does is not its cost.
+    """
     cache = DynamicCache(config=model.config)
     model(torch.arange(CACHED)[None], past_key_values=cache)
 
@@ -100,7 +116,8 @@ def _fastest_s(forward: Callable[[], object]) -> float:
 
 
 def find_size(source: Path, folder: Path, least_s: float, most_s: float) -> int:
-    """Widens into the folder until a forward pass takes a time between the two; the intermediate size.
+    """Widens into the folder until a forward pass takes a time between the two; the intermediate
+    size.
 
     Raises:
         ValueError: none was found; the machine is not quiet enough.
@@ -114,7 +131,9 @@ def find_size(source: Path, folder: Path, least_s: float, most_s: float) -> int:
         # The time beyond the narrow model's grows with the neurons.
         grown = ((least_s + most_s) / 2 - own_s) / max(size_s - own_s, 1e-4) * size
         size = max(_STEP, round(grown / _STEP) * _STEP)
-    raise ValueError(f"no width takes {least_s * 1e3:.0f} to {most_s * 1e3:.0f} ms: is the machine busy?")
+    raise ValueError(
+        f"no width takes {least_s * 1e3:.0f} to {most_s * 1e3:.0f} ms: is the machine busy?"
+    )
 
 
 def load_stock(folder: Path) -> PreTrainedModel:

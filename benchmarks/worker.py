@@ -1,4 +1,5 @@
-"""A process of its own on cores of its own, that answers jobs one after another: JSON lines over pipes.
+"""A process of its own on cores of its own, that answers jobs one after another: JSON lines over
+pipes.
 
 Knows nothing of what the jobs are.
 """
@@ -14,11 +15,19 @@ from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
+_QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_OFFLINE": "1",
+}
 
 
 def start(
-    command: Sequence[str], cores: Sequence[int], log: Path, pipes: bool = False, python: str = sys.executable
+    command: Sequence[str],
+    cores: Sequence[int],
+    log: Path,
+    pipes: bool = False,
+    python: str = sys.executable,
 ) -> "subprocess.Popen[str]":
     """Starts a Python process on these cores; what it says on stderr goes to the log."""
     pipe = subprocess.PIPE if pipes else None
@@ -45,7 +54,12 @@ class Worker:
     """The caller's side."""
 
     def __init__(
-        self, module: str, cores: Sequence[int], log: Path, *arguments: str, python: str = sys.executable
+        self,
+        module: str,
+        cores: Sequence[int],
+        log: Path,
+        *arguments: str,
+        python: str = sys.executable,
     ) -> None:
         """module: its main ends up in `serve`. python: the interpreter."""
         self._module, self._log = module, log
@@ -76,7 +90,10 @@ class Worker:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.wait()

@@ -55,7 +55,9 @@ def modules() -> dict[str, str]:
     found = {}
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root)
-        if not _LEFT_OUT & set(name.parts) and not any(part.startswith(_BUILD) for part in name.parts):
+        if not _LEFT_OUT & set(name.parts) and not any(
+            part.startswith(_BUILD) for part in name.parts
+        ):
             found[name.as_posix()] = path.read_text(encoding="utf-8")
     return found
 
@@ -80,7 +82,11 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFas
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=PAD, model_max_length=CONTEXT
+        tokenizer_object=tokenizer,
+        bos_token=END,
+        eos_token=END,
+        pad_token=PAD,
+        model_max_length=CONTEXT,
     )
 
 

@@ -1,4 +1,7 @@
-"""How both models of the pair learn: random windows of the text, Muon, bfloat16 where it is safe."""
+"""How both models of the pair learn:
+
+random windows of the text, Muon, bfloat16 where it is safe.
+"""
 
 import math
 import time
@@ -24,8 +27,13 @@ class Course:
     bf16: bool
 
 
-def learn(net: nn.Module, ids: Tensor, loss_of: Loss, course: Course, keep: Callable[[], None]) -> None:
-    """Minimises `loss_of(window, logits)` over random windows of the text; calls `keep` now and then."""
+def learn(
+    net: nn.Module, ids: Tensor, loss_of: Loss, course: Course, keep: Callable[[], None]
+) -> None:
+    """Minimises `loss_of(window, logits)` over random windows of the text;
+
+    calls `keep` now and then.
+    """
     optims = _optimizers(net, course.rate)
     rates = [optim.param_groups[0]["lr"] for optim in optims]
     windows = _windows(ids, course.batch, torch.Generator().manual_seed(course.seed))
@@ -53,7 +61,10 @@ def learn(net: nn.Module, ids: Tensor, loss_of: Loss, course: Course, keep: Call
 
 @torch.inference_mode()
 def cross_entropy(net: nn.Module, ids: Tensor, every: int = 1) -> float:
-    """Mean loss over the text's windows, each on its own, or over one in `every`; in nats per token."""
+    """Mean loss over the text's windows, each on its own, or over one in `every`;
+
+    in nats per token.
+    """
     net.eval()
     whole = len(ids) // (LENGTH + 1)
     rows = ids[: whole * (LENGTH + 1)].view(whole, LENGTH + 1)[::every]

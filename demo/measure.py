@@ -1,10 +1,11 @@
-"""Measures the bundled pair: losses, and the mean acceptance length by a plain speculative loop of its own.
+"""Measures the bundled pair: losses, and the mean acceptance length by a plain speculative loop of
+its own.
 
     python demo/measure.py
     python demo/measure.py --complete bisect heapq cmd
 
-Five drafted tokens each round, never fewer, nothing from the text itself. The loop recomputes everything
-each round: it is slow and simple, so that the services' figures can be held against it.
+Five drafted tokens each round, never fewer, nothing from the text itself. The loop recomputes
+everything each round: it is slow and simple, so that the services' figures can be held against it.
 """
 
 import argparse
@@ -59,7 +60,9 @@ def main() -> None:
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(args.models / "target")
     pair = load_pair(args.models)
     training, held_out = corpus.split()
-    seen, unseen = (corpus.encode(tokenizer, list(texts.values())) for texts in (training, held_out))
+    seen, unseen = (
+        corpus.encode(tokenizer, list(texts.values())) for texts in (training, held_out)
+    )
     for name, net in pair._asdict().items():
         print(f"{name}: {sum(p.numel() for p in net.parameters())} parameters, ", end="")
         print(f"loss {cross_entropy(net, seen, every=40):.3f} in training text, ", end="")
@@ -71,10 +74,15 @@ def complete(models: Path, names: Sequence[str], seed: int) -> None:
     """Prints how the pair goes on with prompts of prompts.json, at every temperature."""
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(models / "target")
     pair = load_pair(models)
-    texts = {entry["name"]: entry["text"] for entry in json.loads(PROMPTS.read_text(encoding="utf-8"))}
+    texts = {
+        entry["name"]: entry["text"] for entry in json.loads(PROMPTS.read_text(encoding="utf-8"))
+    }
     for name, temperature in product(names, TEMPERATURES):
         # The end token of `encode` at the end would say that the text is over.
-        prompt, generator = corpus.encode(tokenizer, [texts[name]])[:-1], torch.Generator().manual_seed(seed)
+        prompt, generator = (
+            corpus.encode(tokenizer, [texts[name]])[:-1],
+            torch.Generator().manual_seed(seed),
+        )
         completed = speculate(pair, prompt, temperature, generator).text
         print(f"--- {name}, temperature {temperature}\n{texts[name]}", end="")
         print(f"»{tokenizer.decode(completed[len(prompt) :])}", flush=True)
@@ -84,10 +92,19 @@ def report_acceptance(pair: Pair, prompts: Prompts, seed: int) -> None:
     """Prints the mean acceptance length at every temperature."""
     for temperature in TEMPERATURES:
         generator = torch.Generator().manual_seed(seed)
-        drawn = [speculate(pair, prompt, temperature, generator) for row in prompts.values() for prompt in row]
+        drawn = [
+            speculate(pair, prompt, temperature, generator)
+            for row in prompts.values()
+            for prompt in row
+        ]
         varied = [d for d in drawn if not _loops(d.text)]
-        print(f"temperature {temperature}: mean acceptance length {_length(drawn)} over {len(drawn)} prompts, ", end="")
-        print(f"{_length(varied)} over the {len(varied)} whose texts do not end in a loop", flush=True)
+        print(
+            f"temperature {temperature}: mean acceptance length {_length(drawn)} over {len(drawn)} prompts, ",
+            end="",
+        )
+        print(
+            f"{_length(varied)} over the {len(varied)} whose texts do not end in a loop", flush=True
+        )
 
 
 @torch.inference_mode()
@@ -115,7 +132,9 @@ def speculate(pair: Pair, prompt: Tensor, temperature: float, generator: torch.G
 
 def _length(drawn: list[Drawn]) -> str:
     """Mean acceptance length: tokens for each pass of the target."""
-    return f"{1 + sum(d.accepted for d in drawn) / sum(d.rounds for d in drawn):.2f}" if drawn else "-"
+    return (
+        f"{1 + sum(d.accepted for d in drawn) / sum(d.rounds for d in drawn):.2f}" if drawn else "-"
+    )
 
 
 def _loops(text: Tensor) -> bool:
@@ -125,14 +144,19 @@ def _loops(text: Tensor) -> bool:
 
 
 def _distributions(net: PreTrainedModel, text: Tensor, temperature: float) -> Tensor:
-    """What follows each place of the text, float32 [n, vocabulary]; one token for sure at temperature 0."""
+    """What follows each place of the text, float32 [n, vocabulary];
+
+    one token for sure at temperature 0.
+    """
     logits: Tensor = net(text[None], use_cache=False).logits[0].float()
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
     return (logits / temperature).softmax(-1)
 
 
-def prompts_of(tokenizer: PreTrainedTokenizerFast, texts: Mapping[str, str], places: int) -> Prompts:
+def prompts_of(
+    tokenizer: PreTrainedTokenizerFast, texts: Mapping[str, str], places: int
+) -> Prompts:
     """Of each text the beginning, then stretches from inside it at even distances."""
     prompts: Prompts = {}
     for name, text in texts.items():
@@ -144,7 +168,10 @@ def prompts_of(tokenizer: PreTrainedTokenizerFast, texts: Mapping[str, str], pla
 
 def load_pair(models: Path) -> Pair:
     """Both models of a folder, in fp32."""
-    nets = (AutoModelForCausalLM.from_pretrained(models / name, dtype=torch.float32) for name in Pair._fields)
+    nets = (
+        AutoModelForCausalLM.from_pretrained(models / name, dtype=torch.float32)
+        for name in Pair._fields
+    )
     return Pair(*(net.eval() for net in nets))
 
 
@@ -152,7 +179,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the bundled pair.")
     parser.add_argument("--models", type=Path, default=Path(__file__).parent / "models")
     parser.add_argument("--places", type=int, default=4, help="prompts from each held-out module")
-    parser.add_argument("--complete", nargs="*", default=[], help="go on with these prompts of prompts.json")
+    parser.add_argument(
+        "--complete", nargs="*", default=[], help="go on with these prompts of prompts.json"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()

@@ -52,14 +52,18 @@ def main() -> int:
         client.generate(args.prompt, max_new_tokens=8)  # the first call warms both services up
         print(f"{BOLD}{args.prompt}{PLAIN}", end="")
         assisted, assisted_s = _stream(client, args, show=True)
-        legend = f"{GREEN}green{PLAIN}: proposed by the draft and accepted; the rest: made by the target"
+        legend = (
+            f"{GREEN}green{PLAIN}: proposed by the draft and accepted; the rest: made by the target"
+        )
         print(f"\n\n{legend}\n" if GREEN else "\n")
         plain, plain_s = _stream(client, args, show=False, num_assistant_tokens=0)
         _table(assisted, assisted_s, plain, plain_s)
     return 0 if assisted.token_ids == plain.token_ids else 1
 
 
-def _stream(client: Client, args: argparse.Namespace, show: bool, **fields: Any) -> tuple[Result, float]:
+def _stream(
+    client: Client, args: argparse.Namespace, show: bool, **fields: Any
+) -> tuple[Result, float]:
     began = time.perf_counter()
     with client.stream(args.prompt, max_new_tokens=args.max_new_tokens, **fields) as stream:
         for chunk in stream:
@@ -71,7 +75,11 @@ def _stream(client: Client, args: argparse.Namespace, show: bool, **fields: Any)
 
 def _split(chunk: Chunk) -> tuple[str, str]:
     """Text of the accepted tokens, and of those that the target made."""
-    cut = chunk.text_offsets[chunk.num_accepted] if chunk.num_accepted < len(chunk.token_ids) else len(chunk.text)
+    cut = (
+        chunk.text_offsets[chunk.num_accepted]
+        if chunk.num_accepted < len(chunk.token_ids)
+        else len(chunk.text)
+    )
     return chunk.text[:cut], chunk.text[cut:]
 
 
@@ -93,9 +101,21 @@ def _table(assisted: Result, assisted_s: float, plain: Result, plain_s: float) -
 @contextmanager
 def _service(kind: str, listen: str, metrics_port: int, *extra: str) -> Iterator[None]:
     """A service as a process of its own, on one core, for the time of the context."""
-    command = [sys.executable, "-m", f"{kind}_service", "--model", str(MODELS / kind), "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        f"{kind}_service",
+        "--model",
+        str(MODELS / kind),
+        "--threads",
+        "1",
+    ]
     command += ["--listen", listen, "--metrics-listen", f"127.0.0.1:{metrics_port}", *extra]
-    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    environment = {
+        **os.environ,
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     try:
         yield

@@ -29,9 +29,13 @@ async def serve(settings: DraftSettings) -> None:
         ModelError, AddressError, SettingsError: with one line that says what to do.
     """
     if settings.model is None and settings.ngram == "off":
-        raise SettingsError("--ngram off without --model leaves nothing to draft with: give one of the two")
+        raise SettingsError(
+            "--ngram off without --model leaves nothing to draft with: give one of the two"
+        )
     if settings.model is not None and settings.ngram == "only":
-        raise SettingsError("--ngram only would load --model and never use it: leave one of the two out")
+        raise SettingsError(
+            "--ngram only would load --model and never use it: leave one of the two out"
+        )
     registry = CollectorRegistry()
     metrics = DraftMetrics(registry)
     # First of all, so that an address in use is told before a model was loaded for minutes.
@@ -40,11 +44,17 @@ async def serve(settings: DraftSettings) -> None:
         metrics_address = serve_metrics(settings.metrics_listen, registry)
         loaded: LoadedEngine | None = None
         if settings.model is not None:
-            loaded = await asyncio.to_thread(load_engine, settings.model, settings, metrics.observe_step, BRANCH_PLACES)
+            loaded = await asyncio.to_thread(
+                load_engine, settings.model, settings, metrics.observe_step, BRANCH_PLACES
+            )
             metrics.watch(loaded.engine.pool, loaded.engine.capacity)
         metrics.serves(loaded.model.name if loaded else "", settings)
-        drafting = Drafting(settings, metrics, *(loaded.engine, loaded.model) if loaded else (None, None))
-        await server.ready(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
+        drafting = Drafting(
+            settings, metrics, *(loaded.engine, loaded.model) if loaded else (None, None)
+        )
+        await server.ready(
+            draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting)
+        )
         log.info("drafting by %s", drafting.kind)
         log.info("ready on %s, metrics on %s", address, metrics_address)
         await server.run(settings.grace)

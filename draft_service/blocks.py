@@ -1,4 +1,5 @@
-"""The blocks of one stream: commits in, proposals out, and outcomes drafted ahead while the target verifies.
+"""The blocks of one stream: commits in, proposals out, and outcomes drafted ahead while the target
+verifies.
 
 One task reads, another drafts. Knows nothing of models: it hands over to the session.
 """
@@ -32,7 +33,9 @@ class _Wanted:
     @staticmethod
     def of(message: draft_pb2.Open | draft_pb2.Commit) -> "_Wanted":
         m = message
-        return _Wanted(m.k, m.budget_s, m.outcomes, m.verification_s, m.alternatives, began=time.perf_counter())
+        return _Wanted(
+            m.k, m.budget_s, m.outcomes, m.verification_s, m.alternatives, began=time.perf_counter()
+        )
 
 
 class Blocks:
@@ -46,7 +49,12 @@ class Blocks:
         record: SequenceRecord,
         check_ids: Callable[[str, Sequence[int]], None],
     ) -> None:
-        self._session, self._epoch, self._requests, self._record = session, opened.epoch, requests, record
+        self._session, self._epoch, self._requests, self._record = (
+            session,
+            opened.epoch,
+            requests,
+            record,
+        )
         self._check_ids = check_ids
         self._first = _Wanted.of(opened)
         # Blocks, then None when the target has closed its side, or what went wrong.
@@ -67,7 +75,8 @@ class Blocks:
                     raise answer
                 yield answer
         finally:
-            # Both at once, before anything is awaited: who leaves in a hurry must not leave work on the row.
+            # Both at once, before anything is awaited: who leaves in a hurry must not leave work on
+            # the row.
             reading.cancel()
             if self._drafting is not None:
                 self._drafting.cancel()
@@ -100,12 +109,17 @@ class Blocks:
         self._record.committed(self._own, commit.accepted_ids)
         self._session.commit(commit.base_len, commit.accepted_ids, commit.next_id)
         if self._growing is not None:
-            # The branch that turned out right is on its way: what it lacks is less than all of a new one.
+            # The branch that turned out right is on its way: what it lacks is less than all of a
+            # new one.
             self._next, self._growing.path = wanted, path
             return
         verified = self._learn(path)
         self._own = NOTHING if explicit else verified or NOTHING
-        self._start(wanted, Proposal(tuple(commit.explicit_ids.ids)) if explicit else verified, only_ahead=explicit)
+        self._start(
+            wanted,
+            Proposal(tuple(commit.explicit_ids.ids)) if explicit else verified,
+            only_ahead=explicit,
+        )
 
     def _learn(self, path: tuple[int, ...]) -> Proposal | None:
         """What was drafted ahead for this early_verdict, if anything was."""
@@ -152,7 +166,12 @@ class Blocks:
         self._growing = growing
         try:
             ahead = await self._session.ahead(
-                verified, wanted.k, wanted.outcomes, wanted.verification_s, growing, wanted.alternatives
+                verified,
+                wanted.k,
+                wanted.outcomes,
+                wanted.verification_s,
+                growing,
+                wanted.alternatives,
             )
         finally:
             self._growing = None
@@ -169,7 +188,10 @@ class Blocks:
             epoch=self._epoch,
             block_id=self._sent,
             base_len=base_len,
-            outcomes=[draft_pb2.Outcome(path=o.path, proposal=proposal_message(o.proposal)) for o in outcomes],
+            outcomes=[
+                draft_pb2.Outcome(path=o.path, proposal=proposal_message(o.proposal))
+                for o in outcomes
+            ],
             draft_s=spent_s,
         )
         self._answers.put_nowait(draft_pb2.DraftResponse(block=block))

@@ -1,7 +1,8 @@
 """Which outcomes of a verification are worth drafting ahead for: what commits told of earlier ones.
 
-An outcome is where the verification ends and a candidate after that, see `foredraft_engine.speculation.preview`. The same choice says which
-tokens are worth verifying beside a proposal. Knows nothing of models or trees.
+An outcome is where the verification ends and a candidate after that, see
+`foredraft_engine.speculation.preview`. The same choice says which tokens are worth verifying beside
+a proposal. Knows nothing of models or trees.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ _LEAST = 0.002  # a less likely outcome is not worth its width
 
 
 class OutcomeRanking:
-    """How often tokens are accepted by how sure the draft was of them, and which candidates come next."""
+    """How often tokens are accepted by how sure the draft was of them, and which candidates come
+    next.
+    """
 
     def __init__(self) -> None:
         self._tried = [_PRIOR] * _BINS
@@ -32,20 +35,32 @@ class OutcomeRanking:
         for at in range(min(k + 1, len(preview.candidates))):
             accepted = self._acceptance(preview.confidences[at]) if at < k else 0.0
             for rank, chance in enumerate(self._chances(preview, at)):
-                likely, node = reached * (1 - accepted) * chance, beside.get((at, preview.candidates[at][rank]))
+                likely, node = (
+                    reached * (1 - accepted) * chance,
+                    beside.get((at, preview.candidates[at][rank])),
+                )
                 if node is None:
                     found.append((likely, at, rank))
                 else:  # it is verified too, and what comes after it is the outcome
-                    found += [(likely * then, node, after) for after, then in enumerate(self._chances(preview, node))]
+                    found += [
+                        (likely * then, node, after)
+                        for after, then in enumerate(self._chances(preview, node))
+                    ]
             reached *= accepted
         found = sorted((one for one in found if one[0] > _LEAST), reverse=True)
         return [(node, rank) for _, node, rank in found[:most]]
 
     def _chances(self, preview: Preview, node: int) -> list[float]:
-        """Of each candidate at a node: what the draft thinks of it, and how such fared. Neither is right alone."""
+        """Of each candidate at a node:
+
+        what the draft thinks of it, and how such fared. Neither is right alone.
+        """
         whole = node >= len(preview.confidences)
         ranks, nexts = self._ranks[whole], self._nexts[whole]
-        return [sqrt(p * seen / nexts) for p, seen in zip(preview.likelihoods[node], ranks, strict=False)]
+        return [
+            sqrt(p * seen / nexts)
+            for p, seen in zip(preview.likelihoods[node], ranks, strict=False)
+        ]
 
     def observe(self, preview: Preview, path: Sequence[int]) -> None:
         """A verification was followed by these tokens, its own first."""
@@ -65,7 +80,9 @@ class OutcomeRanking:
     def _ranked(self, whole: bool, candidates: Sequence[int], token: int) -> None:
         rank = candidates.index(token) if token in candidates else None
         self._nexts[whole] = _DECAY * self._nexts[whole] + 1
-        self._ranks[whole] = [_DECAY * seen + (at == rank) for at, seen in enumerate(self._ranks[whole])]
+        self._ranks[whole] = [
+            _DECAY * seen + (at == rank) for at, seen in enumerate(self._ranks[whole])
+        ]
 
     def _acceptance(self, confidence: float) -> float:
         at = _bin(confidence)

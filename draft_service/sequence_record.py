@@ -1,4 +1,7 @@
-"""What is counted and logged of one sequence, from its `Open` to whatever end. Knows nothing of how it is drafted."""
+"""What is counted and logged of one sequence, from its `Open` to whatever end.
+
+Knows nothing of how it is drafted.
+"""
 
 import asyncio
 import logging
@@ -59,7 +62,10 @@ class SequenceRecord:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         # The target ends a sequence by leaving it.
         left = error is None or isinstance(error, asyncio.CancelledError | GeneratorExit)
@@ -70,7 +76,10 @@ class SequenceRecord:
         rounds = {"rounds": self._rounds, "proposed": self._proposed, "accepted": self._accepted}
         said = {**(self._opened or {}), **rounds}
         self._span.end(outcome, left, said)
-        level, spent_s = logging.INFO if left else logging.WARNING, time.perf_counter() - self._began
+        level, spent_s = (
+            logging.INFO if left else logging.WARNING,
+            time.perf_counter() - self._began,
+        )
         log.log(level, "sequence ended", extra=fields(outcome=outcome, **said, duration_s=spent_s))
 
 

@@ -40,7 +40,9 @@ class Drafting:
     metrics: DraftMetrics
     engine: Engine | None = None
     model: LoadedModel | None = None
-    rankings: dict[Rule, OutcomeRanking] = field(default_factory=lambda: {rule: OutcomeRanking() for rule in Rule})
+    rankings: dict[Rule, OutcomeRanking] = field(
+        default_factory=lambda: {rule: OutcomeRanking() for rule in Rule}
+    )
     """What all sequences under a rule taught."""
 
     @property
@@ -150,4 +152,6 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
     def _opened(self, epoch: int) -> draft_pb2.Opened:
         model = self._drafting.model
         vocabulary = vocabulary_message(model.vocabulary) if model else None
-        return draft_pb2.Opened(epoch=epoch, kind=kind_message(self._drafting.kind), vocabulary=vocabulary)
+        return draft_pb2.Opened(
+            epoch=epoch, kind=kind_message(self._drafting.kind), vocabulary=vocabulary
+        )

@@ -42,12 +42,17 @@ class DraftSession:
         q_width: int,
         ranking: OutcomeRanking,
     ) -> None:
-        """engine: the draft model's, or None for n-grams alone. ngram_min_match: None is no n-grams."""
+        """engine: the draft model's, or None for n-grams alone.
+
+        ngram_min_match: None is no n-grams.
+        """
         self.tokens = list(tokens)
         self._engine, self._sampling, self._epoch = engine, sampling, epoch
         self._owner, self._confidence, self._q_width = owner, confidence, q_width
         self._min_match, self._foresight = ngram_min_match, ranking
-        self._ngram = NgramDrafter(tokens, max_ngram=max_ngram) if ngram_min_match is not None else None
+        self._ngram = (
+            NgramDrafter(tokens, max_ngram=max_ngram) if ngram_min_match is not None else None
+        )
         self._processors = Processors(sampling, engine.device) if engine else None
         self._lease: AbstractAsyncContextManager[Row] | None = None
         self._row: Row | None = None
@@ -59,7 +64,10 @@ class DraftSession:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._lease:
             await self._lease.__aexit__(kind, error, trace)
@@ -71,7 +79,9 @@ class DraftSession:
             InvalidFieldError: base_len is not the length committed so far.
         """
         if base_len != len(self.tokens):
-            raise InvalidFieldError("base_len", f"is {base_len}, but {len(self.tokens)} tokens are committed")
+            raise InvalidFieldError(
+                "base_len", f"is {base_len}, but {len(self.tokens)} tokens are committed"
+            )
         added = [*accepted, next_id]
         self.tokens += added
         if self._ngram:
@@ -79,7 +89,8 @@ class DraftSession:
         self._settle(base_len)
 
     async def propose(self, k: int, budget_s: float, alternatives: int = 0) -> Proposal:
-        """Up to k tokens after the committed ones, within `budget_s` seconds (0: no limit), and alternatives to them.
+        """Up to k tokens after the committed ones, within `budget_s` seconds (0: no limit), and
+        alternatives to them.
 
         Which drafter is used depends on committed tokens alone, never on drawn ones.
         """
@@ -115,13 +126,20 @@ class DraftSession:
         return self._engine is not None and self._row is not None and self._engine.rows.spare > 0
 
     async def ahead(
-        self, verified: Proposal, k: int, most: int, wanted_s: float, early_verdict: EarlyVerdict, alternatives: int = 0
+        self,
+        verified: Proposal,
+        k: int,
+        most: int,
+        wanted_s: float,
+        early_verdict: EarlyVerdict,
+        alternatives: int = 0,
     ) -> DraftedAhead:
         """Proposals of up to k tokens for the likely outcomes of a verification.
 
         Args:
             verified: what is verified on the committed tokens.
-            most: outcomes; fewer if a tree of so many takes longer than `wanted_s` seconds (0: not known).
+            most: outcomes; fewer if a tree of so many takes longer than `wanted_s` seconds (0: not
+            known).
             alternatives: to the tokens of each proposal, at most.
             early_verdict: where `commit`'s caller writes the verdict.
         """

@@ -21,18 +21,29 @@ class DraftSettings:
     threads: int = setting(0, "torch threads; 0 leaves torch's own choice", at_least=0)
     listen: str = setting("127.0.0.1:50051", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9101", "HOST:PORT for Prometheus metrics")
-    packed_weights: bool = setting(True, "on a CPU, keep weights in the order that its kernels want: faster rounds")
+    packed_weights: bool = setting(
+        True, "on a CPU, keep weights in the order that its kernels want: faster rounds"
+    )
     rows: int = setting(16, "sequences followed at the same time", at_least=1)
-    max_length: int = setting(0, "longest sequence in tokens; 0 is the model's own limit, at most 8192", at_least=0)
+    max_length: int = setting(
+        0, "longest sequence in tokens; 0 is the model's own limit, at most 8192", at_least=0
+    )
     chunk_tokens: int = setting(256, "new tokens in one forward pass", at_least=1)
-    ngram: str = setting("auto", "n-gram lookup: 'off', 'only', or 'auto' (with long matches)", ("auto", "off", "only"))
+    ngram: str = setting(
+        "auto",
+        "n-gram lookup: 'off', 'only', or 'auto' (with long matches)",
+        ("auto", "off", "only"),
+    )
     ngram_min_match: int = setting(
         8, "with a model, the match length from which n-grams draft instead of it", at_least=1
     )
-    q_width: int = setting(128, "entries of a row of q under the rejection rule; 0 is the whole vocabulary", at_least=0)
+    q_width: int = setting(
+        128, "entries of a row of q under the rejection rule; 0 is the whole vocabulary", at_least=0
+    )
     grace: float = setting(10.0, "seconds that running streams have to end on SIGTERM", at_least=0)
     log_level: str = setting("info", "least level that is logged", LEVELS)
     log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)
     tracing: bool = setting(
-        False, "export OpenTelemetry spans by OTLP, to where the OTEL_ variables of the environment say"
+        False,
+        "export OpenTelemetry spans by OTLP, to where the OTEL_ variables of the environment say",
     )

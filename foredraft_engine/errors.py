@@ -6,7 +6,10 @@ class ModelError(Exception):
 
 
 class InvalidFieldError(ValueError):
-    """A request whose field cannot be honoured, or that contradicts others: all of them are named."""
+    """A request whose field cannot be honoured, or that contradicts others:
+
+    all of them are named.
+    """
 
     def __init__(self, field: str, reason: str, *others: str) -> None:
         super().__init__(f"{' and '.join((field, *others))}: {reason}")

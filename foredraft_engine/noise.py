@@ -4,8 +4,9 @@ Every draw is addressed by a key: the seed, the sequence, the side that draws, t
 place in the text. Equal keys give equal bits on every device, different keys give independent
 numbers; no generator has a state that a batch, a rollback or a lost draft could disturb.
 
-The generator is SplitMix64 (Steele, Lea, Flood 2014): integer arithmetic modulo 2**64, which torch's
-int64 performs alike on every device. Knows nothing of models or of the rules that use the numbers.
+The generator is SplitMix64 (Steele, Lea, Flood 2014): integer arithmetic modulo 2**64, which
+torch's int64 performs alike on every device. Knows nothing of models or of the rules that use the
+numbers.
 """
 
 from collections.abc import Sequence
@@ -75,7 +76,9 @@ class KeptGumbel:
         self._limit = limit
 
     @staticmethod
-    def rows(wanted: Sequence[tuple["KeptGumbel", int]], width: int, device: torch.device) -> Tensor:
+    def rows(
+        wanted: Sequence[tuple["KeptGumbel", int]], width: int, device: torch.device
+    ) -> Tensor:
         """The rows of these keys, float64 [n, width], those that are missing computed together."""
         missing = {key: kept for kept, key in wanted if key not in kept._rows}
         found = {key: kept._rows[key] for kept, key in wanted if key in kept._rows}

@@ -1,4 +1,5 @@
-"""What passes between drafting and verification: proposed tokens, the law they came from, the verdict.
+"""What passes between drafting and verification: proposed tokens, the law they came from, the
+verdict.
 
 Knows nothing of how they are made or carried.
 """
@@ -35,13 +36,19 @@ class SparseRows:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """k tokens and the rows of q they were drawn from; without rows each token was certain (one-hot q)."""
+    """k tokens and the rows of q they were drawn from;
+
+    without rows each token was certain (one-hot q).
+    """
 
     ids: tuple[int, ...] = ()
     q: SparseRows | None = None
     made_by: str = "none"
     alternatives: tuple[tuple[int, int], ...] = ()
-    """(at, id): verified beside the others in place of ids[at], where acceptance is equality. The likeliest first."""
+    """(at, id): verified beside the others in place of ids[at], where acceptance is equality.
+
+    The likeliest first.
+    """
 
     def first(self, k: int, alternatives: int = 0) -> "Proposal":
         """At most the first k tokens. Lawful as long as k does not depend on the tokens."""
@@ -57,7 +64,9 @@ class Proposal:
     def allows(self, accepted: Sequence[int]) -> bool:
         """Whether these tokens can be what a verification accepted of it."""
         ids, end = tuple(accepted), len(accepted) - 1
-        return self.ids[: len(ids)] == ids or (self.ids[:end] == ids[:end] and (end, ids[end]) in self.alternatives)
+        return self.ids[: len(ids)] == ids or (
+            self.ids[:end] == ids[:end] and (end, ids[end]) in self.alternatives
+        )
 
 
 NOTHING = Proposal()

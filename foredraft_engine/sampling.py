@@ -9,10 +9,15 @@ from enum import Enum
 
 @dataclass(frozen=True, slots=True)
 class Greenlist:
-    """A part of the vocabulary, drawn anew for every context, is preferred (Kirchenbauer et al., arXiv 2306.04634)."""
+    """A part of the vocabulary, drawn anew for every context, is preferred (Kirchenbauer et al.,
+    arXiv 2306.04634).
+    """
 
     vocabulary_size: int
-    """Of the model that is marked, its padding included: draft and detector draw from just that many."""
+    """Of the model that is marked, its padding included:
+
+    draft and detector draw from just that many.
+    """
     greenlist_ratio: float = 0.25
     bias: float = 2.0
     hashing_key: int = 15485863
@@ -22,7 +27,9 @@ class Greenlist:
 
 @dataclass(frozen=True, slots=True)
 class SynthId:
-    """Tokens compete in a tournament of random functions of their n-gram (Dathathri et al., Nature 634, 2024)."""
+    """Tokens compete in a tournament of random functions of their n-gram (Dathathri et al., Nature
+    634, 2024).
+    """
 
     ngram_len: int
     keys: tuple[int, ...]

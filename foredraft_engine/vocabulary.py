@@ -1,4 +1,7 @@
-"""The language of a model: which id means which token. Knows nothing of weights or of text to come."""
+"""The language of a model:
+
+which id means which token. Knows nothing of weights or of text to come.
+"""
 
 import hashlib
 import json

@@ -1,1 +1,4 @@
-"""The gRPC shell of both services: settings, server, status codes, metrics. Knows nothing of torch."""
+"""The gRPC shell of both services:
+
+settings, server, status codes, metrics. Knows nothing of torch.
+"""

@@ -1,4 +1,5 @@
-"""The entry of a service: settings, logs, and one line instead of a traceback for what the operator can mend.
+"""The entry of a service: settings, logs, and one line instead of a traceback for what the operator
+can mend.
 
 Knows nothing of what is served.
 """

@@ -1,7 +1,8 @@
 """Structured logs on stderr, one record a line: a sentence, and fields that machines read.
 
-Every record written while a request is served carries the request's id. Prompts and outputs are never
-logged here; a service that is asked to log them passes them as fields. Knows nothing of the services.
+Every record written while a request is served carries the request's id. Prompts and outputs are
+never logged here; a service that is asked to log them passes them as fields. Knows nothing of the
+services.
 """
 
 import json
@@ -30,7 +31,9 @@ def set_up(service: str, level: str = "info", form: str = "text") -> None:
 
 
 def serve_request(request_id: str) -> None:
-    """Names the request in every record of this task, of those that it starts, and to services that it calls."""
+    """Names the request in every record of this task, of those that it starts, and to services that
+    it calls.
+    """
     _request_id.set(request_id)
 
 

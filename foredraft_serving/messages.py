@@ -1,6 +1,7 @@
 """Protobuf messages that both services read and write, and the values they stand for.
 
-Uses the value types of `foredraft_engine` and nothing else of it: no torch comes in. Knows nothing of streams.
+Uses the value types of `foredraft_engine` and nothing else of it: no torch comes in. Knows nothing
+of streams.
 """
 
 import numpy as np
@@ -23,7 +24,8 @@ _KINDS = {
     "model+ngram": draft_pb2.DRAFTER_KIND_MODEL_AND_NGRAM,
 }
 _KINDS_BACK = {int(number): kind for kind, number in _KINDS.items()}
-# Fields of Sampling that are fields of the wire's GenerationConfig with the same name and a plain value.
+# Fields of Sampling that are fields of the wire's GenerationConfig with the same name and a plain
+# value.
 _PLAIN = [
     "temperature",
     "top_k",
@@ -62,7 +64,9 @@ def sampling_from(
     Both services call this on the same message, which is how they come to the same law.
     """
     values = {name: getattr(config, name) for name in _PLAIN if config.HasField(name)}
-    values |= {name: tuple(getattr(config, name).ids) for name in _ID_LISTS if config.HasField(name)}
+    values |= {
+        name: tuple(getattr(config, name).ids) for name in _ID_LISTS if config.HasField(name)
+    }
     if config.HasField("exponential_decay_length_penalty"):
         decay = config.exponential_decay_length_penalty
         values["exponential_decay_length_penalty"] = (decay.start, decay.factor)
@@ -76,13 +80,18 @@ def sampling_from(
         sequence_index=sequence_index,
         prompt_length=prompt_length,
         bad_words_ids=tuple(tuple(words.ids) for words in config.bad_words_ids.values),
-        sequence_bias=tuple((tuple(entry.ids), entry.bias) for entry in config.sequence_bias.values),
+        sequence_bias=tuple(
+            (tuple(entry.ids), entry.bias) for entry in config.sequence_bias.values
+        ),
         **values,
     )
 
 
 def watermark_from(message: generation_pb2.WatermarkingConfig) -> Watermark | None:
-    """A watermark, with transformers' defaults where the wire has none; None if there is no scheme."""
+    """A watermark, with transformers' defaults where the wire has none;
+
+    None if there is no scheme.
+    """
     scheme = message.WhichOneof("scheme")
     if scheme is None:
         return None
@@ -127,7 +136,9 @@ def vocabulary_from(message: draft_pb2.Vocabulary) -> Vocabulary:
 def proposal_message(proposal: Proposal) -> draft_pb2.Proposal:
     """The wire's form of a proposal."""
     message = draft_pb2.Proposal(ids=proposal.ids, kind=_KINDS[proposal.made_by])
-    message.alternatives.extend(draft_pb2.Alternative(at=at, id=token) for at, token in proposal.alternatives)
+    message.alternatives.extend(
+        draft_pb2.Alternative(at=at, id=token) for at, token in proposal.alternatives
+    )
     if proposal.q is not None:
         message.q.ids = proposal.q.ids.astype("<u4").tobytes()
         message.q.probabilities = proposal.q.probabilities.astype("<f4").tobytes()
@@ -139,7 +150,8 @@ def proposal_from(message: draft_pb2.Proposal, vocabulary_size: int) -> Proposal
     """A proposal from the wire, checked: a draft's mistake must not become the target's output.
 
     Raises:
-        MessageError: ids outside the vocabulary, or rows of q that are not probabilities of these ids.
+        MessageError: ids outside the vocabulary, or rows of q that are not probabilities of these
+            ids.
     """
     ids = tuple(message.ids)
     if any(i >= vocabulary_size for i in ids):
@@ -157,7 +169,9 @@ def _rows_from(message: draft_pb2.SparseRows, rows: int, vocabulary_size: int) -
     ids, q = np.frombuffer(message.ids, "<u4"), np.frombuffer(message.probabilities, "<f4")
     counts = tuple(message.counts)
     if len(counts) != rows or sum(counts) != len(ids) or 0 in counts:
-        raise MessageError(f"{len(counts)} rows of q with {sum(counts)} entries, for {rows} ids with {len(ids)}")
+        raise MessageError(
+            f"{len(counts)} rows of q with {sum(counts)} entries, for {rows} ids with {len(ids)}"
+        )
     if len(ids) and (ids.max() >= vocabulary_size or not np.isfinite(q).all() or q.min() < 0):
         raise MessageError("rows of q with an id outside the vocabulary, or what is no probability")
     sums = np.add.reduceat(q, np.cumsum([0, *counts[:-1]])) if rows else np.ones(0)

@@ -1,4 +1,5 @@
-"""When the metrics of the two services move. What they are called and mean is in `foredraft.catalog`.
+"""When the metrics of the two services move. What they are called and mean is in
+`foredraft.catalog`.
 
 Knows nothing of what requests hold: labels never carry it.
 """
@@ -77,7 +78,9 @@ class EngineMetrics:
 
     def observe_step(self, step: Step) -> None:
         """One step of the engine."""
-        for part, seconds in zip(self._parts, (step.waiting_s, step.forward_s, step.logits_s), strict=True):
+        for part, seconds in zip(
+            self._parts, (step.waiting_s, step.forward_s, step.logits_s), strict=True
+        ):
             part.observe(seconds)
         self._step_tokens.observe(step.tokens)
 
@@ -121,7 +124,9 @@ class TargetMetrics(EngineMetrics):
     def watch_drafts(self, states: Callable[[], Sequence[str]]) -> None:
         """Counts the draft services' states at every scrape."""
         for state in DRAFT_STATES:
-            self._drafts_by_state.labels(state).set_function(partial(lambda s: states().count(s), state))
+            self._drafts_by_state.labels(state).set_function(
+                partial(lambda s: states().count(s), state)
+            )
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:
         """One verification; fallback: why the draft service did not propose, if it should have."""
@@ -139,7 +144,10 @@ class TargetMetrics(EngineMetrics):
         self._beside.inc(accepted)
 
     def observe_foresight(self, hit: str, missed: str) -> None:
-        """One verification that was to be drafted ahead for; hit: when that came, else missed: why it did not."""
+        """One verification that was to be drafted ahead for;
+
+        hit: when that came, else missed: why it did not.
+        """
         if hit:
             self._hits.labels(hit).inc()
         else:

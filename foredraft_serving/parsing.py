@@ -1,7 +1,8 @@
 """From a request's bytes to its message, or an error that names the field that is wrong.
 
-gRPC's own parsing would end a call as INTERNAL, without a word about where; and protobuf keeps fields that it does
-not know, so that a newer client's wish would be ignored in silence. Knows nothing of what the fields mean.
+gRPC's own parsing would end a call as INTERNAL, without a word about where; and protobuf keeps
+fields that it does not know, so that a newer client's wish would be ignored in silence. Knows
+nothing of what the fields mean.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,14 +21,15 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 def parser(kind: type[Message]) -> Callable[[bytes], Message]:
     """A function that parses messages of this kind.
 
-    It raises InvalidFieldError for a message that is too large, is none, has text that is not UTF-8, or fields that
-    this service does not know.
+    It raises InvalidFieldError for a message that is too large, is none, has text that is not
+    UTF-8, or fields that this service does not know.
     """
 
     def parse(raw: bytes) -> Message:
         if len(raw) > MAX_MESSAGE_BYTES:
             raise InvalidFieldError(
-                _largest(raw, kind.DESCRIPTOR), f"makes a message of {len(raw)} bytes; the limit is {MAX_MESSAGE_BYTES}"
+                _largest(raw, kind.DESCRIPTOR),
+                f"makes a message of {len(raw)} bytes; the limit is {MAX_MESSAGE_BYTES}",
             )
         try:
             message = kind.FromString(raw)
@@ -36,7 +38,9 @@ def parser(kind: type[Message]) -> Callable[[bytes], Message]:
                 raise InvalidFieldError(path, "is not valid UTF-8") from error
             raise InvalidFieldError("message", f"is no {kind.DESCRIPTOR.name}") from error
         if (path := _unknown(message)) is not None:
-            raise InvalidFieldError(path, "is not known to this service, which may be older than its caller")
+            raise InvalidFieldError(
+                path, "is not known to this service, which may be older than its caller"
+            )
         return message
 
     return parse
@@ -66,7 +70,10 @@ def _not_utf8(raw: bytes, descriptor: Any) -> str | None:
                 value.decode()
             except UnicodeDecodeError:
                 return str(field.name)
-        elif field.message_type is not None and (path := _not_utf8(value, field.message_type)) is not None:
+        elif (
+            field.message_type is not None
+            and (path := _not_utf8(value, field.message_type)) is not None
+        ):
             return f"{field.name}.{path}"
     return None
 
@@ -81,7 +88,9 @@ def _largest(raw: bytes, descriptor: Any) -> str:
 
 
 def _delimited(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every field of a length (text, bytes, messages), until the bytes make no sense."""
+    """Number and bytes of every field of a length (text, bytes, messages), until the bytes make no
+    sense.
+    """
     at = 0
     while at < len(raw):
         try:
@@ -113,4 +122,8 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def _repeated(field: Any) -> bool:
-    return bool(field.is_repeated) if hasattr(field, "is_repeated") else field.label == FieldDescriptor.LABEL_REPEATED
+    return (
+        bool(field.is_repeated)
+        if hasattr(field, "is_repeated")
+        else field.label == FieldDescriptor.LABEL_REPEATED
+    )

@@ -1,4 +1,5 @@
-"""`python -m foredraft_serving.probe HOST:PORT [NAME]`: whether a service says it is ready; the exit code.
+"""`python -m foredraft_serving.probe HOST:PORT [NAME]`: whether a service says it is ready; the
+exit code.
 
 For what has no gRPC probes of its own. Knows nothing of the services.
 """

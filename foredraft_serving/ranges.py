@@ -1,4 +1,5 @@
-"""What values the fields of a generation config may have, each by itself; both services refuse the others.
+"""What values the fields of a generation config may have, each by itself; both services refuse the
+others.
 
 Knows nothing of models, nor of fields that contradict one another.
 """
@@ -42,8 +43,14 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_length": (lambda x: x > 0, "must be at least 1"),
     "max_new_tokens": (lambda x: x > 0, "must be at least 1"),
     "max_time": (lambda x: x > 0, "must be a positive number of seconds"),
-    "num_return_sequences": (lambda x: 1 <= x <= MAX_SEQUENCES, f"must be between 1 and {MAX_SEQUENCES}"),
-    "temperature": (lambda x: x > 0, "must be positive; for the most likely token set do_sample=False"),
+    "num_return_sequences": (
+        lambda x: 1 <= x <= MAX_SEQUENCES,
+        f"must be between 1 and {MAX_SEQUENCES}",
+    ),
+    "temperature": (
+        lambda x: x > 0,
+        "must be positive; for the most likely token set do_sample=False",
+    ),
     "top_p": (lambda x: 0 < x <= 1, "must be in (0, 1]"),
     "min_p": (lambda x: 0 <= x <= 1, "must be in [0, 1]"),
     "top_h": (lambda x: 0 < x <= 1, "must be in (0, 1]"),
@@ -52,7 +59,10 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "eta_cutoff": (lambda x: 0 <= x < 1, "must be in [0, 1)"),
     "repetition_penalty": (lambda x: x > 0, "must be positive"),
     "assistant_confidence_threshold": (lambda x: 0 <= x <= 1, "must be in [0, 1]"),
-    "num_assistant_tokens": (lambda x: x <= MAX_DRAFT_LENGTH, f"must be at most {MAX_DRAFT_LENGTH}"),
+    "num_assistant_tokens": (
+        lambda x: x <= MAX_DRAFT_LENGTH,
+        f"must be at most {MAX_DRAFT_LENGTH}",
+    ),
     "prompt_lookup_num_tokens": (
         lambda x: 1 <= x <= MAX_DRAFT_LENGTH,
         f"must be between 1 and {MAX_DRAFT_LENGTH}; leave it out for no lookup",
@@ -70,7 +80,8 @@ def check_ranges(config: generation_pb2.GenerationConfig, vocabulary_size: int) 
     """Checks every field that is set.
 
     Raises:
-        InvalidFieldError: a number out of range, NaN or infinite, an id outside the vocabulary, too many entries.
+        InvalidFieldError: a number out of range, NaN or infinite, an id outside the vocabulary, too
+            many entries.
     """
     for descriptor, value in config.ListFields():
         name = descriptor.name
@@ -85,7 +96,9 @@ def check_ranges(config: generation_pb2.GenerationConfig, vocabulary_size: int) 
     for name in ("bad_words_ids", "sequence_bias"):
         entries = getattr(config, name).values
         if len(entries) > _MAX_ENTRIES:
-            raise InvalidFieldError(name, f"has {len(entries)} entries; it takes up to {_MAX_ENTRIES}")
+            raise InvalidFieldError(
+                name, f"has {len(entries)} entries; it takes up to {_MAX_ENTRIES}"
+            )
         for entry in entries:
             if not entry.ids:
                 raise InvalidFieldError(name, "has an empty sequence")
@@ -95,13 +108,17 @@ def check_ranges(config: generation_pb2.GenerationConfig, vocabulary_size: int) 
             "sequence_bias", "has a bias that is no finite number; to ban a token use bad_words_ids"
         )
     if not math.isfinite(config.exponential_decay_length_penalty.factor):
-        raise InvalidFieldError("exponential_decay_length_penalty", "has a factor that is no finite number")
+        raise InvalidFieldError(
+            "exponential_decay_length_penalty", "has a factor that is no finite number"
+        )
     if config.HasField("watermarking_config"):
         check_watermark(config.watermarking_config)
     _check_stop_strings(config.stop_strings.values)
     schedule = config.num_assistant_tokens_schedule
     if config.HasField("num_assistant_tokens_schedule") and schedule not in _SCHEDULES:
-        raise InvalidFieldError("num_assistant_tokens_schedule", f"is not one of {', '.join(_SCHEDULES)}")
+        raise InvalidFieldError(
+            "num_assistant_tokens_schedule", f"is not one of {', '.join(_SCHEDULES)}"
+        )
 
 
 def check_watermark(message: generation_pb2.WatermarkingConfig) -> None:
@@ -112,7 +129,9 @@ def check_watermark(message: generation_pb2.WatermarkingConfig) -> None:
     """
     scheme = message.WhichOneof("scheme")
     if scheme is None:
-        raise InvalidFieldError("watermarking_config", "has no scheme: that of a green list, or SynthID's")
+        raise InvalidFieldError(
+            "watermarking_config", "has no scheme: that of a green list, or SynthID's"
+        )
     mark = getattr(message, scheme)
     for name, (least, most) in _MARKS[scheme].items():
         value = len(mark.keys) if name == "keys" else getattr(mark, name)
@@ -120,7 +139,11 @@ def check_watermark(message: generation_pb2.WatermarkingConfig) -> None:
             raise InvalidFieldError(
                 "watermarking_config", f"{name} is {value:g}; it must be from {least:g} to {most:g}"
             )
-    if scheme == "greenlist" and mark.HasField("seeding_scheme") and mark.seeding_scheme not in _SEEDING_SCHEMES:
+    if (
+        scheme == "greenlist"
+        and mark.HasField("seeding_scheme")
+        and mark.seeding_scheme not in _SEEDING_SCHEMES
+    ):
         reason = f"seeding_scheme is {mark.seeding_scheme!r}; it must be one of {', '.join(_SEEDING_SCHEMES)}"
         raise InvalidFieldError("watermarking_config", reason)
     if scheme == "synth_id" and not mark.HasField("ngram_len"):
@@ -134,7 +157,9 @@ def check_ids(field: str, ids: Sequence[int], vocabulary_size: int) -> None:
         InvalidFieldError: one is outside the vocabulary.
     """
     if ids and max(ids) >= vocabulary_size:
-        raise InvalidFieldError(field, f"id {max(ids)} is outside the vocabulary of {vocabulary_size} tokens")
+        raise InvalidFieldError(
+            field, f"id {max(ids)} is outside the vocabulary of {vocabulary_size} tokens"
+        )
 
 
 def check_asked(message: draft_pb2.Open | draft_pb2.Commit) -> None:
@@ -151,6 +176,10 @@ def check_asked(message: draft_pb2.Open | draft_pb2.Commit) -> None:
 
 def _check_stop_strings(strings: Sequence[str]) -> None:
     if len(strings) > _MAX_STOP_STRINGS:
-        raise InvalidFieldError("stop_strings", f"has {len(strings)} strings; it takes up to {_MAX_STOP_STRINGS}")
+        raise InvalidFieldError(
+            "stop_strings", f"has {len(strings)} strings; it takes up to {_MAX_STOP_STRINGS}"
+        )
     if any(not 0 < len(s) <= _MAX_STOP_STRING_LENGTH for s in strings):
-        raise InvalidFieldError("stop_strings", f"has a string that is empty, or longer than {_MAX_STOP_STRING_LENGTH}")
+        raise InvalidFieldError(
+            "stop_strings", f"has a string that is empty, or longer than {_MAX_STOP_STRING_LENGTH}"
+        )

@@ -28,9 +28,11 @@ _OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # So that callers look up names anew, and find servers that were added; calls that run are not cut off.
+    # So that callers look up names anew, and find servers that were added; calls that run are not
+    # cut off.
     ("grpc.max_connection_age_ms", 300_000),
-    # Beyond what a request may have, so that it can be told which of its fields is too long; above this gRPC refuses.
+    # Beyond what a request may have, so that it can be told which of its fields is too long; above
+    # this gRPC refuses.
     ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
 ]
 
@@ -69,7 +71,9 @@ class _Gate(grpc.aio.ServerInterceptor):
         return handler
 
     async def _refuse(self, requests: Any, context: Any) -> None:
-        await context.abort(grpc.StatusCode.UNAVAILABLE, f"the service takes no calls: {self.closed}")
+        await context.abort(
+            grpc.StatusCode.UNAVAILABLE, f"the service takes no calls: {self.closed}"
+        )
 
     def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def run(request: Any, context: Any) -> Any:
@@ -88,14 +92,17 @@ class _Gate(grpc.aio.ServerInterceptor):
 class Server:
     """One gRPC server and, beside it, the metrics endpoint.
 
-    Health knows LIVENESS, which is SERVING for as long as the process answers, and READINESS, which is SERVING from
-    `ready` until the drain begins; the services' own names and "" say the same as readiness.
+    Health knows LIVENESS, which is SERVING for as long as the process answers, and READINESS, which
+    is SERVING from `ready` until the drain begins; the services' own names and "" say the same as
+    readiness.
     """
 
     def __init__(self, table: Table, services: Sequence[str]) -> None:
         """table: what exceptions mean; services: full names, for health and reflection."""
         self._gate = _Gate(services)
-        self._server = grpc.aio.server(interceptors=[self._gate, StatusInterceptor(table)], options=_OPTIONS)
+        self._server = grpc.aio.server(
+            interceptors=[self._gate, StatusInterceptor(table)], options=_OPTIONS
+        )
         self._health = health.aio.HealthServicer()
         self._services = services
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -128,12 +135,17 @@ class Server:
         await self._set_ready(True)
 
     async def run(self, grace_s: float) -> None:
-        """Serves until SIGTERM or SIGINT; running streams then have `grace_s` to end, or until a second signal."""
+        """Serves until SIGTERM or SIGINT;
+
+        running streams then have `grace_s` to end, or until a second signal.
+        """
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await stop.wait()
-        log.info("draining: running streams have %g s to end; a second signal ends them at once", grace_s)
+        log.info(
+            "draining: running streams have %g s to end; a second signal ends them at once", grace_s
+        )
         stop.clear()
         draining = asyncio.create_task(self.stop(grace_s))
         again = asyncio.create_task(stop.wait())
@@ -150,7 +162,8 @@ class Server:
     async def stop(self, grace_s: float = 0.0) -> None:
         """Refuses new calls, lets running ones end within the grace, then cancels them.
 
-        Until the last has ended the port stays open: probes and new callers are answered, not left in the dark.
+        Until the last has ended the port stays open: probes and new callers are answered, not left
+            in the dark.
         """
         self._gate.closed = "it is about to end"
         await self._set_ready(False)
@@ -183,14 +196,20 @@ def _try_address(listen: str) -> tuple[str, int]:
     """Host and port, tried: gRPC itself tells little of what is wrong, over several lines."""
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise AddressError(f"cannot listen on {listen!r}: it is not HOST:PORT, as in 127.0.0.1:50051")
+        raise AddressError(
+            f"cannot listen on {listen!r}: it is not HOST:PORT, as in 127.0.0.1:50051"
+        )
     host = host.strip("[]")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, int(port), type=socket.SOCK_STREAM
+        )[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        reason = f"{error.strerror or error}; give another address with --listen or --metrics-listen"
+        reason = (
+            f"{error.strerror or error}; give another address with --listen or --metrics-listen"
+        )
         raise AddressError(f"cannot listen on {listen}: {reason}") from error
     return host, int(port)

@@ -1,8 +1,9 @@
 """A service's settings: a frozen dataclass, filled once from flags, environment and defaults.
 
 Each field of the dataclass is a flag (`--metrics-listen`) and an environment variable
-(`FOREDRAFT_TARGET_METRICS_LISTEN`); flag wins over environment over default. Keys that no field has are
-refused, so that a typo does not run a service with a default. Knows nothing of what the settings mean.
+(`FOREDRAFT_TARGET_METRICS_LISTEN`); flag wins over environment over default. Keys that no field has
+are refused, so that a typo does not run a service with a default. Knows nothing of what the
+settings mean.
 """
 
 import argparse
@@ -49,7 +50,9 @@ def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, 
         if name.startswith(prefix):
             key = name.removeprefix(prefix).lower()
             if key not in fields:
-                raise SettingsError(f"{name}: no such setting; settings are {', '.join(sorted(fields))}")
+                raise SettingsError(
+                    f"{name}: no such setting; settings are {', '.join(sorted(fields))}"
+                )
             values[key] = _parse(name, types_[key], text)
     values |= vars(_parser(kind, prefix, fields, types_).parse_args(argv))
     for key, value in values.items():
@@ -63,7 +66,9 @@ def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, 
     return kind(**values)
 
 
-def _parser(kind: type, prefix: str, fields: Mapping[str, Any], types_: Mapping[str, Any]) -> argparse.ArgumentParser:
+def _parser(
+    kind: type, prefix: str, fields: Mapping[str, Any], types_: Mapping[str, Any]
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=kind.__doc__,
         epilog=f"Every flag is also an environment variable: --metrics-listen is {prefix}METRICS_LISTEN.",
@@ -76,7 +81,12 @@ def _parser(kind: type, prefix: str, fields: Mapping[str, Any], types_: Mapping[
         if types_[name] is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
         else:
-            parser.add_argument(flag, type=_type(types_[name]), metavar=name.rsplit("_", 1)[-1].upper(), help=help_text)
+            parser.add_argument(
+                flag,
+                type=_type(types_[name]),
+                metavar=name.rsplit("_", 1)[-1].upper(),
+                help=help_text,
+            )
     return parser
 
 

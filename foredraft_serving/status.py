@@ -37,16 +37,25 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         parse, serialize = _parser_of(handler), handler.response_serializer
-        # The handlers are given bytes, so that what they cannot be parsed into is told as any other mistake.
+        # The handlers are given bytes, so that what they cannot be parsed into is told as any other
+        # mistake.
         if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, parse), None, serialize)
+            return grpc.stream_stream_rpc_method_handler(
+                self._stream(handler.stream_stream, parse), None, serialize
+            )
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, parse), None, serialize)
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(handler.unary_stream, parse), None, serialize
+            )
         if not handler.request_streaming:
-            return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, parse), None, serialize)
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(handler.unary_unary, parse), None, serialize
+            )
         return handler
 
-    def _unary(self, method: Callable[..., Awaitable[Any]], parse: Parse) -> Callable[..., Awaitable[Any]]:
+    def _unary(
+        self, method: Callable[..., Awaitable[Any]], parse: Parse
+    ) -> Callable[..., Awaitable[Any]]:
         async def run(request: bytes, context: Any) -> Any:
             try:
                 return await method(parse(request), context)
@@ -63,7 +72,11 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         # collection only. Here the cancellation arrives in this frame, which closes the generator.
         async def run(request: Any, context: Any) -> None:
             try:
-                given = parse(request) if isinstance(request, bytes) else (parse(one) async for one in request)
+                given = (
+                    parse(request)
+                    if isinstance(request, bytes)
+                    else (parse(one) async for one in request)
+                )
                 answers = method(given, context)
                 if not hasattr(answers, "__aiter__"):
                     await answers  # reflection and health may write by themselves
@@ -92,13 +105,20 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
 def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception) -> Any:
     """A status whose details name the fields, as google.rpc.BadRequest."""
-    violations = [error_details_pb2.BadRequest.FieldViolation(field=f, description=str(error)) for f in fields]
+    violations = [
+        error_details_pb2.BadRequest.FieldViolation(field=f, description=str(error)) for f in fields
+    ]
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.BadRequest(field_violations=violations))
     number = code_pb2.Code.Value(code.name)
-    return rpc_status.to_status(status_pb2.Status(code=number, message=str(error), details=[detail]))
+    return rpc_status.to_status(
+        status_pb2.Status(code=number, message=str(error), details=[detail])
+    )
 
 
 def _parser_of(handler: Any) -> Parse:
-    """The handler's own parsing with better errors; generated handlers parse by their message's FromString."""
+    """The handler's own parsing with better errors;
+
+    generated handlers parse by their message's FromString.
+    """
     return parser(handler.request_deserializer.__self__)

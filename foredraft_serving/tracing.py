@@ -1,4 +1,5 @@
-"""Spans of what a service serves, sent by OpenTelemetry's OTLP exporter, which its own OTEL_ variables configure.
+"""Spans of what a service serves, sent by OpenTelemetry's OTLP exporter, which its own OTEL_
+variables configure.
 
 Knows nothing of the services.
 """
@@ -51,9 +52,13 @@ def exporting(service: str, is_wanted: bool) -> Iterator[None]:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise SettingsError("--tracing needs the extra `tracing`: pip install 'foredraft[tracing]'") from error
+        raise SettingsError(
+            "--tracing needs the extra `tracing`: pip install 'foredraft[tracing]'"
+        ) from error
     # What the environment says of the service wins over its name here.
-    resource = Resource({"service.name": f"foredraft-{service}"}).merge(OTELResourceDetector().detect())
+    resource = Resource({"service.name": f"foredraft-{service}"}).merge(
+        OTELResourceDetector().detect()
+    )
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)

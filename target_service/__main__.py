@@ -50,14 +50,20 @@ async def serve(settings: TargetSettings) -> None:
         defaults = model_config(settings.model, loaded.model.generation_config.to_dict())
         fill_cache(defaults, own)
         if cache := check_default(defaults, loaded.engine.rows.quantizes):
-            log.info("caches of calls that do not say: quantized, %s with %d bits", cache.backend, cache.nbits)
+            log.info(
+                "caches of calls that do not say: quantized, %s with %d bits",
+                cache.backend,
+                cache.nbits,
+            )
         servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
         await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
         if settings.draft_addresses:
             without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
             log.info("drafts: %s; without them: %s", ", ".join(settings.draft_addresses), without)
         else:
-            log.info("drafts: none; n-gram lookup for requests that ask for it, plain decoding for the others")
+            log.info(
+                "drafts: none; n-gram lookup for requests that ask for it, plain decoding for the others"
+            )
         log.info("ready on %s, metrics on %s", address, metrics_address)
         await server.run(settings.grace)
     await servicer.close()

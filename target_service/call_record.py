@@ -1,4 +1,7 @@
-"""What is counted and logged of a call, from its arrival to whatever end. Knows nothing of how it is served."""
+"""What is counted and logged of a call, from its arrival to whatever end.
+
+Knows nothing of how it is served.
+"""
 
 import asyncio
 import logging
@@ -19,8 +22,8 @@ log = logging.getLogger(__name__)
 
 _NAMES = {number: name for name, number in REASONS.items()}
 
-# A client that gives up at its deadline says so a little before ours: gRPC sends the time left rounded up, by as
-# much as a hundredth, and our clock began when it arrived.
+# A client that gives up at its deadline says so a little before ours: gRPC sends the time left
+# rounded up, by as much as a hundredth, and our clock began when it arrived.
 _ROUNDING, _TRAVEL_S = 0.01, 0.05
 
 
@@ -28,12 +31,21 @@ class CallRecord:
     """One call. Leaving it as a context says how the call ended."""
 
     def __init__(
-        self, metrics: TargetMetrics, allowed_s: float | None, decode: Callable[..., str] | None, span: Span
+        self,
+        metrics: TargetMetrics,
+        allowed_s: float | None,
+        decode: Callable[..., str] | None,
+        span: Span,
     ) -> None:
-        """allowed_s: until the caller's deadline; decode: ids to text, where prompts and outputs are to be logged."""
+        """allowed_s: until the caller's deadline;
+
+        decode: ids to text, where prompts and outputs are to be logged.
+        """
         self._metrics, self._decode, self._span = metrics, decode, span
         self._began = time.perf_counter()
-        self._late_after_s = math.inf if allowed_s is None else (1 - _ROUNDING) * allowed_s - _TRAVEL_S
+        self._late_after_s = (
+            math.inf if allowed_s is None else (1 - _ROUNDING) * allowed_s - _TRAVEL_S
+        )
         self._admitted = False
         self._said: dict[str, Any] = {}  # by log record and span
         self._prompts: list[str] = []
@@ -68,7 +80,10 @@ class CallRecord:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         outcome = self._outcome(error)
         if self._admitted:
@@ -81,7 +96,9 @@ class CallRecord:
             self._said["outputs"] = [self._decode(ids) for _, ids in sorted(self._outputs.items())]
         level = logging.WARNING if outcome == "error" else logging.INFO
         spent_s = time.perf_counter() - self._began
-        log.log(level, "request ended", extra=fields(outcome=outcome, **self._said, duration_s=spent_s))
+        log.log(
+            level, "request ended", extra=fields(outcome=outcome, **self._said, duration_s=spent_s)
+        )
 
     def _outcome(self, error: BaseException | None) -> str:
         if error is None:

@@ -54,12 +54,16 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     ) -> None:
         self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
         self._defaults = defaults
-        limits = ServiceLimits(engine.capacity, engine.pool.count, engine.rows.quantizes, partial(fits, engine))
+        limits = ServiceLimits(
+            engine.capacity, engine.pool.count, engine.rows.quantizes, partial(fits, engine)
+        )
         self._planner = Planner(model, defaults, limits)
         own = defaults.watermarking_config if defaults.HasField("watermarking_config") else None
         self._detector = Detector(self._planner.prompts, self._planner.marked_ids, own)
         self._healing = TokenHealing(model.tokenizer, engine)
-        self._configs = NamedConfigs(places(settings), self._planner.check, settings.save_generation_configs)
+        self._configs = NamedConfigs(
+            places(settings), self._planner.check, settings.save_generation_configs
+        )
         self._drafts = DraftPool(settings.draft_addresses, model.vocabulary)
         metrics.watch_drafts(lambda: [draft.standing for draft in self._drafts.all])
         self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine, metrics)
@@ -76,7 +80,9 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             call = await asyncio.to_thread(self._plan, request, caller)
             if call.heals:
                 owner, cache = call.plans[0].owner, call.plans[0].cache
-                healed = await asyncio.gather(*(self._healing.heal(prompt, owner, cache) for prompt in call.prompts))
+                healed = await asyncio.gather(
+                    *(self._healing.heal(prompt, owner, cache) for prompt in call.prompts)
+                )
                 call = await asyncio.to_thread(self._plan, request, caller, healed)
             record.admitted(call.prompts)
             yield self._started(call, request_id, request.return_prompt_ids)
@@ -94,7 +100,9 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             record.finished(summaries)
             yield target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=summaries))
 
-    async def Tokenize(self, request: target_pb2.TokenizeRequest, context: Any) -> target_pb2.TokenizeResponse:
+    async def Tokenize(
+        self, request: target_pb2.TokenizeRequest, context: Any
+    ) -> target_pb2.TokenizeResponse:
         ids = await asyncio.to_thread(self._planner.prompts.ids, request.prompt)
         return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=ids))
 
@@ -117,7 +125,9 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def ListGenerationConfigs(
         self, request: target_pb2.ListGenerationConfigsRequest, context: Any
     ) -> target_pb2.ListGenerationConfigsResponse:
-        return target_pb2.ListGenerationConfigsResponse(names=await asyncio.to_thread(self._configs.names))
+        return target_pb2.ListGenerationConfigsResponse(
+            names=await asyncio.to_thread(self._configs.names)
+        )
 
     async def GetGenerationConfig(
         self, request: target_pb2.GetGenerationConfigRequest, context: Any
@@ -142,9 +152,14 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._engine.close()
 
     def _plan(
-        self, request: target_pb2.GenerateRequest, credential: str, healed: Sequence[tuple[int, ...]] = ()
+        self,
+        request: target_pb2.GenerateRequest,
+        credential: str,
+        healed: Sequence[tuple[int, ...]] = (),
     ) -> Request:
-        """Blocks: to take a long prompt apart takes a while, and named configs are read from a disk."""
+        """Blocks: to take a long prompt apart takes a while, and named configs are read from a
+        disk.
+        """
         config = self._configs.over(request.config_name, request.config)
         try:
             return self._planner.request(request, credential, config, healed)
@@ -157,7 +172,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def _run(self, plan: Plan, chunk_queue: ChunkQueue) -> list[target_pb2.SequenceSummary]:
         outputs = [
             SequenceOutput(
-                Stopping(plan, self._model.tokenizer), SequenceStream(plan.index + i, chunk_queue, self._metrics)
+                Stopping(plan, self._model.tokenizer),
+                SequenceStream(plan.index + i, chunk_queue, self._metrics),
             )
             for i in range(plan.sequences)
         ]
@@ -171,9 +187,13 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             return await contrastive(plan, engine, outputs[0], metrics)
         if plan.mode is not Mode.ASSISTED:
             return await beams(plan, engine, outputs, metrics)
-        return await assisted(plan, engine, self._drafters, outputs[0].stopping, outputs[0].stream, metrics)
+        return await assisted(
+            plan, engine, self._drafters, outputs[0].stopping, outputs[0].stream, metrics
+        )
 
-    def _started(self, call: Request, request_id: str, with_prompts: bool) -> target_pb2.GenerateResponse:
+    def _started(
+        self, call: Request, request_id: str, with_prompts: bool
+    ) -> target_pb2.GenerateResponse:
         prompts = [generation_pb2.TokenIds(ids=ids) for ids in call.prompts] if with_prompts else []
         started = target_pb2.Started(
             request_id=request_id,
@@ -185,8 +205,13 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         return target_pb2.GenerateResponse(started=started)
 
 
-async def _chunks(chunk_queue: ChunkQueue, running: "asyncio.Future[Any]") -> AsyncGenerator[target_pb2.Chunk, None]:
-    """Chunks until all sequences have ended and everything is read; raises what a sequence raised."""
+async def _chunks(
+    chunk_queue: ChunkQueue, running: "asyncio.Future[Any]"
+) -> AsyncGenerator[target_pb2.Chunk, None]:
+    """Chunks until all sequences have ended and everything is read;
+
+    raises what a sequence raised.
+    """
     while not (running.done() and chunk_queue.empty):
         getting = asyncio.ensure_future(chunk_queue.get())
         try:
@@ -200,7 +225,9 @@ async def _chunks(chunk_queue: ChunkQueue, running: "asyncio.Future[Any]") -> As
 
 
 async def _end(sequences: Sequence["asyncio.Task[Any]"], running: "asyncio.Future[Any]") -> None:
-    """Ends what still runs, also where one sequence failed and the others did not, and waits for all."""
+    """Ends what still runs, also where one sequence failed and the others did not, and waits for
+    all.
+    """
     for sequence in sequences:
         sequence.cancel()
     await asyncio.wait([*sequences, running])

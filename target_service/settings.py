@@ -12,7 +12,9 @@ class TargetSettings:
     """foredraft target service: generates with the model, verifying what draft services propose."""
 
     model: str = setting("", "model directory or hub id; required")
-    draft: str = setting("", "draft services, HOST:PORT[,HOST:PORT...]; without one, no remote drafts")
+    draft: str = setting(
+        "", "draft services, HOST:PORT[,HOST:PORT...]; without one, no remote drafts"
+    )
     revision: str | None = setting(None, "revision of the model on the hub")
     trust_remote_code: bool = setting(False, "run code that comes with the model")
     device: str = setting("cpu", "torch device")
@@ -20,15 +22,25 @@ class TargetSettings:
     threads: int = setting(0, "torch threads; 0 leaves torch's own choice", at_least=0)
     listen: str = setting("127.0.0.1:50052", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9102", "HOST:PORT for Prometheus metrics")
-    packed_weights: bool = setting(True, "on a CPU, keep weights in the order that its kernels want: faster rounds")
-    rows: int = setting(16, "sequences generated at the same time", at_least=1)
-    max_length: int = setting(0, "longest sequence in tokens; 0 is the model's own limit, at most 8192", at_least=0)
-    cache_implementation: str = setting(
-        "dynamic", "how keys and values are kept where a call does not say", ("dynamic", "quantized")
+    packed_weights: bool = setting(
+        True, "on a CPU, keep weights in the order that its kernels want: faster rounds"
     )
-    cache_config: str = setting("", 'of a quantized cache, as JSON: \'{"backend": "quanto", "nbits": 4}\'')
+    rows: int = setting(16, "sequences generated at the same time", at_least=1)
+    max_length: int = setting(
+        0, "longest sequence in tokens; 0 is the model's own limit, at most 8192", at_least=0
+    )
+    cache_implementation: str = setting(
+        "dynamic",
+        "how keys and values are kept where a call does not say",
+        ("dynamic", "quantized"),
+    )
+    cache_config: str = setting(
+        "", 'of a quantized cache, as JSON: \'{"backend": "quanto", "nbits": 4}\''
+    )
     chunk_tokens: int = setting(256, "new tokens in one forward pass", at_least=1)
-    draft_timeout: float = setting(1.0, "seconds that a round waits for a draft before it goes on without", at_least=0)
+    draft_timeout: float = setting(
+        1.0, "seconds that a round waits for a draft before it goes on without", at_least=0
+    )
     fallback: str = setting("ngram", "what proposes while no draft service does", ("ngram", "none"))
     outcomes: int = setting(
         32,
@@ -42,13 +54,18 @@ class TargetSettings:
         at_least=0,
         at_most=MAX_ALTERNATIVES,
     )
-    generation_configs: str = setting("", "directory of named generation configs; empty is the model's own")
-    save_generation_configs: bool = setting(False, "let callers save named generation configs there")
+    generation_configs: str = setting(
+        "", "directory of named generation configs; empty is the model's own"
+    )
+    save_generation_configs: bool = setting(
+        False, "let callers save named generation configs there"
+    )
     grace: float = setting(30.0, "seconds that running streams have to end on SIGTERM", at_least=0)
     log_level: str = setting("info", "least level that is logged", LEVELS)
     log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)
     tracing: bool = setting(
-        False, "export OpenTelemetry spans by OTLP, to where the OTEL_ variables of the environment say"
+        False,
+        "export OpenTelemetry spans by OTLP, to where the OTEL_ variables of the environment say",
     )
     log_texts: bool = setting(False, "log prompts and outputs too")
 

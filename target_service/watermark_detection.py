@@ -1,4 +1,5 @@
-"""Whether a text bears a watermark: the statistics of transformers' `WatermarkDetector`, and SynthID's two means.
+"""Whether a text bears a watermark: the statistics of transformers' `WatermarkDetector`, and
+SynthID's two means.
 
 Knows nothing of how texts are marked, but for the functions that marking uses.
 """
@@ -21,20 +22,25 @@ from target_service.request.prompts import Prompts
 
 _Z_THRESHOLD = 3.0
 _MAX_TEXTS = 256
-# Weights of SynthID's layers, from the first to the last (Dathathri et al., supplement, "weighted mean").
+# Weights of SynthID's layers, from the first to the last (Dathathri et al., supplement, "weighted
+# mean").
 _FIRST_WEIGHT, _LAST_WEIGHT = 10.0, 1.0
 
 
 class Detector:
     """Of texts of one model."""
 
-    def __init__(self, prompts: Prompts, ids: int, own: generation_pb2.WatermarkingConfig | None) -> None:
+    def __init__(
+        self, prompts: Prompts, ids: int, own: generation_pb2.WatermarkingConfig | None
+    ) -> None:
         """ids: that green lists are drawn from; own: the mark that the model's own config sets."""
         self._prompts, self._ids, self._own = prompts, ids, own
         self._bos = prompts.tokenizer.bos_token_id
         self._eos = prompts.tokenizer.eos_token_id
 
-    def detect(self, message: target_pb2.DetectWatermarkRequest) -> target_pb2.DetectWatermarkResponse:
+    def detect(
+        self, message: target_pb2.DetectWatermarkRequest
+    ) -> target_pb2.DetectWatermarkResponse:
         """Blocks for as long as it computes.
 
         Raises:
@@ -50,13 +56,17 @@ class Detector:
         for text in message.texts:
             ids = self._prompts.ids(text, "inputs")
             if isinstance(mark, Greenlist):
-                found.append(self._by_greenlist(mark, ids, threshold, message.ignore_repeated_ngrams))
+                found.append(
+                    self._by_greenlist(mark, ids, threshold, message.ignore_repeated_ngrams)
+                )
             else:
                 found.append(self._by_synthid(mark, ids))
         return target_pb2.DetectWatermarkResponse(detections=found)
 
     def _mark(self, message: target_pb2.DetectWatermarkRequest) -> Watermark:
-        config = message.watermarking_config if message.HasField("watermarking_config") else self._own
+        config = (
+            message.watermarking_config if message.HasField("watermarking_config") else self._own
+        )
         if config is None:
             reason = "is missing, and the model's own config has none: nobody can tell which mark to look for"
             raise InvalidFieldError("watermarking_config", reason)
@@ -68,7 +78,9 @@ class Detector:
             chosen.greenlist.vocabulary_size = self._ids
         elif message.HasField("z_threshold") or message.ignore_repeated_ngrams:
             name = "z_threshold" if message.HasField("z_threshold") else "ignore_repeated_ngrams"
-            raise InvalidFieldError(name, "is no matter of SynthID; leave it out", "watermarking_config")
+            raise InvalidFieldError(
+                name, "is no matter of SynthID; leave it out", "watermarking_config"
+            )
         mark = watermark_from(chosen)
         assert mark is not None
         return mark
@@ -81,10 +93,14 @@ class Detector:
         width = mark.context_width + 1 - (mark.seeding_scheme == "selfhash")
         if len(ids) - mark.context_width < 1:
             raise InvalidFieldError(
-                "inputs", f"has a text of {len(ids)} tokens; more than {mark.context_width} can tell"
+                "inputs",
+                f"has a text of {len(ids)} tokens; more than {mark.context_width} can tell",
             )
         ngrams = Counter(tuple(ids[i : i + width]) for i in range(len(ids) - width + 1))
-        hits = {n: n[-1] in green(mark, n if mark.seeding_scheme == "selfhash" else n[:-1]) for n in ngrams}
+        hits = {
+            n: n[-1] in green(mark, n if mark.seeding_scheme == "selfhash" else n[:-1])
+            for n in ngrams
+        }
         scored = len(ngrams) if once else ngrams.total()
         greens = sum(hits.values()) if once else sum(count * hits[n] for n, count in ngrams.items())
         ratio = mark.greenlist_ratio
@@ -101,14 +117,20 @@ class Detector:
         )
 
     def _by_synthid(self, mark: SynthId, ids: Sequence[int]) -> target_pb2.WatermarkDetection:
-        """Mean and weighted mean of the g-values of n-grams up to the end of the text, repeated contexts left out."""
+        """Mean and weighted mean of the g-values of n-grams up to the end of the text, repeated
+        contexts left out.
+        """
         if self._eos in ids:
             ids = ids[: list(ids).index(self._eos)]
         g = g_values(mark, ids)  # [n-grams, depth]
         if not len(g):
-            raise InvalidFieldError("inputs", f"has a text that is too short for n-grams of {mark.ngram_len} tokens")
+            raise InvalidFieldError(
+                "inputs", f"has a text that is too short for n-grams of {mark.ngram_len} tokens"
+            )
         weights = torch.linspace(_FIRST_WEIGHT, _LAST_WEIGHT, g.shape[1])
         weighted = g.mean(dim=0) @ (weights / weights.sum())
         return target_pb2.WatermarkDetection(
-            num_tokens_scored=len(g), mean_score=g.mean().item(), weighted_mean_score=weighted.item()
+            num_tokens_scored=len(g),
+            mean_score=g.mean().item(),
+            weighted_mean_score=weighted.item(),
         )

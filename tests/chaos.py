@@ -16,7 +16,10 @@ _LONGEST_DELAY_S = 0.004
 
 
 class Chaos(draft_pb2_grpc.DraftServiceServicer):
-    """Stands between target and draft. A proposal that is waited for is seldom dropped: each one costs a timeout."""
+    """Stands between target and draft.
+
+    A proposal that is waited for is seldom dropped: each one costs a timeout.
+    """
 
     def __init__(self, address: str, seed: int, fates: Counter[str]) -> None:
         self._channel = grpc.aio.insecure_channel(address)
@@ -41,7 +44,9 @@ class Chaos(draft_pb2_grpc.DraftServiceServicer):
             async for response in call:
                 for delay_s in self._fate(response):
                     # What is delayed may be overtaken by what comes after.
-                    loop.call_later(delay_s, out.put_nowait, response) if delay_s else out.put_nowait(response)
+                    loop.call_later(
+                        delay_s, out.put_nowait, response
+                    ) if delay_s else out.put_nowait(response)
         except grpc.aio.AioRpcError:
             pass
         out.put_nowait(None)
@@ -62,7 +67,10 @@ class Chaos(draft_pb2_grpc.DraftServiceServicer):
 
 
 class ChaoticDrafts:
-    """As `tests.loopback.draft_service`, but for what comes between; counts what became of blocks."""
+    """As `tests.loopback.draft_service`, but for what comes between;
+
+    counts what became of blocks.
+    """
 
     def __init__(self) -> None:
         self.fates: Counter[str] = Counter()

@@ -34,7 +34,9 @@ def pytest_testnodedown(node: Any) -> None:
     node.config.stash[_MEASURED].extend(getattr(node, "workeroutput", {}).get("measured", ()))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     if config.stash[_MEASURED]:
         terminalreporter.section("measured")
         for line in config.stash[_MEASURED]:

@@ -1,4 +1,7 @@
-"""Stand-ins with exactly known behaviour: a model that is a table, and a tokenizer of single letters."""
+"""Stand-ins with exactly known behaviour:
+
+a model that is a table, and a tokenizer of single letters.
+"""
 
 import string
 import time
@@ -14,7 +17,10 @@ from foredraft_engine.vocabulary import Vocabulary
 
 
 class TableRows:
-    """A model whose next-token logits are a table's row of the last two tokens: [vocab, vocab, vocab]."""
+    """A model whose next-token logits are a table's row of the last two tokens:
+
+    [vocab, vocab, vocab].
+    """
 
     layout = "table"
     quantizes = False
@@ -37,7 +43,9 @@ class TableRows:
         for feed, n in zip(feeds, scored, strict=True):
             held = self._held[feed.row]
             if feed.tree:
-                rows += [self._logits(text) for text in self._grow(feed, feed.tree)[len(feed.ids) - n :]]
+                rows += [
+                    self._logits(text) for text in self._grow(feed, feed.tree)[len(feed.ids) - n :]
+                ]
                 continue
             assert feed.start <= len(held), "a feed leaves a gap"
             held[feed.start :] = feed.ids
@@ -49,7 +57,9 @@ class TableRows:
         held, nodes, texts = self._held[feed.row], self._branches[feed.row], []
         del held[feed.start :]
         assert tree.trunk <= len(held) <= feed.start, "branches are written over the text"
-        for i, (token, position, seen) in enumerate(zip(feed.ids, tree.positions, tree.seen, strict=True)):
+        for i, (token, position, seen) in enumerate(
+            zip(feed.ids, tree.positions, tree.seen, strict=True)
+        ):
             nodes[feed.start + i] = token
             path = [held[place] if place < len(held) else nodes[place] for place in seen]
             texts.append([*held[: tree.trunk], *path, token])
@@ -108,6 +118,9 @@ class LetterTokenizer:
 
 
 def table_model(vocab: int, name: str = "table") -> LoadedModel:
-    """A loaded model around the letter tokenizer; its weights are whatever rows the engine is given."""
+    """A loaded model around the letter tokenizer;
+
+    its weights are whatever rows the engine is given.
+    """
     tokenizer = LetterTokenizer(vocab)
     return LoadedModel(name, torch.nn.Identity(), tokenizer, Vocabulary.of(tokenizer), 512)

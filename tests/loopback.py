@@ -46,7 +46,9 @@ class LoopbackDraft:
         self._server = Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.DraftService"])
         drafting = Drafting(self.settings, self.metrics, self.engine, self._model)
         self.address = await self._server.start(self.address)
-        await self._server.ready(draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting))
+        await self._server.ready(
+            draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting)
+        )
         return self.address
 
     async def stop(self) -> None:
@@ -60,7 +62,9 @@ class LoopbackDraft:
 
 
 @asynccontextmanager
-async def draft_service(rows: Rows | None, model: LoadedModel | None, **settings: Any) -> AsyncIterator[LoopbackDraft]:
+async def draft_service(
+    rows: Rows | None, model: LoadedModel | None, **settings: Any
+) -> AsyncIterator[LoopbackDraft]:
     draft = LoopbackDraft(rows, model, **settings)
     await draft.start()
     try:
@@ -73,7 +77,9 @@ async def draft_service(rows: Rows | None, model: LoadedModel | None, **settings
 class LoopbackTarget:
     """A running target service."""
 
-    def __init__(self, address: str, engine: Engine, metrics: TargetMetrics, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, address: str, engine: Engine, metrics: TargetMetrics, registry: CollectorRegistry
+    ) -> None:
         self.address, self.engine, self.metrics, self._registry = address, engine, metrics, registry
 
     def value(self, name: str, **labels: str) -> float:
@@ -83,12 +89,18 @@ class LoopbackTarget:
 
 @asynccontextmanager
 async def target_service(
-    rows: Rows, model: LoadedModel, drafts: str = "", defaults: Config | None = None, **settings: Any
+    rows: Rows,
+    model: LoadedModel,
+    drafts: str = "",
+    defaults: Config | None = None,
+    **settings: Any,
 ) -> AsyncIterator[LoopbackTarget]:
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
     chosen = replace(TargetSettings(), model=model.name, draft=drafts, **settings)
-    engine = Engine(rows, model.vocabulary.size, chunk_tokens=chosen.chunk_tokens, on_step=metrics.observe_step)
+    engine = Engine(
+        rows, model.vocabulary.size, chunk_tokens=chosen.chunk_tokens, on_step=metrics.observe_step
+    )
     metrics.watch(engine.pool, engine.capacity)
     servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)
     server = Server(STATUS, ["foredraft.v1.TargetService"])

@@ -68,7 +68,13 @@ def random_model(name: str, seed: int = 0) -> nn.Module:
         model = MistralForCausalLM(MistralConfig(**size, **ids, sliding_window=WINDOW))
     elif name == "gpt2":
         config = GPT2Config(
-            vocab_size=4096, n_embd=48, n_layer=2, n_head=4, n_positions=512, initializer_range=0.25, **ids
+            vocab_size=4096,
+            n_embd=48,
+            n_layer=2,
+            n_head=4,
+            n_positions=512,
+            initializer_range=0.25,
+            **ids,
         )
         model = GPT2LMHeadModel(config)
     else:

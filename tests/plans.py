@@ -10,12 +10,21 @@ from target_service.request.defaults import Config, fill
 from target_service.request.plan import Plan
 
 
-def plan(tokens: Sequence[int], new_tokens: int, *, rule: Rule = Rule.GREEDY, seed: int = 0, **fields: Any) -> Plan:
+def plan(
+    tokens: Sequence[int],
+    new_tokens: int,
+    *,
+    rule: Rule = Rule.GREEDY,
+    seed: int = 0,
+    **fields: Any,
+) -> Plan:
     """A plan for one sequence; fields as in GenerationConfig."""
     asked = Config()
     for name, value in fields.items():
         write(asked, name, value)
     config = fill(asked, Config())
     config.max_length = len(tokens) + new_tokens
-    sampling = sampling_from(config, rule=rule, seed=seed, sequence_index=0, prompt_length=len(tokens))
+    sampling = sampling_from(
+        config, rule=rule, seed=seed, sequence_index=0, prompt_length=len(tokens)
+    )
     return Plan(0, tuple(tokens), sampling, config, "", None)

@@ -20,7 +20,9 @@ class Prometheus:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The samples of an expression, now."""
-        result: list[dict[str, Any]] = self._get(f"query?query={urllib.parse.quote(expression)}")["result"]
+        result: list[dict[str, Any]] = self._get(f"query?query={urllib.parse.quote(expression)}")[
+            "result"
+        ]
         return result
 
     def value(self, expression: str) -> float:
@@ -30,7 +32,11 @@ class Prometheus:
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire."""
-        return {a["labels"]["alertname"] for a in self._get("alerts")["alerts"] if a["state"] == "firing"}
+        return {
+            a["labels"]["alertname"]
+            for a in self._get("alerts")["alerts"]
+            if a["state"] == "firing"
+        }
 
     def rules(self) -> list[dict[str, Any]]:
         """All rules, and how their last evaluation went."""
@@ -55,15 +61,25 @@ class Prometheus:
 def prometheus(
     tool: str, folder: Path, addresses: Mapping[str, str], rules: Sequence[Path] = ()
 ) -> Iterator[Prometheus]:
-    """A server that scrapes, and evaluates rules, every half second. addresses: by the name of their job."""
-    jobs = [{"job_name": job, "static_configs": [{"targets": [address]}]} for job, address in addresses.items()]
+    """A server that scrapes, and evaluates rules, every half second.
+
+    addresses: by the name of their job.
+    """
+    jobs = [
+        {"job_name": job, "static_configs": [{"targets": [address]}]}
+        for job, address in addresses.items()
+    ]
     every = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
     config = folder / "prometheus.yml"
-    config.write_text(json.dumps({"global": every, "scrape_configs": jobs, "rule_files": [str(r) for r in rules]}))
+    config.write_text(
+        json.dumps({"global": every, "scrape_configs": jobs, "rule_files": [str(r) for r in rules]})
+    )
     listen, log = f"127.0.0.1:{free_port()}", folder / "log"
     command = [tool, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     with log.open("w") as out:
-        process = subprocess.Popen([*command, f"--web.listen-address={listen}"], stdout=out, stderr=out)
+        process = subprocess.Popen(
+            [*command, f"--web.listen-address={listen}"], stdout=out, stderr=out
+        )
     server = Prometheus(listen)
     try:
         server.wait_up(len(addresses), log)

@@ -1,4 +1,7 @@
-"""Rooms and the ways between them; sizes of files and functions; what must not be in the repository."""
+"""Rooms and the ways between them;
+
+sizes of files and functions; what must not be in the repository.
+"""
 
 import ast
 import subprocess
@@ -52,14 +55,18 @@ def test_imports_point_one_way(room: str) -> None:
         imported = _imports(file)
         others = imported & (set(ROOMS) - {room})
         assert others <= MAY_IMPORT[room], f"{file.name} imports {others - MAY_IMPORT[room]}"
-        assert not imported & NEVER.get(room, set()), f"{file.name} imports {imported & NEVER[room]}"
+        assert not imported & NEVER.get(room, set()), (
+            f"{file.name} imports {imported & NEVER[room]}"
+        )
 
 
 def _loaded_by(code: str) -> set[str]:
     code += "; import sys; print(' '.join(m for m in sys.modules if '.' not in m))"
     path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'client')!r}]; "
     return set(
-        subprocess.run([sys.executable, "-c", path + code], check=True, capture_output=True, text=True).stdout.split()
+        subprocess.run(
+            [sys.executable, "-c", path + code], check=True, capture_output=True, text=True
+        ).stdout.split()
     )
 
 

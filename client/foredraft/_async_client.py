@@ -38,7 +38,8 @@ from foredraft.v1 import target_pb2, target_pb2_grpc
 
 
 class AsyncClient:
-    """A connection to one target service, or to several that serve the same model; of one event loop.
+    """A connection to one target service, or to several that serve the same model; of one event
+    loop.
 
     async with AsyncClient("127.0.0.1:50052") as client:
         print((await client.generate("def main(", max_new_tokens=64)).text)
@@ -57,9 +58,11 @@ class AsyncClient:
         """Connects at the first call, in the loop that runs then.
 
         Args:
-            address: host:port, or a list: each call begins with the next one, each retry goes on to the next.
+            address: host:port, or a list: each call begins with the next one, each retry goes on to
+            the next.
             timeout: seconds for a call, retries included; None is for ever.
-            max_retries: tries after the first, as long as nothing came and the service cannot be reached.
+            max_retries: tries after the first, as long as nothing came and the service cannot be
+            reached.
             metadata: sent with every call, e.g. {"authorization": "Bearer ..."}.
             credentials: gRPC's, for TLS; none is plain text.
             registry: of prometheus_client, for the client's metrics; by default its global one.
@@ -99,8 +102,12 @@ class AsyncClient:
         """
         feed = StreamerFeed(streamer)
         try:
-            extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria)
-            call = build_call(inputs, generation_config, kwargs, extras, return_prompt_ids=feed.wanted)
+            extras = Extras(
+                seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria
+            )
+            call = build_call(
+                inputs, generation_config, kwargs, extras, return_prompt_ids=feed.wanted
+            )
             feed.check(call.is_list)
             async with self._open(call, timeout, feed) as stream:
                 async for _ in stream:
@@ -123,12 +130,15 @@ class AsyncClient:
         stopping_criteria: Any = None,
         **kwargs: Any,
     ) -> AsyncStream:
-        """As `generate`, chunk by chunk; the call begins with the first. Leaving the stream ends it.
+        """As `generate`, chunk by chunk; the call begins with the first. Leaving the stream ends
+        it.
 
         Raises:
             InvalidRequestError: a parameter that cannot be honoured; it is named.
         """
-        extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria)
+        extras = Extras(
+            seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria
+        )
         call = build_call(inputs, generation_config, kwargs, extras)
         return self._open(call, timeout)
 
@@ -151,7 +161,9 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Any:
         """As `Client.detect_watermark`."""
-        request, is_batch = detection_request(inputs, watermarking_config, z_threshold, ignore_repeated_ngrams)
+        request, is_batch = detection_request(
+            inputs, watermarking_config, z_threshold, ignore_repeated_ngrams
+        )
         return detections_from(await self._unary("DetectWatermark", request, timeout), is_batch)
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
@@ -160,10 +172,15 @@ class AsyncClient:
         Raises:
             ForedraftError: the call failed.
         """
-        return info_from(await self._unary("GetModelInfo", target_pb2.GetModelInfoRequest(), timeout))
+        return info_from(
+            await self._unary("GetModelInfo", target_pb2.GetModelInfoRequest(), timeout)
+        )
 
-    async def generation_config(self, name: str | None = None, *, timeout: float | None = None) -> GenerationConfig:
-        """What the model's own generation config sets, or a named one of the model. timeout: seconds.
+    async def generation_config(
+        self, name: str | None = None, *, timeout: float | None = None
+    ) -> GenerationConfig:
+        """What the model's own generation config sets, or a named one of the model. timeout:
+        seconds.
 
         Raises:
             InvalidRequestError: there is none of this name, or it cannot be used.
@@ -175,7 +192,8 @@ class AsyncClient:
         return config_from((await self._unary("GetGenerationConfig", request, timeout)).config)
 
     async def generation_configs(self, *, timeout: float | None = None) -> list[str]:
-        """Names of the model's generation configs, for `generation_config` of a call. timeout: seconds.
+        """Names of the model's generation configs, for `generation_config` of a call. timeout:
+        seconds.
 
         Raises:
             ForedraftError: the call failed.
@@ -184,12 +202,19 @@ class AsyncClient:
         return list((await self._unary("ListGenerationConfigs", request, timeout)).names)
 
     async def save_generation_config(
-        self, name: str, generation_config: Any = None, *, timeout: float | None = None, **kwargs: Any
+        self,
+        name: str,
+        generation_config: Any = None,
+        *,
+        timeout: float | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Keeps a config with the model, in place of one of that name. Parameters as those of `generate`.
+        """Keeps a config with the model, in place of one of that name. Parameters as those of
+        `generate`.
 
         Raises:
-            InvalidRequestError: no name, or a parameter that a call could not be made with; it is named.
+            InvalidRequestError: no name, or a parameter that a call could not be made with; it is
+            named.
             PermissionDeniedError: the operator does not allow it.
             ForedraftError: the call failed.
         """
@@ -200,7 +225,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Closes the connections; generations in progress end with RequestCancelledError."""
         self._closed = True
-        for stream in list(self._streams):  # grpc.aio does not find calls that are awaited inside of ours
+        for stream in list(
+            self._streams
+        ):  # grpc.aio does not find calls that are awaited inside of ours
             await stream.close()
         for channel in self._channels:
             await channel.close()
@@ -226,8 +253,12 @@ class AsyncClient:
             return grpc.aio.secure_channel(address, self._credentials, options=OPTIONS)
         return grpc.aio.insecure_channel(address, options=OPTIONS)
 
-    def _open(self, call: Call, timeout: float | None, feed: StreamerFeed | None = None) -> AsyncStream:
-        stream = AsyncStream(Course(call, self._attempts(timeout), self._metadata, self._metrics, feed))
+    def _open(
+        self, call: Call, timeout: float | None, feed: StreamerFeed | None = None
+    ) -> AsyncStream:
+        stream = AsyncStream(
+            Course(call, self._attempts(timeout), self._metadata, self._metrics, feed)
+        )
         self._streams.add(stream)
         return stream
 

@@ -76,13 +76,15 @@ class AsyncStream:
         await self.close()
 
     def __del__(self) -> None:
-        # A loop that was left by `break`, without an `async with`: the service must not go on for nobody.
-        # grpc.aio from 1.83 on never collects an abandoned call by itself.
+        # A loop that was left by `break`, without an `async with`: the service must not go on for
+        # nobody. grpc.aio from 1.83 on never collects an abandoned call by itself.
         if self._rpc is not None:
             self._rpc.cancel()
 
 
 def _task_is_cancelled() -> bool:
-    """grpc.aio raises CancelledError also in a task that nobody cancelled, when the call was ended here."""
+    """grpc.aio raises CancelledError also in a task that nobody cancelled, when the call was ended
+    here.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

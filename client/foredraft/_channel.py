@@ -23,11 +23,13 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_timeout_ms", 5_000),
     # Without this a peer that hangs is noticed after a minute, whatever the two above say.
     ("grpc.http2.ping_timeout_ms", 5_000),
-    # While gRPC waits before it connects again, calls fail at once; its own longest wait is two minutes.
+    # While gRPC waits before it connects again, calls fail at once; its own longest wait is two
+    # minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.max_receive_message_length", 64 << 20),
-    # A name with several addresses, as of a headless Service, is all of them: each call takes the next one.
+    # A name with several addresses, as of a headless Service, is all of them: each call takes the
+    # next one.
     ("grpc.lb_policy_name", "round_robin"),
 ]
 
@@ -52,19 +54,25 @@ class Attempts:
     def next_pause_s(self, error: Any, began: bool = False) -> float | None:
         """Seconds to wait before the next try, None when the error is final.
 
-        Only what did not begin is repeated: one that was lost in the middle is the caller's to judge.
+        Only what did not begin is repeated: one that was lost in the middle is the caller's to
+            judge.
         """
         if began or self._made >= self._retries or error.code() is not grpc.StatusCode.UNAVAILABLE:
             return None
         # Jitter, so that callers that failed together do not come back together.
-        pause: float = min(_FIRST_PAUSE_S * 2**self._made, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)
+        pause: float = min(_FIRST_PAUSE_S * 2**self._made, _LONGEST_PAUSE_S) * random.uniform(
+            0.5, 1.0
+        )
         self._made += 1
         left = self.left_s()
         return pause if left is None else min(pause, left)
 
 
 class Route:
-    """One stub for each address; each call begins with the next one, each retry goes on to the next."""
+    """One stub for each address;
+
+    each call begins with the next one, each retry goes on to the next.
+    """
 
     def __init__(self, stubs: Sequence[Any], max_retries: int) -> None:
         self._stubs, self._max_retries = list(stubs), max_retries
@@ -84,7 +92,9 @@ def addresses_of(address: str | Sequence[str]) -> list[str]:
     """
     addresses = [address] if isinstance(address, str) else list(address)
     if not addresses or not all(isinstance(a, str) and a for a in addresses):
-        raise InvalidRequestError(f"address={address!r}: takes host:port, or a list of them", field="address")
+        raise InvalidRequestError(
+            f"address={address!r}: takes host:port, or a list of them", field="address"
+        )
     return addresses
 
 
@@ -101,7 +111,9 @@ def timeout_of(timeout_s: float | None, default_s: float | None) -> float | None
     """
     chosen = default_s if timeout_s is None else timeout_s
     if chosen is not None and not (chosen > 0 and math.isfinite(chosen)):
-        raise InvalidRequestError(f"timeout={chosen!r}: takes a positive number of seconds", field="timeout")
+        raise InvalidRequestError(
+            f"timeout={chosen!r}: takes a positive number of seconds", field="timeout"
+        )
     return chosen
 
 
@@ -112,5 +124,7 @@ def retries_of(max_retries: int) -> int:
         InvalidRequestError: it is negative.
     """
     if max_retries < 0:
-        raise InvalidRequestError(f"max_retries={max_retries!r}: takes 0 or more", field="max_retries")
+        raise InvalidRequestError(
+            f"max_retries={max_retries!r}: takes 0 or more", field="max_retries"
+        )
     return max_retries

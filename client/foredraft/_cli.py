@@ -1,4 +1,7 @@
-"""`foredraft generate`, `foredraft info` and `foredraft configs`. Knows nothing that the client does not."""
+"""`foredraft generate`, `foredraft info` and `foredraft configs`.
+
+Knows nothing that the client does not.
+"""
 
 import argparse
 import json
@@ -36,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _generate(client: Client, args: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     fields = {name: value for name in FIELDS if (value := getattr(args, name)) is not None}
-    fields |= {name: value for name in ("seed", "sampling_rule") if (value := getattr(args, name)) is not None}
+    fields |= {
+        name: value
+        for name in ("seed", "sampling_rule")
+        if (value := getattr(args, name)) is not None
+    }
     with client.stream(prompt, args.generation_config, **fields) as stream:
         try:
             for chunk in stream:
@@ -69,7 +76,11 @@ def _configs(client: Client, args: argparse.Namespace) -> int:
         client.save_generation_config(args.name, **args.save)
     elif args.name is not None:
         config = asdict(client.generation_config(args.name))
-        print(json.dumps({name: value for name, value in config.items() if value is not None}, indent=2))
+        print(
+            json.dumps(
+                {name: value for name, value in config.items() if value is not None}, indent=2
+            )
+        )
     else:
         print("".join(f"{name}\n" for name in client.generation_configs()), end="")
     return 0
@@ -86,27 +97,49 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     default = os.environ.get("FOREDRAFT_ADDRESS", "127.0.0.1:50052")
     common.add_argument(
-        "--address", default=default, help="target service (default: $FOREDRAFT_ADDRESS or %(default)s)"
+        "--address",
+        default=default,
+        help="target service (default: $FOREDRAFT_ADDRESS or %(default)s)",
     )
-    common.add_argument("--timeout", type=float, default=600.0, help="seconds (default: %(default)s)")
-    parser = argparse.ArgumentParser(prog="foredraft", description="Generate with a foredraft target service.")
+    common.add_argument(
+        "--timeout", type=float, default=600.0, help="seconds (default: %(default)s)"
+    )
+    parser = argparse.ArgumentParser(
+        prog="foredraft", description="Generate with a foredraft target service."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    generate = commands.add_parser("generate", parents=[common], help="stream the continuation of a prompt")
+    generate = commands.add_parser(
+        "generate", parents=[common], help="stream the continuation of a prompt"
+    )
     generate.add_argument("prompt", help="the prompt; - reads it from standard input")
-    generate.add_argument("--generation-config", metavar="NAME", help="one of the model's named configs")
+    generate.add_argument(
+        "--generation-config", metavar="NAME", help="one of the model's named configs"
+    )
     generate.add_argument("--seed", type=int)
     generate.add_argument("--sampling-rule", choices=["rejection", "coupled"])
-    generate.add_argument("--no-stream", action="store_true", help="print the text at the end, in one piece")
-    generate.add_argument("--stats", action="store_true", help="print statistics as JSON on standard error")
-    fields = generate.add_argument_group("generation parameters, as in Hugging Face's GenerationConfig")
+    generate.add_argument(
+        "--no-stream", action="store_true", help="print the text at the end, in one piece"
+    )
+    generate.add_argument(
+        "--stats", action="store_true", help="print statistics as JSON on standard error"
+    )
+    fields = generate.add_argument_group(
+        "generation parameters, as in Hugging Face's GenerationConfig"
+    )
     for name, annotation in typing.get_type_hints(GenerationConfig).items():
         _add_field(fields, name, annotation)
     generate.set_defaults(run=_generate)
-    info = commands.add_parser("info", parents=[common], help="say what generates behind the address")
+    info = commands.add_parser(
+        "info", parents=[common], help="say what generates behind the address"
+    )
     info.set_defaults(run=_info)
-    configs = commands.add_parser("configs", parents=[common], help="list the model's named generation configs")
+    configs = commands.add_parser(
+        "configs", parents=[common], help="list the model's named generation configs"
+    )
     configs.add_argument("name", nargs="?", help="print this one as JSON")
-    configs.add_argument("--save", type=_fields, metavar="JSON", help="keep these parameters under the name")
+    configs.add_argument(
+        "--save", type=_fields, metavar="JSON", help="keep these parameters under the name"
+    )
     configs.set_defaults(run=_configs, usage=configs)
     return parser
 

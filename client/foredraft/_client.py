@@ -36,7 +36,8 @@ from foredraft.v1 import target_pb2, target_pb2_grpc
 
 
 class Client:
-    """A connection to one target service, or to several that serve the same model. Threads may share it.
+    """A connection to one target service, or to several that serve the same model. Threads may
+    share it.
 
     with Client("127.0.0.1:50052") as client:
         print(client.generate("def main(", max_new_tokens=64).text)
@@ -55,9 +56,11 @@ class Client:
         """Connects at the first call.
 
         Args:
-            address: host:port, or a list: each call begins with the next one, each retry goes on to the next.
+            address: host:port, or a list: each call begins with the next one, each retry goes on to
+            the next.
             timeout: seconds for a call, retries included; None is for ever.
-            max_retries: tries after the first, as long as nothing came and the service cannot be reached.
+            max_retries: tries after the first, as long as nothing came and the service cannot be
+            reached.
             metadata: sent with every call, e.g. {"authorization": "Bearer ..."}.
             credentials: gRPC's, for TLS; none is plain text.
             registry: of prometheus_client, for the client's metrics; by default its global one.
@@ -68,7 +71,9 @@ class Client:
         self._timeout_s, self._metadata = timeout_of(timeout, None), metadata_of(metadata)
         self._metrics = for_registry(registry)
         self._channels = [
-            grpc.secure_channel(a, credentials, OPTIONS) if credentials else grpc.insecure_channel(a, OPTIONS)
+            grpc.secure_channel(a, credentials, OPTIONS)
+            if credentials
+            else grpc.insecure_channel(a, OPTIONS)
             for a in addresses_of(address)
         ]
         stubs = [target_pb2_grpc.TargetServiceStub(channel) for channel in self._channels]
@@ -90,21 +95,30 @@ class Client:
         stopping_criteria: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Generates, and returns the Result; for a batch or several sequences a list, prompt by prompt.
+        """Generates, and returns the Result; for a batch or several sequences a list, prompt by
+        prompt.
 
         Args:
-            inputs: text, token ids, or chat messages ({"role", "content"}); a list of those is a batch.
-                Ids may be a tensor or an array, of which two dimensions are a batch, without padding.
-            generation_config: a GenerationConfig, foredraft's or transformers', or the name of one of the model's.
+            inputs: text, token ids, or chat messages ({"role", "content"}); a list of those is a
+                batch. Ids may be a tensor or an array, of which two dimensions are a batch, without
+                padding.
+            generation_config: a GenerationConfig, foredraft's or transformers', or the name of one
+            of the model's.
             streamer: a transformers streamer, for one sequence.
-            seed: makes sampling repeatable; drawn by the service, and told in `stats`, when left out.
-            sampling_rule: "rejection" or "coupled"; by default coupled with a seed, rejection without.
-            logprobs: return log-probabilities, of each token and of this many most likely ones (0: none).
-            timeout: seconds, instead of the client's; past them the call ends with DeadlineExceededError.
-            generated_ids: tokens that an earlier call generated, to go on from; for a batch, a list of lists.
+            seed: makes sampling repeatable; drawn by the service, and told in `stats`, when left
+            out.
+            sampling_rule: "rejection" or "coupled"; by default coupled with a seed, rejection
+            without.
+            logprobs: return log-probabilities, of each token and of this many most likely ones (0:
+            none).
+            timeout: seconds, instead of the client's; past them the call ends with
+            DeadlineExceededError.
+            generated_ids: tokens that an earlier call generated, to go on from; for a batch, a list
+            of lists.
             negative_prompt: what `guidance_scale` goes away from; for a batch, one for each prompt.
-            stopping_criteria: transformers' objects, or functions of (input_ids [1, length], None), asked here about
-                every token; with the one that meets any, the sequence ends, and with the last sequence the call.
+            stopping_criteria: transformers' objects, or functions of (input_ids [1, length], None),
+                asked here about every token; with the one that meets any, the sequence ends, and
+                with the last sequence the call.
             kwargs: fields of GenerationConfig, over those of `generation_config`.
 
         Raises:
@@ -113,8 +127,12 @@ class Client:
         """
         feed = StreamerFeed(streamer)
         try:
-            extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria)
-            call = build_call(inputs, generation_config, kwargs, extras, return_prompt_ids=feed.wanted)
+            extras = Extras(
+                seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria
+            )
+            call = build_call(
+                inputs, generation_config, kwargs, extras, return_prompt_ids=feed.wanted
+            )
             feed.check(call.is_list)
             with self._open(call, timeout, feed) as stream:
                 for _ in stream:
@@ -137,12 +155,15 @@ class Client:
         stopping_criteria: Any = None,
         **kwargs: Any,
     ) -> Stream:
-        """As `generate`, chunk by chunk; the call begins with the first. Leaving the stream ends it.
+        """As `generate`, chunk by chunk; the call begins with the first. Leaving the stream ends
+        it.
 
         Raises:
             InvalidRequestError: a parameter that cannot be honoured; it is named.
         """
-        extras = Extras(seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria)
+        extras = Extras(
+            seed, sampling_rule, logprobs, generated_ids, negative_prompt, stopping_criteria
+        )
         call = build_call(inputs, generation_config, kwargs, extras)
         return self._open(call, timeout)
 
@@ -168,14 +189,18 @@ class Client:
 
         Args:
             inputs: as in `generate`; what was generated, without its prompt.
-            watermarking_config: transformers' object, or its dictionary; by default the model's own.
-            z_threshold: green lists: the z-score above which a text is taken for marked; by default 3.
+            watermarking_config: transformers' object, or its dictionary; by default the model's
+            own.
+            z_threshold: green lists: the z-score above which a text is taken for marked; by default
+            3.
             ignore_repeated_ngrams: green lists: count every n-gram once.
 
         Raises:
             ForedraftError: the call failed.
         """
-        request, is_batch = detection_request(inputs, watermarking_config, z_threshold, ignore_repeated_ngrams)
+        request, is_batch = detection_request(
+            inputs, watermarking_config, z_threshold, ignore_repeated_ngrams
+        )
         return detections_from(self._unary("DetectWatermark", request, timeout), is_batch)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
@@ -186,8 +211,11 @@ class Client:
         """
         return info_from(self._unary("GetModelInfo", target_pb2.GetModelInfoRequest(), timeout))
 
-    def generation_config(self, name: str | None = None, *, timeout: float | None = None) -> GenerationConfig:
-        """What the model's own generation config sets, or a named one of the model. timeout: seconds.
+    def generation_config(
+        self, name: str | None = None, *, timeout: float | None = None
+    ) -> GenerationConfig:
+        """What the model's own generation config sets, or a named one of the model. timeout:
+        seconds.
 
         Raises:
             InvalidRequestError: there is none of this name, or it cannot be used.
@@ -199,7 +227,8 @@ class Client:
         return config_from((self._unary("GetGenerationConfig", request, timeout)).config)
 
     def generation_configs(self, *, timeout: float | None = None) -> list[str]:
-        """Names of the model's generation configs, for `generation_config` of a call. timeout: seconds.
+        """Names of the model's generation configs, for `generation_config` of a call. timeout:
+        seconds.
 
         Raises:
             ForedraftError: the call failed.
@@ -208,12 +237,19 @@ class Client:
         return list((self._unary("ListGenerationConfigs", request, timeout)).names)
 
     def save_generation_config(
-        self, name: str, generation_config: Any = None, *, timeout: float | None = None, **kwargs: Any
+        self,
+        name: str,
+        generation_config: Any = None,
+        *,
+        timeout: float | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Keeps a config with the model, in place of one of that name. Parameters as those of `generate`.
+        """Keeps a config with the model, in place of one of that name. Parameters as those of
+        `generate`.
 
         Raises:
-            InvalidRequestError: no name, or a parameter that a call could not be made with; it is named.
+            InvalidRequestError: no name, or a parameter that a call could not be made with; it is
+            named.
             PermissionDeniedError: the operator does not allow it.
             ForedraftError: the call failed.
         """

@@ -12,8 +12,8 @@ from typing import Any, Literal
 class GenerationConfig:
     """Parameters of a generation. None: as in the model's own config, else transformers' default.
 
-    The meanings are those of `transformers.GenerationConfig`, which is accepted wherever this is. Lengths
-    count tokens, `max_time` seconds.
+    The meanings are those of `transformers.GenerationConfig`, which is accepted wherever this is.
+    Lengths count tokens, `max_time` seconds.
 
         GenerationConfig(max_new_tokens=64)
         GenerationConfig(do_sample=True, temperature=0.7, top_p=0.9)
@@ -41,7 +41,9 @@ class GenerationConfig:
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
     bad_words_ids: Sequence[Sequence[int]] | None = None
-    sequence_bias: Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]] | None = None
+    sequence_bias: (
+        Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]] | None
+    ) = None
     suppress_tokens: Sequence[int] | None = None
     begin_suppress_tokens: Sequence[int] | None = None
     forced_bos_token_id: int | None = None
@@ -78,7 +80,8 @@ class GenerationConfig:
         return f"GenerationConfig({', '.join(f'{name}={value!r}' for name, value in values if value is not None)})"
 
     def to_transformers(self) -> Any:
-        """The same as a `transformers.GenerationConfig`, which can be saved, pushed to a hub, or passed to a model.
+        """The same as a `transformers.GenerationConfig`, which can be saved, pushed to a hub, or
+        passed to a model.
 
         Raises:
             InvalidRequestError: transformers is not installed, or cannot do what a field asks for.

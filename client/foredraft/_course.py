@@ -50,19 +50,26 @@ class Course:
         if self._result is None:
             reason = "it was left before its end" if self.over else "read it to its end first"
             partial, request_id = self._folding.partial(), self._call.request.request_id
-            raise ForedraftError(f"the stream has no result: {reason}", partial=partial, request_id=request_id)
+            raise ForedraftError(
+                f"the stream has no result: {reason}", partial=partial, request_id=request_id
+            )
         return self._result
 
     def start(self) -> Any:
         """Starts the next attempt; returns gRPC's call object."""
         self._timer.start()
-        self._span = self._span or Span("foredraft.generate", "client", {"request_id": self._call.request.request_id})
+        self._span = self._span or Span(
+            "foredraft.generate", "client", {"request_id": self._call.request.request_id}
+        )
         stub, left_s = self._attempts.stub, self._attempts.left_s()
         metadata = (*self._metadata, *self._span.headers)
         return stub.Generate(self._call.request, timeout=left_s, metadata=metadata)
 
     def take(self, message: Any) -> Chunk | None:
-        """A message came; the chunk in it, if it has one. With the last stopping criterion that is met it is over."""
+        """A message came; the chunk in it, if it has one.
+
+        With the last stopping criterion that is met it is over.
+        """
         self._began = True
         part = self._folding.add(message)
         if isinstance(part, Chunk):
@@ -108,13 +115,17 @@ class Course:
         """
         partial, request_id = self._folding.partial(), self._call.request.request_id
         message = "the stream or its client was closed while it was read"
-        self._fail(RequestCancelledError(message, partial=partial, request_id=request_id), "cancelled")
+        self._fail(
+            RequestCancelledError(message, partial=partial, request_id=request_id), "cancelled"
+        )
 
     def leave(self) -> None:
         """The caller wants no more; after the end it does nothing."""
         self._end("cancelled")
 
-    def _fail(self, failure: ForedraftError, outcome: str, cause: grpc.RpcError | None = None) -> NoReturn:
+    def _fail(
+        self, failure: ForedraftError, outcome: str, cause: grpc.RpcError | None = None
+    ) -> NoReturn:
         self._error = failure
         self._end(outcome)
         raise failure from cause
@@ -124,5 +135,8 @@ class Course:
             self.over = True
             self._timer.end(outcome, stats)
             if self._span:
-                sums = {name: sum(getattr(s, name) for s in stats) for name in ("rounds", "proposed", "accepted")}
+                sums = {
+                    name: sum(getattr(s, name) for s in stats)
+                    for name in ("rounds", "proposed", "accepted")
+                }
                 self._span.end(outcome, outcome in ("ok", "cancelled"), sums)

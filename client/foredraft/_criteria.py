@@ -1,4 +1,5 @@
-"""transformers' stopping criteria, asked about every token that comes. Imports torch only when there are any.
+"""transformers' stopping criteria, asked about every token that comes. Imports torch only when
+there are any.
 
 Knows nothing of calls, and of what a criterion looks at.
 """
@@ -21,7 +22,9 @@ def criteria_of(stopping_criteria: Any) -> tuple[Criterion, ...]:
     if stopping_criteria is None:
         return ()
     # A StoppingCriteriaList can be called as well; what counts is what it holds.
-    given = stopping_criteria if isinstance(stopping_criteria, list | tuple) else [stopping_criteria]
+    given = (
+        stopping_criteria if isinstance(stopping_criteria, list | tuple) else [stopping_criteria]
+    )
     for criterion in given:
         if not callable(criterion):
             message = f"stopping_criteria: {type(criterion).__name__} is none; pass functions of (input_ids, scores)"
@@ -36,7 +39,8 @@ class Criteria:
         """request: says what the caller generated before, and of how many sequences a prompt is.
 
         Raises:
-            InvalidRequestError: there are criteria, but torch, whose tensors they take, is not installed.
+            InvalidRequestError: there are criteria, but torch, whose tensors they take, is not
+                installed.
         """
         self._criteria, self._request = criteria, request
         self._texts: dict[int, Any] = {}  # int64 [1, length] of a sequence, prompt included
@@ -46,9 +50,7 @@ class Criteria:
             try:
                 import torch
             except ImportError as error:
-                message = (
-                    "stopping_criteria: take tensors, and torch is not installed; use stop_strings or eos_token_id"
-                )
+                message = "stopping_criteria: take tensors, and torch is not installed; use stop_strings or eos_token_id"
                 raise InvalidRequestError(message, field="stopping_criteria") from error
             self._torch: Any = torch
 
@@ -56,7 +58,8 @@ class Criteria:
         """The call was admitted; the prompts' token ids were asked for."""
         if self._criteria:
             self._prompts = [tuple(prompt.ids) for prompt in started.prompt_ids]
-            # The service says how many: the model's own config, or a named one, may ask for several.
+            # The service says how many: the model's own config, or a named one, may ask for
+            # several.
             self.sequences = started.num_sequences or len(self._prompts) * (
                 self._request.config.num_return_sequences or 1
             )
@@ -73,7 +76,10 @@ class Criteria:
         """
         if not self._criteria or not chunk.token_ids:
             return False
-        index, new = chunk.sequence_index, self._torch.tensor([list(chunk.token_ids)])  # [1, tokens]
+        index, new = (
+            chunk.sequence_index,
+            self._torch.tensor([list(chunk.token_ids)]),
+        )  # [1, tokens]
         text = self._texts.get(index)
         if text is None:
             at = self._prompt(index)
@@ -92,11 +98,16 @@ class Criteria:
 
 
 def _met(criterion: Criterion, input_ids: Any) -> bool:
-    """All criteria are asked at every token, as transformers does: one may count how often it is."""
+    """All criteria are asked at every token, as transformers does:
+
+    one may count how often it is.
+    """
     verdict = criterion(input_ids, None)
     if not isinstance(verdict, bool) and not hasattr(verdict, "item"):
         name = getattr(criterion, "__name__", type(criterion).__name__)
-        raise TypeError(f"stopping_criteria: {name} returned {verdict!r}; it takes a bool, or a tensor of one")
+        raise TypeError(
+            f"stopping_criteria: {name} returned {verdict!r}; it takes a bool, or a tensor of one"
+        )
     return bool(verdict if isinstance(verdict, bool) else verdict.item())
 
 
@@ -107,5 +118,11 @@ def _trim(chunk: target_pb2.Chunk, kept: int) -> None:
     if kept < len(chunk.text_offsets):
         chunk.text = chunk.text[: chunk.text_offsets[kept]]
     chunk.num_accepted = min(chunk.num_accepted, kept)
-    for entries in (chunk.token_ids, chunk.text_offsets, chunk.logprobs, chunk.scores, chunk.logits):
+    for entries in (
+        chunk.token_ids,
+        chunk.text_offsets,
+        chunk.logprobs,
+        chunk.scores,
+        chunk.logits,
+    ):
         del entries[kept:]

@@ -21,7 +21,9 @@ def detection_request(
         InvalidRequestError: something that cannot be sent; it is named.
     """
     texts, is_batch = prompt_messages(inputs)
-    request = target_pb2.DetectWatermarkRequest(texts=texts, ignore_repeated_ngrams=ignore_repeated_ngrams)
+    request = target_pb2.DetectWatermarkRequest(
+        texts=texts, ignore_repeated_ngrams=ignore_repeated_ngrams
+    )
     try:
         if z_threshold is not None:
             request.z_threshold = float(z_threshold)
@@ -36,7 +38,9 @@ def detection_request(
 def detections_from(message: target_pb2.DetectWatermarkResponse, is_batch: bool) -> Any:
     """One detection, or a list of them."""
     found = [
-        WatermarkDetection(**{"num_tokens_scored": 0, **{field.name: value for field, value in one.ListFields()}})
+        WatermarkDetection(
+            **{"num_tokens_scored": 0, **{field.name: value for field, value in one.ListFields()}}
+        )
         for one in message.detections
     ]
     return found if is_batch else found[0]

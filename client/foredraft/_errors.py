@@ -26,14 +26,19 @@ from foredraft._types import Result
 class ForedraftError(Exception):
     """The base of all. `partial`: what was generated until then; `request_id`: its name in logs."""
 
-    def __init__(self, message: str, *, partial: Sequence[Result] = (), request_id: str = "") -> None:
+    def __init__(
+        self, message: str, *, partial: Sequence[Result] = (), request_id: str = ""
+    ) -> None:
         super().__init__(message)
         self.partial = list(partial)
         self.request_id = request_id
 
 
 class InvalidRequestError(ForedraftError, ValueError):
-    """A request that cannot be honoured. `field` names what is wrong with it, where known; `fields` all that clash."""
+    """A request that cannot be honoured.
+
+    `field` names what is wrong with it, where known; `fields` all that clash.
+    """
 
     def __init__(
         self,
@@ -107,13 +112,19 @@ def from_rpc(error: Any, partial: Sequence[Result] = (), request_id: str = "") -
 
 
 def _fields_in_message(message: str) -> list[str]:
-    """The service begins such a message with the fields: "top_p and do_sample: has no effect ..."."""
+    """The service begins such a message with the fields:
+
+    "top_p and do_sample: has no effect ...".
+    """
     named = re.match(r"([a-z][a-z_0-9.]*(?: and [a-z][a-z_0-9.]*)*): ", message)
     return named.group(1).split(" and ") if named else []
 
 
 def _fields_in_details(error: Any) -> list[str]:
-    """The fields that google.rpc.BadRequest names; read where googleapis-common-protos is installed."""
+    """The fields that google.rpc.BadRequest names;
+
+    read where googleapis-common-protos is installed.
+    """
     try:
         from google.protobuf.message import DecodeError
         from google.rpc import error_details_pb2, status_pb2

@@ -1,6 +1,8 @@
-"""The fields of a generation config onto the wire and back, one by one. The target reads JSON configs with it, too.
+"""The fields of a generation config onto the wire and back, one by one. The target reads JSON
+configs with it, too.
 
-Knows nothing of what a value means: what is possible here and cannot be honoured there, the service refuses.
+Knows nothing of what a value means: what is possible here and cannot be honoured there, the service
+refuses.
 """
 
 import math
@@ -32,11 +34,14 @@ def write(message: Config, name: str, value: Any) -> None:
             raise TypeError("must be a string, or a list of strings")
         message.stop_strings.values[:] = [value] if isinstance(value, str) else value
     elif name == "bad_words_ids":
-        message.bad_words_ids.values.extend(generation_pb2.TokenIds(ids=whole_ids(ids)) for ids in value)
+        message.bad_words_ids.values.extend(
+            generation_pb2.TokenIds(ids=whole_ids(ids)) for ids in value
+        )
     elif name == "sequence_bias":
         pairs = value.items() if isinstance(value, Mapping) else value
         message.sequence_bias.values.extend(
-            generation_pb2.SequenceBias(ids=_sequence(ids), bias=_single(bias)) for ids, bias in pairs
+            generation_pb2.SequenceBias(ids=_sequence(ids), bias=_single(bias))
+            for ids, bias in pairs
         )
     elif name == "early_stopping":
         if not isinstance(value, bool) and value != "never":
@@ -119,7 +124,9 @@ def whole_ids(value: Any) -> list[int]:
 
 
 def _sequence(ids: Any) -> list[int]:
-    """Ids of a sequence, also from "(1, 2)", which is what transformers' files make of a tuple that is a key."""
+    """Ids of a sequence, also from "(1, 2)", which is what transformers' files make of a tuple that
+    is a key.
+    """
     if isinstance(ids, str) and ids[:1] + ids[-1:] == "()":
         return [whole(int(i)) for i in ids[1:-1].split(",") if i.strip()]
     return whole_ids(ids)
@@ -152,7 +159,10 @@ def _write_message(message: Any, values: Mapping[str, Any]) -> None:
 
 
 def _read_message(message: Any) -> dict[str, Any]:
-    return {field.name: list(value) if hasattr(value, "append") else value for field, value in message.ListFields()}
+    return {
+        field.name: list(value) if hasattr(value, "append") else value
+        for field, value in message.ListFields()
+    }
 
 
 def _scalar(field: Any, value: Any) -> Any:

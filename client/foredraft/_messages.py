@@ -77,15 +77,15 @@ def build_call(
     config = config_message(None if name else generation_config, fields)
     criteria = criteria_of(extras.stopping_criteria)
     if criteria and config.num_beams > 1:
-        message = (
-            "stopping_criteria and num_beams: a beam search is not ended by the client; use stop_strings or max_time"
-        )
+        message = "stopping_criteria and num_beams: a beam search is not ended by the client; use stop_strings or max_time"
         raise InvalidRequestError(message, fields=["stopping_criteria", "num_beams"])
     if extras.sampling_rule not in (None, "rejection", "coupled"):
         message = f"sampling_rule={extras.sampling_rule!r} is neither 'rejection' nor 'coupled'"
         raise InvalidRequestError(message, field="sampling_rule")
     request = target_pb2.GenerateRequest(
-        request_id=secrets.token_hex(8),  # drawn here, so that a call that never got through has a name too
+        request_id=secrets.token_hex(
+            8
+        ),  # drawn here, so that a call that never got through has a name too
         prompts=prompts,
         config=config,
         seed=_argument("seed", extras.seed, UINT64_MAX),
@@ -96,7 +96,9 @@ def build_call(
         config_name=name,
     )
     if (size := request.ByteSize()) > MAX_REQUEST_BYTES:
-        message = f"inputs: make a request of {size} bytes; the service's limit is {MAX_REQUEST_BYTES}"
+        message = (
+            f"inputs: make a request of {size} bytes; the service's limit is {MAX_REQUEST_BYTES}"
+        )
         raise InvalidRequestError(message, field="inputs")
     return Call(request, is_batch or config.num_return_sequences > 1, criteria)
 
@@ -138,7 +140,10 @@ class Folding:
         self._finished: target_pb2.Finished | None = None
 
     def add(self, message: target_pb2.GenerateResponse) -> list[list[int]] | Chunk | None:
-        """Takes the next message: token ids of the prompts (those asked for), a chunk, or None at the end."""
+        """Takes the next message:
+
+        token ids of the prompts (those asked for), a chunk, or None at the end.
+        """
         kind = message.WhichOneof("message")
         if kind == "started":
             self._started = message.started
@@ -150,7 +155,10 @@ class Folding:
 
     @property
     def met(self) -> bool:
-        """Whether all sequences have ended, one of them at least by a stopping criterion: nothing more is wanted."""
+        """Whether all sequences have ended, one of them at least by a stopping criterion:
+
+        nothing more is wanted.
+        """
         reasons = [sequence.reason for sequence in self._sequences.values()]
         return _MET in reasons and all(reasons) and len(reasons) == self._criteria.sequences
 
@@ -167,7 +175,10 @@ class Folding:
         sequence.ids += ids
         sequence.text.append(message.text)
         sequence.logprobs += logprobs
-        scores, logits = tuple(map(_score_row, message.scores)), tuple(map(_score_row, message.logits))
+        scores, logits = (
+            tuple(map(_score_row, message.scores)),
+            tuple(map(_score_row, message.logits)),
+        )
         sequence.scores += scores
         sequence.logits += logits
         sequence.reason = reason
@@ -194,7 +205,9 @@ class Folding:
             return results if self._is_list or len(results) > 1 else results[0]
         if self._finished is None or not self._finished.sequences:
             message = "the service ended its answer without a result"
-            raise InternalError(message, partial=self.partial(), request_id=self._started.request_id)
+            raise InternalError(
+                message, partial=self.partial(), request_id=self._started.request_id
+            )
         results = [self._result(s.sequence_index, s) for s in self._finished.sequences]
         # The model's own config may ask for several sequences where the call does not.
         return results if self._is_list or len(results) > 1 else results[0]
@@ -212,7 +225,9 @@ class Folding:
         return Result(
             text="".join(sequence.text),
             token_ids=tuple(sequence.ids),
-            finish_reason=_MET if sequence.reason == _MET else _REASONS.get(summary.finish_reason, sequence.reason),
+            finish_reason=_MET
+            if sequence.reason == _MET
+            else _REASONS.get(summary.finish_reason, sequence.reason),
             stats=self._stats(summary.stats),
             logprobs=tuple(sequence.logprobs),
             prompt_tokens=summary.prompt_tokens or self._criteria.prompt_tokens(index),
@@ -233,7 +248,9 @@ class Folding:
             fallbacks=dict(stats.fallbacks),
             draft_unused_reason=stats.draft_unused_reason,
             seed=self._started.seed,
-            sampling_rule=_RULE_NAMES.get(self._started.sampling_rule, "unknown"),  # by a newer service
+            sampling_rule=_RULE_NAMES.get(
+                self._started.sampling_rule, "unknown"
+            ),  # by a newer service
             seed_repeats_with_any_drafter=stats.seed_repeats_with_any_drafter,
         )
 

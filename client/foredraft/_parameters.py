@@ -21,7 +21,10 @@ def config_message(config: Any, overrides: Mapping[str, Any]) -> generation_pb2.
     Raises:
         InvalidRequestError: a field that is unknown, not supported, or of no possible value.
     """
-    values = {**_values(config), **{name: value for name, value in overrides.items() if value is not None}}
+    values = {
+        **_values(config),
+        **{name: value for name, value in overrides.items() if value is not None},
+    }
     if values.get("do_sample") is False and values.get("top_k") == _TRANSFORMERS_TOP_K:
         # transformers' default, which its older configs always carry: no request to sample.
         del values["top_k"]
@@ -40,7 +43,9 @@ def config_message(config: Any, overrides: Mapping[str, Any]) -> generation_pb2.
 
 def config_from(message: generation_pb2.GenerationConfig) -> GenerationConfig:
     """The value of a config on the wire."""
-    return GenerationConfig(**{field.name: read(field.name, value) for field, value in message.ListFields()})
+    return GenerationConfig(
+        **{field.name: read(field.name, value) for field, value in message.ListFields()}
+    )
 
 
 def _values(config: Any) -> dict[str, Any]:
@@ -54,4 +59,8 @@ def _values(config: Any) -> dict[str, Any]:
     given: dict[str, Any] = config.to_dict()
     # What begins with an underscore, and the version, are a config's notes about itself.
     about_itself = {name for name in given if name.startswith("_")} | {"transformers_version"}
-    return {name: value for name, value in given.items() if value is not None and name not in about_itself}
+    return {
+        name: value
+        for name, value in given.items()
+        if value is not None and name not in about_itself
+    }

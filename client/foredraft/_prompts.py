@@ -1,4 +1,5 @@
-"""Prompts from the forms that callers have: text, token ids, conversations, tensors, batches of these.
+"""Prompts from the forms that callers have: text, token ids, conversations, tensors, batches of
+these.
 
 Knows nothing of tokenizers: text and conversations travel as they are.
 """
@@ -13,8 +14,11 @@ from foredraft.v1 import generation_pb2
 _FORMS = "a prompt is text, token ids, or messages with role and content"
 
 
-def prompt_messages(inputs: Any, generated_ids: Any = None) -> tuple[list[generation_pb2.Prompt], bool]:
-    """Prompts, and whether they are a batch. `generated_ids`: one list, or one for each prompt of a batch.
+def prompt_messages(
+    inputs: Any, generated_ids: Any = None
+) -> tuple[list[generation_pb2.Prompt], bool]:
+    """Prompts, and whether they are a batch. `generated_ids`: one list, or one for each prompt of a
+    batch.
 
     Raises:
         InvalidRequestError: they are no prompts.
@@ -62,7 +66,9 @@ def _prompt(value: Any) -> generation_pb2.Prompt:
         if not value:
             raise ValueError("the prompt is empty")
         if isinstance(value[0], Mapping):
-            return generation_pb2.Prompt(chat=generation_pb2.Chat(messages=[_chat_message(m) for m in value]))
+            return generation_pb2.Prompt(
+                chat=generation_pb2.Chat(messages=[_chat_message(m) for m in value])
+            )
         return generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=whole_ids(value)))
     except (TypeError, ValueError) as error:
         raise InvalidRequestError(f"inputs: {error}", field="inputs") from error

@@ -1,6 +1,7 @@
 """What transformers' `generate` takes and a foredraft service does not, and the way out of each.
 
-Knows nothing of requests. A parameter is never ignored: that would change what is said without a word.
+Knows nothing of requests. A parameter is never ignored: that would change what is said without a
+word.
 """
 
 import difflib
@@ -38,7 +39,9 @@ _WAYS_OUT = {
         "logits_processor prefix_allowed_tokens_fn"
     ),
     "the service has its own; leave it out": "tokenizer assistant_model assistant_tokenizer is_assistant",
-    "pass the prompt as the first argument, without padding": ("input_ids attention_mask inputs_embeds position_ids"),
+    "pass the prompt as the first argument, without padding": (
+        "input_ids attention_mask inputs_embeds position_ids"
+    ),
     "not offered by this version; leave it out": (
         "encoder_repetition_penalty encoder_no_repeat_ngram_size decoder_start_token_id assistant_lookbehind "
         "target_lookbehind"
@@ -59,7 +62,11 @@ def is_off(name: str, value: Any) -> bool:
 def refusal(name: str, value: Any) -> InvalidRequestError:
     """The error for a parameter that cannot be honoured."""
     if name in _WAY_OUT:
-        return InvalidRequestError(f"{name}={value!r} is not supported: {_WAY_OUT[name]}", field=name)
+        return InvalidRequestError(
+            f"{name}={value!r} is not supported: {_WAY_OUT[name]}", field=name
+        )
     near = difflib.get_close_matches(name, FIELDS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return InvalidRequestError(f"{name!r} is no generation parameter, nor an argument of this call{hint}", field=name)
+    return InvalidRequestError(
+        f"{name!r} is no generation parameter, nor an argument of this call{hint}", field=name
+    )

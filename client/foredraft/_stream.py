@@ -1,4 +1,5 @@
-"""A generation as it comes, blocking. Its asynchronous twin, `_async_stream`, differs by `await` alone.
+"""A generation as it comes, blocking. Its asynchronous twin, `_async_stream`, differs by `await`
+alone.
 
 Knows nothing of what the messages say, and of whether a call is repeated: `_course` does.
 """

@@ -45,7 +45,9 @@ class StreamerFeed:
         # The model's own config may ask for several sequences where the call does not.
         self.check(chunk.sequence_index > 0)
         if self.wanted and chunk.token_ids:
-            self._streamer.put(self._torch.tensor(chunk.token_ids, dtype=self._torch.long))  # [tokens]
+            self._streamer.put(
+                self._torch.tensor(chunk.token_ids, dtype=self._torch.long)
+            )  # [tokens]
 
     def end(self) -> None:
         """At the end, whatever the end is: somebody may wait for the streamer in another thread."""

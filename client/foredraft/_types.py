@@ -22,13 +22,18 @@ class ScoreRow:
     """Scores of the tokens at one position."""
 
     ids: Sequence[int] | None
-    """Of the values, in rising order; None where there is one for every id. Ids that are left out have -inf."""
+    """Of the values, in rising order;
+
+    None where there is one for every id. Ids that are left out have -inf.
+    """
     values: Sequence[float]
 
     def dense(self, vocabulary_size: int) -> list[float]:
         """One score for each id."""
         row = [-math.inf] * vocabulary_size
-        for token, value in zip(range(len(self.values)) if self.ids is None else self.ids, self.values, strict=True):
+        for token, value in zip(
+            range(len(self.values)) if self.ids is None else self.ids, self.values, strict=True
+        ):
             row[token] = value
         return row
 
@@ -46,7 +51,10 @@ class Chunk:
     text_offsets: tuple[int, ...] = ()
     """Where in `text` each token's own text begins."""
     finish_reason: str | None = None
-    """None while the sequence goes on; else "length", "eos_token", "stop_string", "max_time" or "stopping_criteria"."""
+    """None while the sequence goes on;
+
+    else "length", "eos_token", "stop_string", "max_time" or "stopping_criteria".
+    """
     scores: tuple[ScoreRow, ...] = ()
     """By which each token was chosen, with `output_scores`."""
     logits: tuple[ScoreRow, ...] = ()
@@ -72,7 +80,8 @@ class Stats:
     sampling_rule: str = "greedy"
     """"greedy", "rejection" or "coupled"."""
     seed_repeats_with_any_drafter: bool = True
-    """False under the rejection rule, where a seed holds for one drafter and one draft length only."""
+    """False under the rejection rule, where a seed holds for one drafter and one draft length only.
+    """
 
     @property
     def acceptance_rate(self) -> float:
@@ -98,7 +107,9 @@ class Result:
     prompt_tokens: int = 0
     sequence_index: int = 0
     score: float | None = None
-    """Of a beam search: the sum of the log-probabilities by the length to the power of `length_penalty`."""
+    """Of a beam search: the sum of the log-probabilities by the length to the power of
+    `length_penalty`.
+    """
     request_id: str = ""
     scores: tuple[ScoreRow, ...] = ()
     """By which each token was chosen, with `output_scores`."""

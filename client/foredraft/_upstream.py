@@ -1,4 +1,5 @@
-"""A generation config as transformers' own object, with which it goes to a hub or into `model.generate`.
+"""A generation config as transformers' own object, with which it goes to a hub or into
+`model.generate`.
 
 Imports transformers when it is asked for one. Knows nothing of calls.
 """
@@ -16,7 +17,8 @@ def upstream_config(config: GenerationConfig) -> Any:
     """A `transformers.GenerationConfig` that asks for the same; what is None here is None there.
 
     Raises:
-        InvalidRequestError: transformers is not installed, refuses the config, or lacks what a field asks for.
+        InvalidRequestError: transformers is not installed, refuses the config, or lacks what a
+            field asks for.
     """
     try:
         import transformers
@@ -25,20 +27,34 @@ def upstream_config(config: GenerationConfig) -> Any:
         raise InvalidRequestError(message) from error
     if config.num_assistant_tokens_schedule == "goodput":
         name = "num_assistant_tokens_schedule"
-        message = f"{name}='goodput' is foredraft's own; for transformers set 'constant' or leave it out"
+        message = (
+            f"{name}='goodput' is foredraft's own; for transformers set 'constant' or leave it out"
+        )
         raise InvalidRequestError(message, field=name)
-    plain = config_from(config_message(config, {}))  # over the wire's form, which checks every field
-    values = {name: _listed(value) for name in plain.__slots__ if (value := getattr(plain, name)) is not None}
+    plain = config_from(
+        config_message(config, {})
+    )  # over the wire's form, which checks every field
+    values = {
+        name: _listed(value)
+        for name in plain.__slots__
+        if (value := getattr(plain, name)) is not None
+    }
     if values.get("output_scores") or values.get("output_logits"):
         values["return_dict_in_generate"] = True  # without it transformers ignores them
     try:
         if watermark := values.get("watermarking_config"):
             synth_id = {"keys", "ngram_len"} & watermark.keys()
-            kind = transformers.SynthIDTextWatermarkingConfig if synth_id else transformers.WatermarkingConfig
+            kind = (
+                transformers.SynthIDTextWatermarkingConfig
+                if synth_id
+                else transformers.WatermarkingConfig
+            )
             values["watermarking_config"] = kind(**watermark)
         return transformers.GenerationConfig(**values)
     except (TypeError, ValueError) as error:
-        raise InvalidRequestError(f"{_FIELD}: transformers refuses it: {error}", field=_FIELD) from error
+        raise InvalidRequestError(
+            f"{_FIELD}: transformers refuses it: {error}", field=_FIELD
+        ) from error
 
 
 def _listed(value: Any) -> Any:

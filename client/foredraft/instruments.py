@@ -1,4 +1,5 @@
-"""The metrics of the table as prometheus_client's objects, and the few that several parts move alike.
+"""The metrics of the table as prometheus_client's objects, and the few that several parts move
+alike.
 
 Knows nothing of when they move.
 """

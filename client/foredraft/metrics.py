@@ -18,7 +18,10 @@ _known: "WeakKeyDictionary[CollectorRegistry, ClientMetrics]" = WeakKeyDictionar
 
 
 class ClientMetrics:
-    """All of them, in one registry, on generations alone; times are what callers waited, retries included."""
+    """All of them, in one registry, on generations alone;
+
+    times are what callers waited, retries included.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         registrar = Registrar("client", registry)
@@ -47,7 +50,9 @@ def for_registry(registry: CollectorRegistry | None = None) -> ClientMetrics:
         return _known[registry]
 
 
-def start_server(port: int, addr: str = "127.0.0.1", registry: CollectorRegistry | None = None) -> int:
+def start_server(
+    port: int, addr: str = "127.0.0.1", registry: CollectorRegistry | None = None
+) -> int:
     """Serves /metrics from a thread; returns the port (0 draws one).
 
     Raises:
@@ -65,7 +70,8 @@ _KEPT = 256
 class CallTimer:
     """Times one call, from its first attempt.
 
-    What comes with a chunk is only noted, and counted at the call's end: a reader does not wait for its metrics.
+    What comes with a chunk is only noted, and counted at the call's end: a reader does not wait for
+    its metrics.
     """
 
     def __init__(self, metrics: ClientMetrics) -> None:

@@ -1,7 +1,8 @@
-"""Spans of OpenTelemetry, where it is installed and the application has set it up, and W3C's context on the wire.
+"""Spans of OpenTelemetry, where it is installed and the application has set it up, and W3C's
+context on the wire.
 
-Without it every function here does nothing. Knows nothing of exporters, and of what prompts and texts hold: spans
-never carry that.
+Without it every function here does nothing. Knows nothing of exporters, and of what prompts and
+texts hold: spans never carry that.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,10 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class Span:
-    """One span, from its making to `end`. It is never made current: streams are left in other contexts than begun."""
+    """One span, from its making to `end`.
+
+    It is never made current: streams are left in other contexts than begun.
+    """
 
     def __init__(
         self,
@@ -28,12 +32,19 @@ class Span:
         fields: Mapping[str, Any],
         headers: Iterable[tuple[str, Any]] = (),
     ) -> None:
-        """headers: of the call that is served, whose context becomes the parent; else the current span is it."""
+        """headers: of the call that is served, whose context becomes the parent;
+
+        else the current span is it.
+        """
         self._span = None
         if IS_INSTALLED:
-            parent = TraceContextTextMapPropagator().extract(dict(headers)) if kind == "server" else None
+            parent = (
+                TraceContextTextMapPropagator().extract(dict(headers)) if kind == "server" else None
+            )
             kinds = {"client": trace.SpanKind.CLIENT, "server": trace.SpanKind.SERVER}
-            self._span = trace.get_tracer("foredraft").start_span(name, parent, kinds[kind], _attributes(fields))
+            self._span = trace.get_tracer("foredraft").start_span(
+                name, parent, kinds[kind], _attributes(fields)
+            )
 
     @property
     def headers(self) -> Headers:

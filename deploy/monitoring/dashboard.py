@@ -7,7 +7,8 @@ from typing import Any
 from deploy.monitoring.panels import Panel
 from deploy.monitoring.rows import ROWS
 
-# A variable, not an `__inputs` entry: those are filled in by hand-made imports alone, not where files are provisioned.
+# A variable, not an `__inputs` entry: those are filled in by hand-made imports alone, not where
+# files are provisioned.
 _SOURCE = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
 _WIDTH = 24
 _SIZES = {"stat": (4, 4), "table": (12, 7), "timeseries": (8, 7)}  # width, height
@@ -32,7 +33,13 @@ def dashboard() -> str:
 
 
 def _source_variable() -> Mapping[str, Any]:
-    return {"name": "DS_PROMETHEUS", "label": "Prometheus", "type": "datasource", "query": "prometheus", "current": {}}
+    return {
+        "name": "DS_PROMETHEUS",
+        "label": "Prometheus",
+        "type": "datasource",
+        "query": "prometheus",
+        "current": {},
+    }
 
 
 def _variable(label: str) -> Mapping[str, Any]:
@@ -57,7 +64,13 @@ def _placed() -> Iterator[Mapping[str, Any]]:
     number = y = 0
     for title, panels in ROWS:
         number += 1
-        yield {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": _at(0, y, _WIDTH, 1)}
+        yield {
+            "id": number,
+            "type": "row",
+            "title": title,
+            "collapsed": False,
+            "gridPos": _at(0, y, _WIDTH, 1),
+        }
         x, y, tallest = 0, y + 1, 0
         for panel in panels:
             width, height = _SIZES[panel.kind]
@@ -78,7 +91,10 @@ def _panel(panel: Panel) -> Mapping[str, Any]:
     defaults: dict[str, Any] = {"unit": panel.unit, "custom": custom}
     if panel.unit == "percentunit":
         defaults |= {"min": 0, "max": 1}
-    legends = {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi", "sort": "desc"}}
+    legends = {
+        "legend": {"displayMode": "list", "placement": "bottom"},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }
     return {
         "title": panel.title,
         "description": panel.meaning,

@@ -1,4 +1,5 @@
-"""Writes what is made from other files: docs/metrics.md, the dashboard, and the rules as a PrometheusRule.
+"""Writes what is made from other files: docs/metrics.md, the dashboard, and the rules as a
+PrometheusRule.
 
 `python -m deploy.monitoring.generate`; a test keeps the files fresh.
 """
@@ -13,7 +14,11 @@ from foredraft.catalog import METRICS, VLLM, Metric, Part
 ROOT = Path(__file__).resolve().parent.parent.parent
 _HERE = Path(__file__).resolve().parent
 RULES = _HERE / "rules.yml"
-_TITLES: Mapping[Part, str] = {"target": "Target service", "draft": "Draft service", "client": "SDK"}
+_TITLES: Mapping[Part, str] = {
+    "target": "Target service",
+    "draft": "Draft service",
+    "client": "SDK",
+}
 
 _INTRODUCTION = """\
 # Metrics

@@ -1,4 +1,7 @@
-"""A panel of the dashboard, and the expressions that many of them have. Knows nothing of Grafana's JSON."""
+"""A panel of the dashboard, and the expressions that many of them have.
+
+Knows nothing of Grafana's JSON.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,5 @@
-"""Attention over the rows of a cache, as a function that transformers calls inside a model's own forward.
+"""Attention over the rows of a cache, as a function that transformers calls inside a model's own
+forward.
 
 Knows nothing of what rows hold: which tokens see what is said by the layout of the pass.
 """
@@ -43,8 +44,11 @@ def row_attention(
     groups = query.shape[1] // key.shape[1]
     parts = []
     for index, span in enumerate(layout.spans):
-        q = query[0, :, span.offset : span.offset + span.rows * span.tokens]  # [heads, rows * tokens, size]
-        # The query heads of one kv head stand beside their tokens, so that no key or value is repeated.
+        q = query[
+            0, :, span.offset : span.offset + span.rows * span.tokens
+        ]  # [heads, rows * tokens, size]
+        # The query heads of one kv head stand beside their tokens, so that no key or value is
+        # repeated.
         q = q.view(key.shape[1], groups, span.rows, span.tokens, -1).permute(2, 0, 1, 3, 4)
         q = q.reshape(span.rows, key.shape[1], groups * span.tokens, -1)
         if span.quantized:
@@ -53,7 +57,9 @@ def row_attention(
         else:
             rows = slice(span.first_row, span.first_row + span.rows)
             mask = layout.mask(index, sliding_window, groups, q.dtype)
-            out = _attend(q, key[rows, :, : span.end], value[rows, :, : span.end], mask, scaling, softcap)
+            out = _attend(
+                q, key[rows, :, : span.end], value[rows, :, : span.end], mask, scaling, softcap
+            )
         # out: [rows, kv heads, groups * tokens, size]
         out = out.view(span.rows, key.shape[1], groups, span.tokens, -1).permute(0, 3, 1, 2, 4)
         parts.append(out.reshape(span.rows * span.tokens, query.shape[1], -1))
@@ -61,11 +67,18 @@ def row_attention(
 
 
 def _attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, softcap: float | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
 ) -> Tensor:
     if softcap is None:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
-    weights = torch.tanh(q @ k.transpose(2, 3) * (scaling or q.shape[-1] ** -0.5) / softcap) * softcap
+    weights = (
+        torch.tanh(q @ k.transpose(2, 3) * (scaling or q.shape[-1] ** -0.5) / softcap) * softcap
+    )
     weights = weights if mask is None else weights + mask
     return weights.softmax(dim=-1, dtype=torch.float32).to(q.dtype) @ v
 

@@ -1,12 +1,13 @@
 """Rows whose older keys and values are quantized.
 
-The query at position i sees a group of positions quantized if it ends `residual_length` before i + 1, and as it is
-otherwise: a rule of positions alone. So what a token attends to does not depend on the pass that it came in, be that
-a prompt's chunk, a proposal, or alone. Within a pass some queries see a group in one form and some in the other;
-both are there, and masks pick one.
+The query at position i sees a group of positions quantized if it ends `residual_length` before i +
+1, and as it is otherwise: a rule of positions alone. So what a token attends to does not depend on
+the pass that it came in, be that a prompt's chunk, a proposal, or alone. Within a pass some queries
+see a group in one form and some in the other; both are there, and masks pick one.
 
-A group is quantized once, when the first query needs it. If tokens in it are proposed still, that holds if they are
-accepted; the next pass begins where the text was committed to, and drops what it finds beyond.
+A group is quantized once, when the first query needs it. If tokens in it are proposed still, that
+holds if they are accepted; the next pass begins where the text was committed to, and drops what it
+finds beyond.
 
 Nothing is ever written in place: groups and tails are shared by forks.
 
@@ -27,7 +28,10 @@ PIECE_POSITIONS = 256
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the queries of one pass over a quantized row see. Places are positions, but for alternatives at the end."""
+    """What the queries of one pass over a quantized row see.
+
+    Places are positions, but for alternatives at the end.
+    """
 
     start: int  # place of the first query
     end: int
@@ -40,8 +44,13 @@ class Sight:
     places: Tensor  # [end]
 
     @staticmethod
-    def of(spec: CacheSpec, hidden: Tensor, positions: Sequence[int], window: int | None) -> "Sight":
-        """hidden: by causality, window and branches alone; positions: of the queries, the first of all first."""
+    def of(
+        spec: CacheSpec, hidden: Tensor, positions: Sequence[int], window: int | None
+    ) -> "Sight":
+        """hidden: by causality, window and branches alone;
+
+        positions: of the queries, the first of all first.
+        """
         seen = [spec.groups_seen(p) for p in positions]
         limits = torch.tensor(seen, device=hidden.device) * spec.q_group_size
         start, end = positions[0], hidden.shape[-1]
@@ -60,8 +69,9 @@ class Sight:
         return self.hidden[:, first:] | (self.places[first:] < self.limits[:, None])
 
     def not_quantized(self, first: int, last: int, by_all: int) -> Tensor | None:
-        """The same of quantized places, bool [tokens, last - first]; None where everything is seen. by_all: places that
-        all see quantized."""
+        """The same of quantized places, bool [tokens, last - first]; None where everything is seen.
+        by_all: places that all see quantized.
+        """
         if last <= by_all and self.whole:
             return None
         return self.hidden[:, first:last] | (self.places[first:last] >= self.limits[:, None])
@@ -69,7 +79,10 @@ class Sight:
 
 @dataclass(slots=True)
 class _Layer:
-    """A layer's share of a row: groups from position 0 on, and a tail, which overlaps with the last of them."""
+    """A layer's share of a row:
+
+    groups from position 0 on, and a tail, which overlaps with the last of them.
+    """
 
     keys: Tensor  # [tail, kv heads, size]
     values: Tensor
@@ -89,12 +102,16 @@ class QuantizedRow:
         """A row with the first `length` positions of this one; it copies nothing."""
         row = QuantizedRow(self.spec)
         for index, layer in self._layers.items():
-            groups, tail = layer.groups[: length // self.spec.q_group_size], max(0, length - layer.first)
+            groups, tail = (
+                layer.groups[: length // self.spec.q_group_size],
+                max(0, length - layer.first),
+            )
             row._layers[index] = _Layer(layer.keys[:tail], layer.values[:tail], layer.first, groups)
         return row
 
     def write(self, index: int, sight: Sight, keys: Tensor, values: Tensor) -> None:
-        """Adds new positions to a layer, [kv heads, tokens, size], in place of what it holds from their first on.
+        """Adds new positions to a layer, [kv heads, tokens, size], in place of what it holds from
+        their first on.
 
         Raises:
             ValueError: what they have to see as it is was quantized long ago.
@@ -114,12 +131,19 @@ class QuantizedRow:
         for at in range(len(layer.groups), sight.any_groups):
             new = slice(at * size - layer.first, (at + 1) * size - layer.first)
             key = self._quantizer.quantize(layer.keys[new], self.spec.axis_key)
-            layer.groups.append((key, self._quantizer.quantize(layer.values[new], self.spec.axis_value)))
+            layer.groups.append(
+                (key, self._quantizer.quantize(layer.values[new], self.spec.axis_value))
+            )
         if gone := kept - layer.first:
-            layer.keys, layer.values = layer.keys[gone:].clone(), layer.values[gone:].clone()  # not as views
+            layer.keys, layer.values = (
+                layer.keys[gone:].clone(),
+                layer.values[gone:].clone(),
+            )  # not as views
             layer.first = kept
 
-    def attend(self, index: int, sight: Sight, query: Tensor, scaling: float | None, softcap: float | None) -> Tensor:
+    def attend(
+        self, index: int, sight: Sight, query: Tensor, scaling: float | None, softcap: float | None
+    ) -> Tensor:
         """Attention of the queries in a layer, piece by piece (online softmax: arXiv 1805.02867).
 
         query: [kv heads, query heads of each * tokens, size]. Returns the same of values.
@@ -127,7 +151,8 @@ class QuantizedRow:
         layer, size = self._layers[index], self.spec.q_group_size
         scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
         softmax = _Softmax(scaled, softcap)
-        # First of all: every query sees itself there, so that there is a finite largest score to begin with.
+        # First of all: every query sees itself there, so that there is a finite largest score to
+        # begin with.
         softmax.add(softmax.scores(layer.keys), layer.values, sight.not_as_it_is(layer.first))
         groups = layer.groups[: sight.any_groups]
         step = max(1, PIECE_POSITIONS // size)
@@ -137,8 +162,12 @@ class QuantizedRow:
             first, last = at * size, (at + len(piece)) * size
             hidden = sight.not_quantized(first, last, sight.all_groups * size)
             # Keys are gone before values are read: that is half of what it takes.
-            scores = softmax.scores(self._quantizer.dequantize([k for k, _ in piece], self.spec.axis_key, shapes[0]))
-            values = self._quantizer.dequantize([v for _, v in piece], self.spec.axis_value, shapes[1])
+            scores = softmax.scores(
+                self._quantizer.dequantize([k for k, _ in piece], self.spec.axis_key, shapes[0])
+            )
+            values = self._quantizer.dequantize(
+                [v for _, v in piece], self.spec.axis_value, shapes[1]
+            )
             softmax.add(scores, values, hidden)
         return softmax.result().to(query.dtype)
 
@@ -146,18 +175,29 @@ class QuantizedRow:
     def resident_bytes(self) -> int:
         """What it holds, by the storages of its tensors."""
         tensors = [t for layer in self._layers.values() for t in (layer.keys, layer.values)]
-        tensors += [p for layer in self._layers.values() for pair in layer.groups for part in pair for p in part]
+        tensors += [
+            p
+            for layer in self._layers.values()
+            for pair in layer.groups
+            for part in pair
+            for p in part
+        ]
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
         return sum(storages.values())
 
 
 class _Softmax:
-    """Attention over pieces of a sequence: sums of values so far, by a largest score that may grow."""
+    """Attention over pieces of a sequence:
+
+    sums of values so far, by a largest score that may grow.
+    """
 
     def __init__(self, query: Tensor, softcap: float | None) -> None:
         """query: [heads, n, size], scaled."""
         self._query, self._softcap = query, softcap
-        self._largest = self._weight = self._sum = torch.empty(0)  # float32 [heads, n, 1], [.., 1], [.., size]
+        self._largest = self._weight = self._sum = torch.empty(
+            0
+        )  # float32 [heads, n, 1], [.., 1], [.., size]
 
     def scores(self, keys: Tensor) -> Tensor:
         """float32 [heads, n, positions] from [positions, heads, size]."""

@@ -1,9 +1,10 @@
 """The libraries that quantize keys and values: one seam, whatever the library.
 
-A *group* is so many neighbouring positions of one row and layer, [positions, kv heads, head size]. It is given to the
-library's own quantizer as a matrix [positions, heads * size], by itself, so that what becomes of it depends on
-nothing else; as many positions as numbers share a scale, so that these divide evenly along either axis. What the
-library made of many groups is read back at once, by its own formula.
+A *group* is so many neighbouring positions of one row and layer, [positions, kv heads, head size].
+It is given to the library's own quantizer as a matrix [positions, heads * size], by itself, so that
+what becomes of it depends on nothing else; as many positions as numbers share a scale, so that
+these divide evenly along either axis. What the library made of many groups is read back at once, by
+its own formula.
 
 Knows nothing of rows, or of when a group is quantized.
 """
@@ -35,11 +36,17 @@ class CacheSpec:
     """Newest positions, its own among them, that a query sees as they are, at least."""
 
     def groups_seen(self, position: int) -> int:
-        """How many groups, from the first on, the query at a position sees quantized; by positions alone."""
+        """How many groups, from the first on, the query at a position sees quantized;
+
+        by positions alone.
+        """
         return max(0, position + 1 - self.residual_length) // self.q_group_size
 
     def resumes(self, held: int, at: int) -> bool:
-        """Whether a row that holds so many positions can go on at an earlier one: is what it sees still there?"""
+        """Whether a row that holds so many positions can go on at an earlier one:
+
+        is what it sees still there?
+        """
         return self.groups_seen(at) == self.groups_seen(held)
 
 
@@ -50,7 +57,9 @@ class Quantizer(Protocol):
         """Of one group [positions, heads, size]; a function of these numbers alone."""
 
     def dequantize(self, groups: Sequence[Parts], axis: int, shape: torch.Size) -> Tensor:
-        """[len(groups) * positions, heads, size] from groups of one shape, in the data type that they had."""
+        """[len(groups) * positions, heads, size] from groups of one shape, in the data type that
+        they had.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,9 @@ class Backend:
     def is_installed(self) -> bool:
         """Whether the library is there."""
         parent = self.module.partition(".")[0]
-        return not parent or bool(importlib.util.find_spec(parent) and importlib.util.find_spec(self.module))
+        return not parent or bool(
+            importlib.util.find_spec(parent) and importlib.util.find_spec(self.module)
+        )
 
 
 BACKENDS = {
@@ -91,7 +102,10 @@ def quantizer(backend: str, nbits: int) -> Quantizer:
 
 
 class Quanto:
-    """optimum-quanto: the range of a group's numbers in even steps. Axis 0 runs along positions, -1 along channels."""
+    """optimum-quanto: the range of a group's numbers in even steps.
+
+    Axis 0 runs along positions, -1 along channels.
+    """
 
     def __init__(self, nbits: int) -> None:
         from optimum.quanto import MaxOptimizer, qint2, qint4, quantize_weight
@@ -101,16 +115,21 @@ class Quanto:
         self._quantize: Any = quantize_weight
 
     def quantize(self, states: Tensor, axis: int) -> Parts:
-        size, matrix = len(states), states.flatten(1)[None]  # it divides what an index of axis 0 has
+        size, matrix = (
+            len(states),
+            states.flatten(1)[None],
+        )  # it divides what an index of axis 0 has
         scale, shift = self._optimize(matrix, self._type, axis, size)
-        scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)  # of equal numbers it is 0, and they would be none
+        scale = scale.clamp(
+            min=torch.finfo(scale.dtype).tiny
+        )  # of equal numbers it is 0, and they would be none
         # Not optimized: some shapes would be kept in the order that a kernel for weights wants.
         made = self._quantize(matrix, self._type, axis, scale, shift, size, optimized=False)
         return made._data._data, made._scale, made._shift
 
     def dequantize(self, groups: Sequence[Parts], axis: int, shape: torch.Size) -> Tensor:
-        # quanto's own unpacking compiles an extension at its first call, for more than a minute on a CPU. Its packing:
-        # the first rows in the low bits.
+        # quanto's own unpacking compiles an extension at its first call, for more than a minute on
+        # a CPU. Its packing: the first rows in the low bits.
         data, scale, shift = _together(groups)
         mask = (1 << self._nbits) - 1
         levels = torch.cat([(data >> low) & mask for low in range(0, 8, self._nbits)])
@@ -120,8 +139,9 @@ class Quanto:
 
 
 class Hqq:
-    """Half-quadratic quantization: even steps, with a zero point that is fitted. Axis 1 runs along positions, 0 along
-    channels."""
+    """Half-quadratic quantization: even steps, with a zero point that is fitted. Axis 1 runs along
+    positions, 0 along channels.
+    """
 
     def __init__(self, nbits: int) -> None:
         from hqq.core.quantize import Quantizer as Library
@@ -130,8 +150,15 @@ class Hqq:
         self._unpack: Any = Library.unpack[Library.bit_to_packing[nbits]]
 
     def quantize(self, states: Tensor, axis: int) -> Parts:
-        options = {"axis": axis, "nbits": self._nbits, "group_size": len(states), "device": states.device}
-        data, made = self._library.quantize(states.flatten(1), compute_dtype=states.dtype, **options)
+        options = {
+            "axis": axis,
+            "nbits": self._nbits,
+            "group_size": len(states),
+            "device": states.device,
+        }
+        data, made = self._library.quantize(
+            states.flatten(1), compute_dtype=states.dtype, **options
+        )
         return data, made["scale"].to(states.dtype), made["zero"].to(states.dtype)
 
     def dequantize(self, groups: Sequence[Parts], axis: int, shape: torch.Size) -> Tensor:
@@ -142,17 +169,23 @@ class Hqq:
 
 
 class Fp8:
-    """Eight bits with an exponent, of torch: a scale for each head of a group, so that it depends on the group alone.
+    """Eight bits with an exponent, of torch: a scale for each head of a group, so that it depends
+    on the group alone.
 
-    transformers has one for a whole tensor, of the numbers that came first; what comes later may leave its range.
+    transformers has one for a whole tensor, of the numbers that came first; what comes later may
+    leave its range.
     """
 
     _TYPE = torch.float8_e4m3fn
 
     def quantize(self, states: Tensor, axis: int) -> Parts:
         largest = torch.finfo(self._TYPE).max
-        scale = (states.abs().amax((0, 2), keepdim=True) / largest).clamp(min=torch.finfo(states.dtype).tiny)
-        return (states / scale).clamp(-largest, largest).to(self._TYPE), scale  # without a clamp, beyond it is NaN
+        scale = (states.abs().amax((0, 2), keepdim=True) / largest).clamp(
+            min=torch.finfo(states.dtype).tiny
+        )
+        return (states / scale).clamp(-largest, largest).to(
+            self._TYPE
+        ), scale  # without a clamp, beyond it is NaN
 
     def dequantize(self, groups: Sequence[Parts], axis: int, shape: torch.Size) -> Tensor:
         data, scale = (torch.stack(part) for part in zip(*groups, strict=True))
@@ -170,10 +203,15 @@ class Exact:
 
 
 def _together(groups: Sequence[Parts]) -> list[Tensor]:
-    """Parts of all groups, side by side between the two dimensions: both libraries pack along the first one."""
+    """Parts of all groups, side by side between the two dimensions:
+
+    both libraries pack along the first one.
+    """
     return [torch.stack(part, dim=1) for part in zip(*groups, strict=True)]
 
 
 def _apart(numbers: Tensor, shape: torch.Size) -> Tensor:
-    """From [rows, groups, columns], in the order of the library, to [groups * positions, heads, size]."""
+    """From [rows, groups, columns], in the order of the library, to [groups * positions, heads,
+    size].
+    """
     return numbers.transpose(0, 1).reshape(-1, *shape[1:])

@@ -1,12 +1,14 @@
 """The cache of keys and values: rows of fixed places, one sequence in each.
 
-A forward pass is *packed*: the new tokens of all sequences stand one after another in a batch of one,
-so that linear layers see only real tokens, however ragged the batch. Each layer writes its new keys
-and values into the rows and attends row by row over views of them; nothing is copied, and rolling back
-means feeding the next tokens at an earlier position. A free row keeps its contents for reuse.
+A forward pass is *packed*: the new tokens of all sequences stand one after another in a batch of
+one, so that linear layers see only real tokens, however ragged the batch. Each layer writes its new
+keys and values into the rows and attends row by row over views of them; nothing is copied, and
+rolling back means feeding the next tokens at an earlier position. A free row keeps its contents for
+reuse.
 
-transformers calls `RowCache.update` and then the function of `foredraft_engine.cache.attention`, both inside the model's own
-forward. A row can be quantized instead, see `foredraft_engine.cache.quantized_row`. Knows nothing of tokens, texts or who owns a row.
+transformers calls `RowCache.update` and then the function of `foredraft_engine.cache.attention`,
+both inside the model's own forward. A row can be quantized instead, see
+`foredraft_engine.cache.quantized_row`. Knows nothing of tokens, texts or who owns a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,17 +28,21 @@ from foredraft_engine.cache.quantizers import CacheSpec
 class Tree:
     """How new tokens of one row branch: several ways on from one text, in one forward pass.
 
-    Branches share the places before `trunk`; from there on a place is no position, and each token says which it has
-    and whom it follows.
+    Branches share the places before `trunk`; from there on a place is no position, and each token
+    says which it has and whom it follows.
     """
 
     trunk: int
     positions: Sequence[int]  # of each new token in its own text
-    seen: Sequence[Sequence[int]]  # for each new token, the places of its text from position `trunk` on, in order
+    seen: Sequence[
+        Sequence[int]
+    ]  # for each new token, the places of its text from position `trunk` on, in order
 
     @staticmethod
     def beside(start: int, count: int, ends: Sequence[int]) -> "Tree | None":
-        """`count` tokens in a line from `start` on, then one for each of `ends`, after so many of them."""
+        """`count` tokens in a line from `start` on, then one for each of `ends`, after so many of
+        them.
+        """
         if not ends:
             return None
         lengths = [*range(count), *ends]
@@ -45,7 +51,9 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """New tokens of one row, written from place `start` on, which is their position unless they branch."""
+    """New tokens of one row, written from place `start` on, which is their position unless they
+    branch.
+    """
 
     row: int
     start: int
@@ -72,7 +80,10 @@ class Layout:
     """Where the tokens of one packed forward belong. Feeds must be in the order of their rows."""
 
     def __init__(
-        self, feeds: Sequence[Feed], device: torch.device, quantized: Mapping[int, QuantizedRow] | None = None
+        self,
+        feeds: Sequence[Feed],
+        device: torch.device,
+        quantized: Mapping[int, QuantizedRow] | None = None,
     ) -> None:
         """quantized: those rows that are."""
         quantized = quantized or {}
@@ -83,15 +94,24 @@ class Layout:
         places = [f.start + i for f in feeds for i in range(len(f.ids))]
         branching = any(f.tree for f in feeds)
         positions = [p for f in feeds for p in _positions(f)] if branching else places
-        self.rows, self.places, self.positions = torch.tensor([rows, places, positions], device=device)  # [n] each
+        self.rows, self.places, self.positions = torch.tensor(
+            [rows, places, positions], device=device
+        )  # [n] each
         dense = [i for i, row in enumerate(rows) if row not in quantized] if quantized else []
         self.all_dense, self.any_dense = not quantized, not quantized or bool(dense)
-        self.dense = torch.tensor(dense, dtype=torch.long, device=device)  # of the tokens, where not all are
+        self.dense = torch.tensor(
+            dense, dtype=torch.long, device=device
+        )  # of the tokens, where not all are
         self._masks: dict[tuple[int, int | None, int, torch.dtype], Tensor | None] = {}
         self._sights: dict[tuple[int, int | None], Sight] = {}
 
-    def mask(self, index: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:
-        """Additive mask of a span, [rows, 1, groups * tokens, end]; None where nothing is hidden."""
+    def mask(
+        self, index: int, window: int | None, groups: int, dtype: torch.dtype
+    ) -> Tensor | None:
+        """Additive mask of a span, [rows, 1, groups * tokens, end];
+
+        None where nothing is hidden.
+        """
         key = (index, window, groups, dtype)
         if key not in self._masks:
             self._masks[key] = self._make_mask(self.spans[index], window, groups, dtype)
@@ -107,8 +127,15 @@ class Layout:
             self._sights[key] = Sight.of(span.quantized.spec, hidden, positions, window)
         return self._sights[key]
 
-    def _make_mask(self, span: RowSpan, window: int | None, groups: int, dtype: torch.dtype) -> Tensor | None:
-        if span.rows == 1 and span.tokens == 1 and not span.tree and (window is None or span.end <= window):
+    def _make_mask(
+        self, span: RowSpan, window: int | None, groups: int, dtype: torch.dtype
+    ) -> Tensor | None:
+        if (
+            span.rows == 1
+            and span.tokens == 1
+            and not span.tree
+            and (window is None or span.end <= window)
+        ):
             return None
         return _additive(self._hidden(span, window), groups, dtype)
 
@@ -117,7 +144,9 @@ class Layout:
         if span.tree:
             return _hidden_in_tree(span, span.tree, window, self.device)
         starts = torch.tensor(span.starts, device=self.device)
-        at = starts[:, None, None] + torch.arange(span.tokens, device=self.device)[:, None]  # [rows, tokens, 1]
+        at = (
+            starts[:, None, None] + torch.arange(span.tokens, device=self.device)[:, None]
+        )  # [rows, tokens, 1]
         seen = torch.arange(span.end, device=self.device)  # [end]
         hidden = seen > at
         if window is not None:
@@ -127,7 +156,9 @@ class Layout:
 
 def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
     """From [rows, tokens, end] to [rows, 1, groups * tokens, end]."""
-    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
+        hidden, float("-inf")
+    )
     return mask[:, None].repeat(1, 1, groups, 1)
 
 
@@ -152,18 +183,29 @@ def _spans(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list
         last = spans[-1] if spans else None
         row = quantized.get(feed.row)
         plain = last is not None and not (last.tree or feed.tree or last.quantized or row)
-        if plain and last and last.first_row + last.rows == feed.row and last.tokens == len(feed.ids):
+        if (
+            plain
+            and last
+            and last.first_row + last.rows == feed.row
+            and last.tokens == len(feed.ids)
+        ):
             starts, end = (*last.starts, feed.start), max(last.end, feed.start + len(feed.ids))
-            spans[-1] = RowSpan(last.first_row, last.rows + 1, last.tokens, last.offset, starts, end)
+            spans[-1] = RowSpan(
+                last.first_row, last.rows + 1, last.tokens, last.offset, starts, end
+            )
         else:
             end = feed.start + len(feed.ids)
-            spans.append(RowSpan(feed.row, 1, len(feed.ids), offset, (feed.start,), end, feed.tree, row))
+            spans.append(
+                RowSpan(feed.row, 1, len(feed.ids), offset, (feed.start,), end, feed.tree, row)
+            )
         offset += len(feed.ids)
     return spans
 
 
 class RowCache(Cache):  # type: ignore[misc]
-    """Keys and values of all rows, one pair of tensors [rows, kv heads, capacity, head size] a layer."""
+    """Keys and values of all rows, one pair of tensors [rows, kv heads, capacity, head size] a
+    layer.
+    """
 
     def __init__(self, rows: int, capacity: int) -> None:
         super().__init__(layers=[])
@@ -173,7 +215,10 @@ class RowCache(Cache):  # type: ignore[misc]
         self._quantized: dict[int, QuantizedRow] = {}
 
     def begin(self, feeds: Sequence[Feed], device: torch.device) -> Layout:
-        """Called before a forward pass. What a row holds is forgotten where it is now kept in another way."""
+        """Called before a forward pass.
+
+        What a row holds is forgotten where it is now kept in another way.
+        """
         for feed in feeds:
             if feed.cache is None:
                 self._quantized.pop(feed.row, None)
@@ -186,7 +231,10 @@ class RowCache(Cache):  # type: ignore[misc]
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Writes [1, kv heads, n, head size] into the rows; returns the layer's whole store, uncopied."""
+        """Writes [1, kv heads, n, head size] into the rows;
+
+        returns the layer's whole store, uncopied.
+        """
         layout = self.layout
         assert layout is not None, "a forward pass begins by setting the layout"
         layout.layer = layer_idx
@@ -194,7 +242,9 @@ class RowCache(Cache):  # type: ignore[misc]
             if span.quantized:
                 new = slice(span.offset, span.offset + span.tokens)
                 sight = layout.sight(index, None)
-                span.quantized.write(layer_idx, sight, key_states[0, :, new], value_states[0, :, new])
+                span.quantized.write(
+                    layer_idx, sight, key_states[0, :, new], value_states[0, :, new]
+                )
         if not layout.any_dense:
             return key_states, value_states  # which attention asks for their shape
         if layer_idx not in self._stores:
@@ -211,7 +261,10 @@ class RowCache(Cache):  # type: ignore[misc]
         return self._stores[layer_idx]
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
-        """Copies positions `start` to `length` of a row into another: a fork. A quantized one shares what it has."""
+        """Copies positions `start` to `length` of a row into another:
+
+        a fork. A quantized one shares what it has.
+        """
         self._quantized.pop(target, None)
         if row := self._quantized.get(source):
             self._quantized[target] = row.fork(length)

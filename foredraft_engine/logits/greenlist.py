@@ -1,7 +1,8 @@
 """Green lists: which part of the vocabulary a context prefers, and what that adds to the scores.
 
-The semantics are transformers' (`WatermarkLogitsProcessor`), but that lists are always drawn by the generator of the
-CPU: target, draft and detector agree, whatever they run on. Knows nothing of proposals.
+The semantics are transformers' (`WatermarkLogitsProcessor`), but that lists are always drawn by the
+generator of the CPU: target, draft and detector agree, whatever they run on. Knows nothing of
+proposals.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,10 @@ _SEEDS = 2**64 - 1
 
 
 def green(mark: Greenlist, context: Sequence[int]) -> frozenset[int]:
-    """The green ids after a context; under "selfhash" the context ends with the token that is asked about."""
+    """The green ids after a context;
+
+    under "selfhash" the context ends with the token that is asked about.
+    """
     return _after(mark, context)[1]
 
 
@@ -27,8 +31,14 @@ def preferred(mark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor
     if len(context) < mark.context_width:
         return scores  # as in transformers: too little to seed by
     scores = scores.clone()
-    ids = _by_candidates(mark, context, scores) if mark.seeding_scheme == "selfhash" else _after(mark, context)[0]
-    scores[ids[ids < len(scores)].to(scores.device)] += mark.bias  # a draft may have fewer ids of padding
+    ids = (
+        _by_candidates(mark, context, scores)
+        if mark.seeding_scheme == "selfhash"
+        else _after(mark, context)[0]
+    )
+    scores[ids[ids < len(scores)].to(scores.device)] += (
+        mark.bias
+    )  # a draft may have fewer ids of padding
     return scores
 
 
@@ -42,7 +52,9 @@ def _by_candidates(mark: Greenlist, context: Sequence[int], scores: Tensor) -> T
     """The likely tokens that are green by their own list."""
     best = scores.sort(descending=True).indices[:_CANDIDATES].tolist()
     tail = list(context[-mark.context_width :])
-    return torch.tensor([token for token in best if token in green(mark, [*tail, token])], dtype=torch.long)
+    return torch.tensor(
+        [token for token in best if token in green(mark, [*tail, token])], dtype=torch.long
+    )
 
 
 def _seed(mark: Greenlist, context: Sequence[int]) -> int:

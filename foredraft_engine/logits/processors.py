@@ -2,8 +2,9 @@
 
 A processor is a function of (prompt length, tokens so far, logits) and keeps no state, so that
 rolling back a rejected proposal needs no undoing, and draft and target agree. The classes and their
-order are transformers' own (`GenerationMixin._get_logits_processor`); the warpers that every sampled
-request uses exist a second time in `foredraft_engine.logits.warpers`, for a whole batch at once.
+order are transformers' own (`GenerationMixin._get_logits_processor`); the warpers that every
+sampled request uses exist a second time in `foredraft_engine.logits.warpers`, for a whole batch at
+once.
 
 Knows nothing of proposals or of how a token is drawn from the scores.
 """
@@ -30,12 +31,17 @@ class Processors:
         self.noise = KeptGumbel()
         self._history = _history_processors(sampling, device)
         # Equal for sequences whose histories are read alike, whatever their seeds.
-        self.history = replace(sampling, rule=Rule.GREEDY, seed=0, sequence_index=0) if self._history else None
+        self.history = (
+            replace(sampling, rule=Rule.GREEDY, seed=0, sequence_index=0) if self._history else None
+        )
         self.has_rare_warpers = has_rare_warpers(sampling)
         self._rare_warpers = _rare_warpers(sampling, device) if self.has_rare_warpers else []
 
     def apply_history(self, context: Tensor, scores: Tensor) -> Tensor:
-        """Penalties, bans and forced tokens: context int64 [n, length], scores float32 [n, vocab]."""
+        """Penalties, bans and forced tokens:
+
+        context int64 [n, length], scores float32 [n, vocab].
+        """
         for processor in self._history:
             scores = processor(context, scores)
         return scores
@@ -76,12 +82,16 @@ def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
     logits = warp(rows, logits)
     if any(item.processors.has_rare_warpers for item in batch):
         parts = logits.split([item.count for item in batch])
-        logits = torch.cat([i.processors.apply_rare_warpers(part) for i, part in zip(batch, parts, strict=True)])
+        logits = torch.cat(
+            [i.processors.apply_rare_warpers(part) for i, part in zip(batch, parts, strict=True)]
+        )
     if any(sampling.watermark for sampling in rows):
         parts = logits.split([item.count for item in batch])
         logits = torch.cat([_marked(item, part) for item, part in zip(batch, parts, strict=True)])
     if any(sampling.renormalize_logits for sampling in rows):
-        wanted = torch.tensor([sampling.renormalize_logits for sampling in rows], device=logits.device)
+        wanted = torch.tensor(
+            [sampling.renormalize_logits for sampling in rows], device=logits.device
+        )
         logits = torch.where(wanted[:, None], logits.log_softmax(-1), logits)
     return logits
 
@@ -95,12 +105,17 @@ def _marked(item: Scored, scores: Tensor) -> Tensor:
         first, width = len(tokens) - item.count + 1, mark.context_width
         ends = range(first, first + item.count)
         contexts = [tokens[max(0, end - width) : end] for end in ends]
-        return torch.stack([preferred(mark, context, row) for context, row in zip(contexts, scores, strict=True)])
+        return torch.stack(
+            [preferred(mark, context, row) for context, row in zip(contexts, scores, strict=True)]
+        )
     return scores
 
 
 def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:
-    """Positions of equal length under equal parameters go through the processors together. [n, vocab]."""
+    """Positions of equal length under equal parameters go through the processors together.
+
+    [n, vocab].
+    """
     groups: dict[tuple[Sampling, int], list[tuple[int, Scored]]] = {}
     row = 0
     for item in batch:
@@ -112,7 +127,9 @@ def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:
     scores = logits.clone()
     for (_, length), members in groups.items():
         rows = torch.tensor([row for row, _ in members], device=logits.device)
-        context = torch.tensor([list(item.tokens[:length]) for _, item in members], device=logits.device)
+        context = torch.tensor(
+            [list(item.tokens[:length]) for _, item in members], device=logits.device
+        )
         scores[rows] = members[0][1].processors.apply_history(context, logits[rows])
     return scores
 
@@ -135,22 +152,38 @@ def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProc
     if s.min_length > 0 and s.eos_token_id:
         chain.append(hf.MinLengthLogitsProcessor(s.min_length, eos(), device=device))
     if s.min_new_tokens > 0 and s.eos_token_id:
-        chain.append(hf.MinNewTokensLengthLogitsProcessor(s.prompt_length, s.min_new_tokens, eos(), device=device))
+        chain.append(
+            hf.MinNewTokensLengthLogitsProcessor(
+                s.prompt_length, s.min_new_tokens, eos(), device=device
+            )
+        )
     if s.forced_bos_token_id is not None:
         chain.append(hf.ForcedBOSTokenLogitsProcessor(s.forced_bos_token_id))
     if s.forced_eos_token_id:
-        chain.append(hf.ForcedEOSTokenLogitsProcessor(s.max_length, list(s.forced_eos_token_id), device=device))
+        chain.append(
+            hf.ForcedEOSTokenLogitsProcessor(
+                s.max_length, list(s.forced_eos_token_id), device=device
+            )
+        )
     if s.remove_invalid_values:
         chain.append(hf.InfNanRemoveLogitsProcessor())
     if s.exponential_decay_length_penalty is not None:
-        chain.append(hf.ExponentialDecayLengthPenalty(s.exponential_decay_length_penalty, eos(), s.prompt_length))
+        chain.append(
+            hf.ExponentialDecayLengthPenalty(
+                s.exponential_decay_length_penalty, eos(), s.prompt_length
+            )
+        )
     if s.suppress_tokens:
         chain.append(hf.SuppressTokensLogitsProcessor(list(s.suppress_tokens), device=device))
     if s.begin_suppress_tokens:
         begin = s.prompt_length
         if begin <= 1 and s.forced_bos_token_id is not None:
             begin += 1
-        chain.append(hf.SuppressTokensAtBeginLogitsProcessor(list(s.begin_suppress_tokens), begin, device=device))
+        chain.append(
+            hf.SuppressTokensAtBeginLogitsProcessor(
+                list(s.begin_suppress_tokens), begin, device=device
+            )
+        )
     return chain
 
 

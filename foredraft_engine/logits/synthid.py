@@ -1,7 +1,8 @@
 """SynthID: the tournament that marks a distribution, and the g-values that tell of it.
 
-The semantics are transformers' (`SynthIDTextWatermarkLogitsProcessor`), but without its state: whether a context was
-seen before is read off the tokens, so that a rejected proposal leaves no trace. Knows nothing of proposals.
+The semantics are transformers' (`SynthIDTextWatermarkLogitsProcessor`), but without its state:
+whether a context was seen before is read off the tokens, so that a rejected proposal leaves no
+trace. Knows nothing of proposals.
 """
 
 from collections.abc import Sequence
@@ -24,9 +25,16 @@ def marked(mark: SynthId, generated: Sequence[int], scores: Tensor) -> Tensor:
     """
     if mark.debug_mode:
         scores = torch.ones_like(scores)
-    hashes = _context_hashes(mark, [*[0] * (mark.ngram_len - 1), *generated])  # of the context at every position
+    hashes = _context_hashes(
+        mark, [*[0] * (mark.ngram_len - 1), *generated]
+    )  # of the context at every position
     first = len(generated) - len(scores) + 1
-    fresh = _fresh(mark, hashes, range(first, len(hashes)), mark.ngram_len - 1 if mark.skip_first_ngram_calls else 0)
+    fresh = _fresh(
+        mark,
+        hashes,
+        range(first, len(hashes)),
+        mark.ngram_len - 1 if mark.skip_first_ngram_calls else 0,
+    )
     if not fresh:
         return scores
     scores, rows = scores.clone(), [at - first for at in fresh]
@@ -40,13 +48,18 @@ def g_values(mark: SynthId, ids: Sequence[int]) -> Tensor:
     if len(ids) <= length:
         return torch.zeros(0, len(mark.keys))
     hashes = _context_hashes(mark, ids[:-1])
-    grams = _accumulate(hashes, torch.tensor(ids[length:]))[_fresh(mark, hashes, range(len(hashes)), 0)]
+    grams = _accumulate(hashes, torch.tensor(ids[length:]))[
+        _fresh(mark, hashes, range(len(hashes)), 0)
+    ]
     table = _table(mark.sampling_table_seed, mark.sampling_table_size)
     return torch.stack([_g(table, grams, key) for key in mark.keys], dim=1)
 
 
 def _tournament(mark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
-    """Scores [n, vocab] after one layer for each key; contexts: hashes [n]. Tokens that are out stay out."""
+    """Scores [n, vocab] after one layer for each key;
+
+    contexts: hashes [n]. Tokens that are out stay out.
+    """
     alive = (scores > float("-inf")).any(dim=0).nonzero()[:, 0]
     p = scores[:, alive].softmax(dim=-1)
     grams = _accumulate(contexts[:, None], alive[None])  # [n, alive]
@@ -74,7 +87,10 @@ def _context_hashes(mark: SynthId, ids: Sequence[int]) -> Tensor:
 
 
 def _fresh(mark: SynthId, hashes: Tensor, positions: range, first: int) -> list[int]:
-    """Those of the positions whose context is to be marked: from `first` on, and not remembered from before."""
+    """Those of the positions whose context is to be marked:
+
+    from `first` on, and not remembered from before.
+    """
     found = []
     for at in positions:
         remembered = hashes[max(first, at - mark.context_history_size) : at]

@@ -1,9 +1,9 @@
 """Temperature, top-k, top-p and min-p for a whole batch, each row with its own parameters.
 
-These four are on the path of nearly every sampled token, and transformers' classes take one parameter
-for the whole batch; here they are tensors. A test holds them equal to transformers' classes, whose
-semantics (what happens at ties, at least one token stays) they repeat. Rows that are greedy, or that
-use a rare warper and are handled elsewhere, pass through unchanged.
+These four are on the path of nearly every sampled token, and transformers' classes take one
+parameter for the whole batch; here they are tensors. A test holds them equal to transformers'
+classes, whose semantics (what happens at ties, at least one token stays) they repeat. Rows that are
+greedy, or that use a rare warper and are handled elsewhere, pass through unchanged.
 
 Knows nothing of tokens: a warper is a function of the logits alone.
 """
@@ -20,7 +20,9 @@ _REMOVED = float("-inf")
 
 def has_rare_warpers(s: Sampling) -> bool:
     """Whether a request needs a warper that is not among the four, or more of one of them."""
-    cut_by_likelihood = s.typical_p < 1.0 or 0.0 < s.epsilon_cutoff < 1.0 or 0.0 < s.eta_cutoff < 1.0
+    cut_by_likelihood = (
+        s.typical_p < 1.0 or 0.0 < s.epsilon_cutoff < 1.0 or 0.0 < s.eta_cutoff < 1.0
+    )
     return s.is_sampled and (s.min_tokens_to_keep > 1 or s.top_h is not None or cut_by_likelihood)
 
 

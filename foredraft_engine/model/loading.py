@@ -1,4 +1,7 @@
-"""Loads a model directory (or hub id): weights, tokenizer, configs. Knows nothing of rows or requests."""
+"""Loads a model directory (or hub id):
+
+weights, tokenizer, configs. Knows nothing of rows or requests.
+"""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +11,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+)
 
 from foredraft_engine.errors import ModelError
 from foredraft_engine.vocabulary import Vocabulary
@@ -17,11 +25,18 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
+)
 _NO_TOKENIZER = "it has no tokenizer; put the model's tokenizer.json beside config.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# RoPE whose frequencies follow the longest position in the batch: what a token means would depend on
-# its neighbours. Up to the original length the frequencies are fixed, so that is what is served.
+# RoPE whose frequencies follow the longest position in the batch: what a token means would depend
+# on its neighbours. Up to the original length the frequencies are fixed, so that is what is served.
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 
@@ -76,13 +91,24 @@ def load(
     if not tokenizer.get_vocab():
         raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
     log.info("loading %s", name)
-    options = {"dtype": DTYPES[dtype], "use_safetensors": True, "output_loading_info": True, **origin}
-    module, found = _try(name, "the weights", lambda: AutoModelForCausalLM.from_pretrained(name, **options))
+    options = {
+        "dtype": DTYPES[dtype],
+        "use_safetensors": True,
+        "output_loading_info": True,
+        **origin,
+    }
+    module, found = _try(
+        name, "the weights", lambda: AutoModelForCausalLM.from_pretrained(name, **options)
+    )
     if missing := sorted(found["missing_keys"]) or sorted(map(str, found["mismatched_keys"])):
         # transformers would make them up.
-        raise ModelError(f"cannot load {name!r}: the weights lack {len(missing)} tensors, {missing[0]} among them")
+        raise ModelError(
+            f"cannot load {name!r}: the weights lack {len(missing)} tensors, {missing[0]} among them"
+        )
     if getattr(module, "_is_stateful", False):
-        raise ModelError(f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be rolled back")
+        raise ModelError(
+            f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be rolled back"
+        )
     module = module.to(place).eval()
     max_length, note = _max_length(module.config.get_text_config())
     return LoadedModel(name, module, tokenizer, Vocabulary.of(tokenizer), max_length, note)
@@ -108,14 +134,23 @@ def _find_config(name: str) -> None:
             raise ModelError(
                 f"cannot load {name!r}: it has no config.json; give the directory that holds the model's files"
             )
-    elif path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1 or path.exists():
-        raise ModelError(f"cannot load {name!r}: there is no such directory; give a model directory or a hub id")
+    elif (
+        path.is_absolute()
+        or name.startswith(("./", "../", "~"))
+        or name.count("/") > 1
+        or path.exists()
+    ):
+        raise ModelError(
+            f"cannot load {name!r}: there is no such directory; give a model directory or a hub id"
+        )
 
 
 def _find_files(name: str) -> None:
     path = Path(name)
     if path.is_dir() and not any(path.glob("*.safetensors")):
-        raise ModelError(f"cannot load {name!r}: it has no weights in *.safetensors, the only form that is loaded")
+        raise ModelError(
+            f"cannot load {name!r}: it has no weights in *.safetensors, the only form that is loaded"
+        )
     if path.is_dir() and not any((path / file).is_file() for file in _TOKENIZER_FILES):
         raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
 
@@ -126,7 +161,9 @@ def _try(name: str, part: str, load_it: Callable[[], T]) -> T:
         return load_it()
     except ModelError:
         raise
-    except Exception as error:  # transformers, the hub, tokenizers and safetensors raise what they like
+    except (
+        Exception
+    ) as error:  # transformers, the hub, tokenizers and safetensors raise what they like
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         advice = "; are the files whole, and of one model?" if Path(name).is_dir() else ""
         raise ModelError(f"cannot load {part} of {name!r}: {reason}{advice}") from error
@@ -134,11 +171,17 @@ def _try(name: str, part: str, load_it: Callable[[], T]) -> T:
 
 def _refuse(name: str, config: Any) -> None:
     if config.is_encoder_decoder:
-        raise ModelError(f"cannot serve {name!r}: {config.model_type} is an encoder-decoder, not a decoder-only LM")
+        raise ModelError(
+            f"cannot serve {name!r}: {config.model_type} is an encoder-decoder, not a decoder-only LM"
+        )
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map"):
-        raise ModelError(f"cannot serve {name!r}: {config.model_type} is no causal language model; give one that is")
+        raise ModelError(
+            f"cannot serve {name!r}: {config.model_type} is no causal language model; give one that is"
+        )
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
-    if stateful := sorted(k for k in kinds if "linear" in k or k in ("mamba", "conv", "recurrent", "hybrid")):
+    if stateful := sorted(
+        k for k in kinds if "linear" in k or k in ("mamba", "conv", "recurrent", "hybrid")
+    ):
         raise ModelError(
             f"cannot serve {name!r}: {config.model_type}'s layers of type {', '.join(stateful)} keep a "
             "running state that a rejected proposal cannot be taken out of"
@@ -147,11 +190,18 @@ def _refuse(name: str, config: Any) -> None:
 
 def _max_length(config: Any) -> tuple[int, str]:
     """The longest sequence that is served, and why it is shorter than the model's own if it is."""
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 1 << 20
+    limit = (
+        getattr(config, "max_position_embeddings", None)
+        or getattr(config, "n_positions", None)
+        or 1 << 20
+    )
     rope = getattr(config, "rope_parameters", None) or {}
     # One set of parameters, or one for each type of layer.
     for parameters in [rope] if "rope_type" in rope else rope.values():
         if (kind := parameters.get("rope_type")) in _LENGTH_DEPENDENT_ROPE:
             original = parameters.get("original_max_position_embeddings") or limit
-            return original, f"{kind} RoPE depends on the longest position in a batch past {original} tokens"
+            return (
+                original,
+                f"{kind} RoPE depends on the longest position in a batch past {original} tokens",
+            )
     return limit, ""

@@ -1,7 +1,8 @@
 """Linear layers of a model on a CPU with their weights packed once, in oneDNN's own order.
 
-torch packs them anew in every call: for the few tokens of a round that takes twice as long as the multiplication
-itself. Knows nothing of architectures: it replaces what is an `nn.Linear`, and compares the model's logits.
+torch packs them anew in every call: for the few tokens of a round that takes twice as long as the
+multiplication itself. Knows nothing of architectures: it replaces what is an `nn.Linear`, and
+compares the model's logits.
 """
 
 import torch
@@ -12,7 +13,8 @@ from foredraft_engine.model.proof import disagreement
 
 # The order depends on the number of tokens; that of a round serves long prompts just as well.
 _TOKENS = 6
-# A packed layer is called by a way that takes some ten microseconds more: what is smaller would lose.
+# A packed layer is called by a way that takes some ten microseconds more: what is smaller would
+# lose.
 _LEAST_BYTES = 1 << 20
 _WAY_OUT = "start with --no-packed-weights"
 
@@ -34,7 +36,8 @@ class PackedLinear(nn.Module):
 
 @torch.inference_mode()
 def pack_weights(model: nn.Module, least_bytes: int = _LEAST_BYTES) -> int:
-    """Replaces the linear layers of a causal LM in evaluation mode, those whose weights have at least so many bytes.
+    """Replaces the linear layers of a causal LM in evaluation mode, those whose weights have at
+    least so many bytes.
 
     A weight that other layers share (tied embeddings) stays for them as it is.
 
@@ -67,13 +70,19 @@ def pack_weights(model: nn.Module, least_bytes: int = _LEAST_BYTES) -> int:
 def _supported(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
-    return dtype is torch.float32 or (dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype is torch.float32 or (
+        dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def _compare(model: nn.Module, ids: Tensor, before: Tensor) -> None:
     try:
         after = model(input_ids=ids, use_cache=False).logits
     except (AttributeError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{type(model).__name__} does not run with packed weights: {error}; {_WAY_OUT}") from error
+        raise ModelError(
+            f"{type(model).__name__} does not run with packed weights: {error}; {_WAY_OUT}"
+        ) from error
     if failure := disagreement(after, before):
-        raise ModelError(f"{type(model).__name__} with packed weights is not itself: {failure}; {_WAY_OUT}")
+        raise ModelError(
+            f"{type(model).__name__} with packed weights is not itself: {failure}; {_WAY_OUT}"
+        )

@@ -1,9 +1,9 @@
 """Proof, at load, that a model's rows give what the model itself gives.
 
 A packed forward is right for most decoders and silently wrong for some (attention that ignores the
-attention interface, ALiBi rebuilt from a mask that is not there). So the engine tries it on the model
-at hand: a short sequence beside a long one, past any attention window, in ragged pieces with a
-rollback, against separate forwards without a cache. A model that fails is given separate rows; if
+attention interface, ALiBi rebuilt from a mask that is not there). So the engine tries it on the
+model at hand: a short sequence beside a long one, past any attention window, in ragged pieces with
+a rollback, against separate forwards without a cache. A model that fails is given separate rows; if
 those fail too, it is refused.
 
 Knows nothing of which architectures exist: it compares numbers.
@@ -36,7 +36,8 @@ def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: 
         model: a decoder-only causal LM in evaluation mode.
         config: its text config.
         count: rows wanted; capacity: positions of a row.
-        spare: places of a row beyond these, for branches; the rows have none if branches are not right for it.
+        spare: places of a row beyond these, for branches; the rows have none if branches are not
+            right for it.
 
     Raises:
         ModelError: neither kind of rows gives what the model gives.
@@ -74,7 +75,14 @@ def _try(make: Callable[[], Rows], short: list[int], long: list[int], truth: lis
     try:
         rows = make()
         got_long, got_short = _ragged(rows, short, long)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError) as error:
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+        AttributeError,
+        IndexError,
+    ) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     for name, got, want in (("long", got_long, truth[0]), ("short", got_short, truth[1])):
         if failure := disagreement(got, want):
@@ -90,37 +98,67 @@ def _try_branches(model: nn.Module, long: list[int], truth: Tensor) -> str:
         rows.forward([Feed(0, 0, long[:trunk])], [0])
         first = rows.forward([Feed(0, trunk, [end, last], Tree(trunk, [trunk] * 2, [[], []]))], [2])
         seen = [[trunk + 1], [trunk]]
-        then = rows.forward([Feed(0, trunk + 2, [end, last], Tree(trunk, [trunk + 1] * 2, seen))], [2])
-    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError) as error:
+        then = rows.forward(
+            [Feed(0, trunk + 2, [end, last], Tree(trunk, [trunk + 1] * 2, seen))], [2]
+        )
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+        AttributeError,
+        IndexError,
+    ) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return disagreement(torch.stack([first[1], then[0]]), truth[-2:])
 
 
 def _try_groups(model: nn.Module, long: list[int], truth: Tensor) -> str:
-    """Why rows that are kept as quantized ones, though exactly, do not give what the long sequence gives."""
+    """Why rows that are kept as quantized ones, though exactly, do not give what the long sequence
+    gives.
+    """
     spec, cut = CacheSpec("exact", q_group_size=4, residual_length=1), len(long) - 12
     try:
         rows = PackedRows(model, 2, len(long))
         rows.forward([Feed(0, 0, long[:3]), Feed(1, 0, long[:cut], cache=spec)], [0, 0])
         got = rows.forward([Feed(0, 3, long[3:4]), Feed(1, cut, long[cut:], cache=spec)], [0, 8])
-    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError) as error:
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+        AttributeError,
+        IndexError,
+    ) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return disagreement(got, truth)
 
 
 def disagreement(got: Tensor, want: Tensor) -> str:
-    """How far logits are from what they should be, if rounding does not explain it; empty if it does."""
+    """How far logits are from what they should be, if rounding does not explain it;
+
+    empty if it does.
+    """
     tolerance = _TOLERANCE[want.dtype] * max(want.abs().max().item(), 1e-6)
     difference = (got.float() - want.float()).abs().max().item()
-    return "" if difference <= tolerance else f"logits differ by {difference:.2g} (allowed {tolerance:.2g})"
+    return (
+        ""
+        if difference <= tolerance
+        else f"logits differ by {difference:.2g} (allowed {tolerance:.2g})"
+    )
 
 
 def _ragged(rows: Rows, short: list[int], long: list[int]) -> tuple[Tensor, Tensor]:
-    """Both sequences in uneven pieces, with a rejected proposal in between. Logits of the last tokens."""
+    """Both sequences in uneven pieces, with a rejected proposal in between.
+
+    Logits of the last tokens.
+    """
     cut, wrong = len(long) - 12, [(i + 1) % (max(long) + 1) for i in long[:3]]
     rows.forward([Feed(1, 0, long[:cut])], [0])
     rows.forward([Feed(0, 0, short[:3]), Feed(1, cut, long[cut : cut + 4] + wrong)], [1, 1])
-    first = rows.forward([Feed(0, 3, short[3:5]), Feed(1, cut + 4, long[cut + 4 : cut + 6])], [2, 2])
+    first = rows.forward(
+        [Feed(0, 3, short[3:5]), Feed(1, cut + 4, long[cut + 4 : cut + 6])], [2, 2]
+    )
     rest = rows.forward([Feed(0, 5, short[5:]), Feed(1, cut + 6, long[cut + 6 :])], [4, 6])
     return torch.cat([first[2:], rest[4:]]), torch.cat([first[:2], rest[:4]])
 
@@ -134,9 +172,16 @@ def _plain(model: nn.Module, ids: list[int]) -> Tensor:
 
 def _sequences(config: Any, capacity: int) -> tuple[list[int], list[int]]:
     """A short and a long sequence; the long one leaves every attention window well behind."""
-    windows = [w for name in ("sliding_window", "attention_chunk_size") if (w := getattr(config, name, None))]
+    windows = [
+        w
+        for name in ("sliding_window", "attention_chunk_size")
+        if (w := getattr(config, name, None))
+    ]
     length = min(max([_LONG, *(w + w // 2 + 16 for w in windows)]), capacity)
     generator = torch.Generator().manual_seed(0)
     vocabulary = min(config.vocab_size, 1 << 15)
-    draw = [torch.randint(vocabulary, (n,), generator=generator).tolist() for n in (_SHORT, max(length, 24))]
+    draw = [
+        torch.randint(vocabulary, (n,), generator=generator).tolist()
+        for n in (_SHORT, max(length, 24))
+    ]
     return draw[0], draw[1]

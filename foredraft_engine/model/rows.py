@@ -1,7 +1,8 @@
 """A model's forward pass over rows: packed into one batch, or sequence by sequence.
 
-Both kinds keep every sequence in a row of its own and take the same calls, so that nothing above this
-module knows which one is at work. `foredraft_engine.model.proof` decides at load which one a model is given.
+Both kinds keep every sequence in a row of its own and take the same calls, so that nothing above
+this module knows which one is at work. `foredraft_engine.model.proof` decides at load which one a
+model is given.
 
 Knows nothing of tokens to come: it turns ids at positions into logits.
 """
@@ -26,7 +27,9 @@ class Rows(Protocol):
     count: int
     capacity: int
     device: torch.device
-    spare: int  # places of a row beyond its positions, for branches beside a sequence of full length
+    spare: (
+        int  # places of a row beyond its positions, for branches beside a sequence of full length
+    )
     branches: bool  # whether feeds can be trees
     quantizes: bool  # whether a feed can say how its row is quantized
 

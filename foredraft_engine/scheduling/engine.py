@@ -1,8 +1,9 @@
 """The engine: one device thread, any number of coroutines.
 
-Coroutines await `score`, `verify`, `draft` and `ahead`; whatever waits when the device is free becomes one
-forward pass over ragged rows (continuous batching). A proposal stays on the device thread from its
-first token to its last. Long prompts come in chunks, between which others have their step.
+Coroutines await `score`, `verify`, `draft` and `ahead`; whatever waits when the device is free
+becomes one forward pass over ragged rows (continuous batching). A proposal stays on the device
+thread from its first token to its last. Long prompts come in chunks, between which others have
+their step.
 
 Knows nothing of gRPC, of what a strategy is, or of text.
 """
@@ -30,7 +31,10 @@ from foredraft_engine.speculation.verify_job import Guide, VerifyJob
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """A second row, which follows what is generated after another prompt: what to go away from, and how far."""
+    """A second row, which follows what is generated after another prompt:
+
+    what to go away from, and how far.
+    """
 
     row: Row
     tokens: list[int]
@@ -50,9 +54,10 @@ class Engine:
         on_step: Callable[[Step], None] | None = None,
         step_times: StepTimes | None = None,
     ) -> None:
-        """vocabulary_size: ids from here on are padding and never chosen. chunk_tokens: new tokens in
-        one step, beyond what a single job needs. on_step: called on the device thread. step_times: what is known of
-        its steps already."""
+        """vocabulary_size: ids from here on are padding and never chosen. chunk_tokens: new tokens
+        in one step, beyond what a single job needs. on_step: called on the device thread.
+        step_times: what is known of its steps already.
+        """
         self.rows = rows
         self.pool = RowPool(rows.count)
         self.device = rows.device
@@ -90,22 +95,36 @@ class Engine:
         finally:
             row.prefilled()
 
-    async def score(self, row: Row, ids: Sequence[int], scored: int, finish: Finish | None = None) -> Any:
-        """Feeds ids after what the row holds; logits of the last `scored` ones, float32 [scored, vocab].
+    async def score(
+        self, row: Row, ids: Sequence[int], scored: int, finish: Finish | None = None
+    ) -> Any:
+        """Feeds ids after what the row holds; logits of the last `scored` ones, float32 [scored,
+        vocab].
 
-        With `finish` its result instead: what it does with logits and hidden states is done on the device thread.
+        With `finish` its result instead: what it does with logits and hidden states is done on the
+            device thread.
         """
         job = ScoreJob(row.index, len(row.cached), ids, scored, finish, cache=row.cache)
         result = await self._jobs.submit(job)
         row.cached.extend(ids)
         return result
 
-    async def score_tree(self, row: Row, start: int, ids: Sequence[int], tree: Tree, finish: Finish) -> Any:
-        """Feeds branching ids from place `start` on; all of them are scored. The row holds what it held before."""
-        return await self._jobs.submit(ScoreJob(row.index, start, ids, len(ids), finish, tree, row.cache))
+    async def score_tree(
+        self, row: Row, start: int, ids: Sequence[int], tree: Tree, finish: Finish
+    ) -> Any:
+        """Feeds branching ids from place `start` on;
+
+        all of them are scored. The row holds what it held before.
+        """
+        return await self._jobs.submit(
+            ScoreJob(row.index, start, ids, len(ids), finish, tree, row.cache)
+        )
 
     async def copy(self, source: Row, target: Row, length: int) -> None:
-        """Makes the first `length` tokens of a row those of another; what they have in common is not touched."""
+        """Makes the first `length` tokens of a row those of another;
+
+        what they have in common is not touched.
+        """
         start = min(common(source.cached, target.cached), length)
         copied = source.cached[:length]
         target.truncate(start)
@@ -127,23 +146,40 @@ class Engine:
         scores: bool = False,
         logits: bool = False,
     ) -> Verdict:
-        """Verifies a proposal on the committed tokens in one forward pass over k + 1 tokens and its alternatives.
+        """Verifies a proposal on the committed tokens in one forward pass over k + 1 tokens and its
+        alternatives.
 
-        The row afterwards holds the committed and the accepted tokens, but for an alternative, which is fed again;
-        the verdict's last id is new. So does the row of the guidance, in the same pass.
+        The row afterwards holds the committed and the accepted tokens, but for an alternative,
+        which is fed again; the verdict's last id is new. So does the row of the guidance, in the
+        same pass.
 
         Args:
-            logprobs, scores, logits: what else is wanted of every token; so many of the most likely log-probabilities.
+            logprobs, scores, logits: what else is wanted of every token; so many of the most likely
+                log-probabilities.
         """
         if len(proposal.alternatives) > self.rows.spare:
-            raise ValueError(f"too many alternatives for rows that have {self.rows.spare} places for them")
+            raise ValueError(
+                f"too many alternatives for rows that have {self.rows.spare} places for them"
+            )
         ids, tree = _verified(row, tokens, proposal)
-        job = VerifyJob(row.index, len(row.cached), ids, list(tokens), proposal, processors, logprobs, tree, row.cache)
+        job = VerifyJob(
+            row.index,
+            len(row.cached),
+            ids,
+            list(tokens),
+            proposal,
+            processors,
+            logprobs,
+            tree,
+            row.cache,
+        )
         job.scores, job.logits = scores, logits
         if guidance:
             other = guidance.row
             ids, tree = _verified(other, guidance.tokens, proposal)
-            job.guide = Guide(other.index, len(other.cached), ids, guidance.scale, tree, other.cache)
+            job.guide = Guide(
+                other.index, len(other.cached), ids, guidance.scale, tree, other.cache
+            )
         verdict: Verdict = await self._jobs.submit(job)
         accepted = verdict.ids[: verdict.accepted - verdict.beside]
         row.cached.extend([*tokens[len(row.cached) :], *accepted])
@@ -172,11 +208,14 @@ class Engine:
             confidence: the proposal ends after a token of less probability.
             width: entries of a row of q, at most; 0 is the whole vocabulary.
             deadline: `time.monotonic()` after which no further token is drawn.
-            choose: which alternatives to them, `alternatives` at most; see `foredraft_engine.speculation.preview`.
+            choose: which alternatives to them, `alternatives` at most; see
+                `foredraft_engine.speculation.preview`.
         """
         start = len(row.cached)
         new = tokens[start:]
-        job = DraftJob(row.index, start, new, list(tokens), k, processors, epoch, confidence, width, deadline)
+        job = DraftJob(
+            row.index, start, new, list(tokens), k, processors, epoch, confidence, width, deadline
+        )
         job.choose, job.alternatives = choose, alternatives
         proposal: Proposal = await self._jobs.submit(job)
         row.cached.extend([*new, *proposal.ids[:-1]])
@@ -199,14 +238,16 @@ class Engine:
         early_verdict: EarlyVerdict | None = None,
         deadline: float = float("inf"),
     ) -> DraftedAhead:
-        """DraftPool up to k tokens for each of the outcomes that the verification of a proposal may have.
+        """DraftPool up to k tokens for each of the outcomes that the verification of a proposal may
+        have.
 
         Args:
             verified: the proposal, on the committed tokens.
             choose: says which outcomes, see `foredraft_engine.speculation.preview`; most: how many.
             alternatives: to the tokens of each proposal, at most.
             epoch, confidence, width: as in `draft`.
-            early_verdict: where the caller writes the verdict once it knows it; one branch at most then goes on.
+            early_verdict: where the caller writes the verdict once it knows it; one branch at most
+            then goes on.
             deadline: when it is wanted; a tree that is wanted earlier goes first.
         """
         row.truncate(len(tokens) - 1)
@@ -229,7 +270,9 @@ class Engine:
                 try:
                     self._do([w for w in batch if isinstance(w.job, DeviceCall)])
                     unfinished = self._step([w for w in batch if not isinstance(w.job, DeviceCall)])
-                except Exception as error:  # the fault of a step is the fault of its requests, not of the engine
+                except (
+                    Exception
+                ) as error:  # the fault of a step is the fault of its requests, not of the engine
                     resolve(batch, [error] * len(batch))
                     unfinished = []
                 self._jobs.put_back(unfinished)
@@ -248,12 +291,17 @@ class Engine:
         tokens = sum(len(j.ids) for j in jobs)
         self.step_times.observe(tokens, len(jobs), made.forward_s + made.logits_s)
         if self._on_step:
-            self._on_step(Step(self._jobs.waited_s, made.forward_s, made.logits_s, len(jobs), tokens))
+            self._on_step(
+                Step(self._jobs.waited_s, made.forward_s, made.logits_s, len(jobs), tokens)
+            )
         return [w for w in batch if id(w.job) not in made.results]
 
 
 def _verified(row: Row, tokens: Sequence[int], proposal: Proposal) -> tuple[list[int], Tree | None]:
-    """What is fed to verify a proposal: uncached tokens, those proposed, and their alternatives beside them."""
+    """What is fed to verify a proposal:
+
+    uncached tokens, those proposed, and their alternatives beside them.
+    """
     start, beside = len(row.cached), proposal.alternatives
     chain = [*tokens[start:], *proposal.ids]
     tree = Tree.beside(start, len(chain), [len(tokens) - start + at for at, _ in beside])

@@ -1,4 +1,5 @@
-"""What waits for the device: coroutines put their jobs in, the device thread takes out what becomes one step.
+"""What waits for the device: coroutines put their jobs in, the device thread takes out what becomes
+one step.
 
 Knows nothing of what is done with a job.
 """
@@ -48,7 +49,8 @@ class JobQueue:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if not self._submitted:
-            # Handed over at the end of this turn, so that coroutines resumed together step together.
+            # Handed over at the end of this turn, so that coroutines resumed together step
+            # together.
             loop.call_soon(self._hand_over)
         self._submitted.append(Waiting(job, future, loop))
         return await future
@@ -88,7 +90,10 @@ class JobQueue:
             self._queue.extendleft(reversed(unfinished))
 
     def _take(self) -> list[Waiting]:
-        """What somebody waits for, in order, up to the tokens of one step; then trees, the most urgent first."""
+        """What somebody waits for, in order, up to the tokens of one step;
+
+        then trees, the most urgent first.
+        """
         batch: list[Waiting] = []
         tokens = 0
         waiting = [w for w in self._queue if not w.future.cancelled()]
@@ -114,7 +119,9 @@ class JobQueue:
             return self._chunk_tokens
         alone_s, most = self._step_times.at(tokens), tokens
         while (
-            alone_s and most < self._chunk_tokens and (self._step_times.at(most + 8) or 0.0) <= (1 + _DELAY) * alone_s
+            alone_s
+            and most < self._chunk_tokens
+            and (self._step_times.at(most + 8) or 0.0) <= (1 + _DELAY) * alone_s
         ):
             most += 8
         return most

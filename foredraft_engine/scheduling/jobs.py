@@ -17,16 +17,27 @@ from foredraft_engine.cache.quantizers import CacheSpec
 from foredraft_engine.cache.row_cache import Tree
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.proposal import Proposal
-from foredraft_engine.speculation.drawing import Draw, Drawn, draft_key, draw, ends_proposal, proposal_of
+from foredraft_engine.speculation.drawing import (
+    Draw,
+    Drawn,
+    draft_key,
+    draw,
+    ends_proposal,
+    proposal_of,
+)
 from foredraft_engine.speculation.preview import Choose
 
 Finish = Callable[[Tensor, Tensor], Any]
-"""From logits, float32 [scored, vocab], and last hidden states [tokens fed, size], what is wanted of them."""
+"""From logits, float32 [scored, vocab], and last hidden states [tokens fed, size], what is wanted
+of them.
+"""
 
 
 @dataclass(slots=True)
 class ScoreJob:
-    """Wants the logits, float32 [scored, vocab], or what `finish` makes of them on the device thread."""
+    """Wants the logits, float32 [scored, vocab], or what `finish` makes of them on the device
+    thread.
+    """
 
     row: int
     start: int
@@ -71,7 +82,11 @@ class DraftJob:
         self.taken.append(drawn)
         self.start, self.ids = self.start + len(self.ids), [drawn.token]
         late = time.monotonic() >= self.deadline
-        return len(self.taken) < self.k and not late and not ends_proposal(drawn, self.processors, self.confidence)
+        return (
+            len(self.taken) < self.k
+            and not late
+            and not ends_proposal(drawn, self.processors, self.confidence)
+        )
 
     @property
     def drawn(self) -> list[int]:

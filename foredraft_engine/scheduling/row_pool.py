@@ -1,4 +1,5 @@
-"""Who holds which row. A row remembers its tokens, and serves again whoever begins with them, free or not.
+"""Who holds which row. A row remembers its tokens, and serves again whoever begins with them, free
+or not.
 
 Knows nothing of tensors: a row's contents are rolled back by feeding other tokens at an earlier
 position, so that bookkeeping is all there is to do here.
@@ -30,7 +31,9 @@ class Row:
     """What it will hold once it is prefilled; empty when that is over."""
     found: int = 0
     """Tokens that it was not fed, but held from before, or copied."""
-    _turn: int = 0  # rows wait for those whose prefilling began earlier, so that none wait for one another
+    _turn: int = (
+        0  # rows wait for those whose prefilling began earlier, so that none wait for one another
+    )
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     def truncate(self, length: int) -> None:
@@ -43,7 +46,10 @@ class Row:
         self.cached = copied
 
     def shares(self, tokens: Sequence[int]) -> int:
-        """How many tokens of a sequence it could lend to another row: never the last, which is to be fed."""
+        """How many tokens of a sequence it could lend to another row:
+
+        never the last, which is to be fed.
+        """
         return _reusable(self.cache, self.cached, tokens)
 
     async def progress(self) -> None:
@@ -93,12 +99,14 @@ class RowPool:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def lend(self, tokens: Sequence[int], owner: str, cache: CacheSpec | None = None) -> AsyncIterator[Row]:
+    async def lend(
+        self, tokens: Sequence[int], owner: str, cache: CacheSpec | None = None
+    ) -> AsyncIterator[Row]:
         """Lends a row for a sequence that begins with `tokens`; takes it back at every exit.
 
         The row may already hold a part of the tokens (never all: the last one is always to be fed),
-        if `owner` used it before; nobody is served from another owner's row. cache: how it is to be quantized, if it
-        is; what it holds in another way is of no use.
+        if `owner` used it before; nobody is served from another owner's row. cache: how it is to be
+        quantized, if it is; what it holds in another way is of no use.
         """
         async with self.lend_several([tokens], owner, cache) as (row,):
             yield row
@@ -107,7 +115,8 @@ class RowPool:
     async def lend_several(
         self, sequences: Sequence[Sequence[int]], owner: str, cache: CacheSpec | None = None
     ) -> AsyncIterator[list[Row]]:
-        """Lends a row for each of some sequences, at the same time: who holds some would keep them from others.
+        """Lends a row for each of some sequences, at the same time: who holds some would keep them
+        from others.
 
         Raises:
             ValueError: there are not so many.
@@ -132,7 +141,8 @@ class RowPool:
         row._turn, row.promised, row._grown = self._turns, tokens[:-1], asyncio.Event()
 
     def ahead_of(self, row: Row, tokens: Sequence[int]) -> Row | None:
-        """The row of the same owner that holds, or will hold, most of a sequence; None if this one has as much.
+        """The row of the same owner that holds, or will hold, most of a sequence; None if this one
+        has as much.
 
         What has yet to be fed counts only where that began earlier.
         """
@@ -188,7 +198,10 @@ class RowPool:
 
 
 def _reusable(cache: CacheSpec | None, held: Sequence[int], tokens: Sequence[int]) -> int:
-    """How much of a sequence a row with these tokens is good for: never the last one, which is to be fed."""
+    """How much of a sequence a row with these tokens is good for:
+
+    never the last one, which is to be fed.
+    """
     length = max(0, min(common(held, tokens), len(tokens) - 1))
     return length if cache is None or cache.resumes(len(held), length) else 0
 

@@ -97,7 +97,11 @@ def load_engine(
     rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
     step_times = time_steps(rows, cache if rows.quantizes else None)
     engine = Engine(
-        rows, model.vocabulary.size, chunk_tokens=settings.chunk_tokens, on_step=on_step, step_times=step_times
+        rows,
+        model.vocabulary.size,
+        chunk_tokens=settings.chunk_tokens,
+        on_step=on_step,
+        step_times=step_times,
     )
     log.info(
         "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",
@@ -117,10 +121,11 @@ def load_engine(
 
 
 def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
-    """Times steps of the widths that verification and trees have; the first request finds the device warmed up.
+    """Times steps of the widths that verification and trees have; the first request finds the
+    device warmed up.
 
-    What was never timed would be taken from a prompt's step far wider, and so never be tried. cache: how rows are
-    quantized; the room of rows that are not is then not taken.
+    What was never timed would be taken from a prompt's step far wider, and so never be tried.
+    cache: how rows are quantized; the room of rows that are not is then not taken.
     """
     step_times, began = StepTimes(), time.perf_counter()
     with torch.inference_mode():
@@ -135,5 +140,7 @@ def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
 def step_s(rows: Rows, width: int, cache: CacheSpec | None = None) -> float:
     """Of one step over so many tokens."""
     began = time.perf_counter()
-    rows.forward([Feed(0, 0, [0] * width, cache=cache)], [width]).argmax(dim=-1).tolist()  # waits for the device
+    rows.forward([Feed(0, 0, [0] * width, cache=cache)], [width]).argmax(
+        dim=-1
+    ).tolist()  # waits for the device
     return time.perf_counter() - began

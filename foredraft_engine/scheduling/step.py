@@ -1,4 +1,5 @@
-"""One forward pass for the jobs of many sequences, and what is made of its logits. Runs on the device thread.
+"""One forward pass for the jobs of many sequences, and what is made of its logits. Runs on the
+device thread.
 
 Knows nothing of who waits for the results.
 """
@@ -23,7 +24,10 @@ J = TypeVar("J", ScoreJob, VerifyJob, DraftJob, TreeJob)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How one step went, in seconds: waiting for work, the forward pass, what was made of the logits."""
+    """How one step went, in seconds:
+
+    waiting for work, the forward pass, what was made of the logits.
+    """
 
     waiting_s: float
     forward_s: float
@@ -55,7 +59,9 @@ def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> Made:
         results.update(zip(map(id, verifying), verdicts, strict=True))
     if drafting := [j for j in jobs if isinstance(j, DraftJob)]:
         goes_on = draft_jobs(drafting, _joined(drafting, parts, logits))
-        results.update((id(j), j.proposal) for j, on in zip(drafting, goes_on, strict=True) if not on)
+        results.update(
+            (id(j), j.proposal) for j, on in zip(drafting, goes_on, strict=True) if not on
+        )
     if ahead := [j for j in jobs if isinstance(j, TreeJob)]:
         goes_on = grow_trees(ahead, _joined(ahead, parts, logits))
         results.update((id(j), j.result) for j, on in zip(ahead, goes_on, strict=True) if not on)
@@ -64,7 +70,10 @@ def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> Made:
 
 
 def attempt(run: Callable[[], Any]) -> Any:
-    """Its result, or the error that it raised: the fault of one sequence is not that of its neighbours."""
+    """Its result, or the error that it raised:
+
+    the fault of one sequence is not that of its neighbours.
+    """
     try:
         return run()
     except Exception as error:
@@ -76,7 +85,9 @@ def _fed(jobs: Sequence[Job]) -> list[tuple[Feed, Job, Guide | None]]:
     fed: list[tuple[Feed, Job, Guide | None]] = [(_feed(job), job, None) for job in jobs]
     for job in jobs:
         if isinstance(job, VerifyJob) and (guide := job.guide):
-            fed.append((Feed(guide.row, guide.start, guide.ids, guide.tree, guide.cache), job, guide))
+            fed.append(
+                (Feed(guide.row, guide.start, guide.ids, guide.tree, guide.cache), job, guide)
+            )
     return sorted(fed, key=lambda one: one[0].row)
 
 
@@ -91,7 +102,9 @@ def _parts(fed: Sequence[tuple[Feed, Job, Guide | None]], logits: Tensor) -> dic
     return parts
 
 
-def _scores(fed: Sequence[tuple[Feed, Job, Guide | None]], parts: dict[int, Tensor], rows: Rows) -> dict[int, Any]:
+def _scores(
+    fed: Sequence[tuple[Feed, Job, Guide | None]], parts: dict[int, Tensor], rows: Rows
+) -> dict[int, Any]:
     """Results of those that want logits, or something made of them."""
     results: dict[int, Any] = {}
     end = 0
@@ -110,7 +123,13 @@ def _score(job: ScoreJob, logits: Tensor, rows: Rows, start: int, end: int) -> A
 def _feed(job: Job) -> Feed:
     assert not isinstance(job, DeviceCall)
     tree = None if isinstance(job, DraftJob) else job.tree
-    return Feed(job.row, job.start, job.ids, tree, job.cache if isinstance(job, ScoreJob | VerifyJob) else None)
+    return Feed(
+        job.row,
+        job.start,
+        job.ids,
+        tree,
+        job.cache if isinstance(job, ScoreJob | VerifyJob) else None,
+    )
 
 
 def _joined(jobs: Sequence[J], parts: dict[int, Tensor], logits: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from bisect import bisect_left
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 _WEIGHT = 0.1
-# An outlier is the machine's business, not the width's: what is new counts as twice the average at most.
+# An outlier is the machine's business, not the width's: what is new counts as twice the average at
+# most.
 _OUTLIER = 2.0
 
 
@@ -29,7 +30,10 @@ class StepTimes:
         self._times_s = dict(sorted({**self._times_s, width: new}.items()))
 
     def at(self, tokens: float) -> float | None:
-        """Seconds of a step over so many tokens; beyond what was measured, as its neighbour. None before any step."""
+        """Seconds of a step over so many tokens;
+
+        beyond what was measured, as its neighbour. None before any step.
+        """
         times = self._times_s
         if not times:
             return None

@@ -1,7 +1,9 @@
-"""Beam search: which beams live, which have ended, and when it is over. One search, one step at a time.
+"""Beam search: which beams live, which have ended, and when it is over. One search, one step at a
+time.
 
-The arithmetic is transformers' own (`GenerationMixin._beam_search`), in float32 and in its order, so that tokens and
-scores are equal. Knows nothing of models or rows: it is given log-probabilities and says which beam goes on where.
+The arithmetic is transformers' own (`GenerationMixin._beam_search`), in float32 and in its order,
+so that tokens and scores are equal. Knows nothing of models or rows: it is given log-probabilities
+and says which beam goes on where.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +32,9 @@ class BeamSettings:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A text and its score, the sum of its log-probabilities by its length to the power of the length penalty."""
+    """A text and its score, the sum of its log-probabilities by its length to the power of the
+    length penalty.
+    """
 
     ids: tuple[int, ...]
     score: float
@@ -60,7 +64,10 @@ class Search(Protocol):
 def shared_beginning(texts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The longest that all texts begin with; nothing if there are none."""
     first, last = min(texts, default=()), max(texts, default=())
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    length = next(
+        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
+        min(len(first), len(last)),
+    )
     return first[:length]
 
 
@@ -92,8 +99,9 @@ class BeamSearch:
         Args:
             log_probs: float32 [num_beams, vocab], processed; a row for each live beam.
             ends: whether a text ends with its last token.
-            noise: Gumbel noise like `log_probs`, to sample continuations without replacement in place of the best
-                (Kool et al., arXiv 1903.06059); the law is that of `torch.multinomial` on the summed scores.
+            noise: Gumbel noise like `log_probs`, to sample continuations without replacement in
+                place of the best (Kool et al., arXiv 1903.06059); the law is that of
+                `torch.multinomial` on the summed scores.
 
         Returns:
             How each live beam came to be, in their new order.
@@ -119,15 +127,25 @@ class BeamSearch:
     def best(self, count: int) -> list[Hypothesis]:
         """The best that have ended, once the search is over."""
         scores = self._ended_scores.tolist()
-        return [Hypothesis(text, score) for text, score in zip(self._ended[:count], scores, strict=False)]
+        return [
+            Hypothesis(text, score)
+            for text, score in zip(self._ended[:count], scores, strict=False)
+        ]
 
     def shared(self, count: int) -> tuple[int, ...]:
         """The longest beginning of every text that can still be among the `count` best."""
-        texts = [text for text, has in zip(self._ended[:count], self._has_ended.tolist(), strict=False) if has]
+        texts = [
+            text
+            for text, has in zip(self._ended[:count], self._has_ended.tolist(), strict=False)
+            if has
+        ]
         return shared_beginning(texts if self.done else texts + self.texts)
 
     def _keep_ended(self, texts: list[tuple[int, ...]], scores: Tensor, ended: Tensor) -> None:
-        """Of all that ended so far, the best; what ended beyond the first `num_beams` does not count."""
+        """Of all that ended so far, the best;
+
+        what ended beyond the first `num_beams` does not count.
+        """
         n, settings = self.settings.num_beams, self.settings
         just = ended & (torch.arange(len(texts)) < n)
         scores = scores / (len(texts[0]) ** settings.length_penalty)
@@ -141,7 +159,10 @@ class BeamSearch:
         self._ended_scores, self._has_ended = merged[best], torch.cat([self._has_ended, just])[best]
 
     def _promises(self) -> bool:
-        """Whether the best live beam can still beat the worst that has ended: an estimate, transformers' own."""
+        """Whether the best live beam can still beat the worst that has ended:
+
+        an estimate, transformers' own.
+        """
         settings, length = self.settings, len(self.texts[0])
         if settings.early_stopping == "never" and settings.length_penalty > 0:
             length = settings.max_new_tokens

@@ -1,7 +1,9 @@
-"""Several texts that go on from one prompt, one token at a time: beams, or candidates for the next token.
+"""Several texts that go on from one prompt, one token at a time: beams, or candidates for the next
+token.
 
-As branches of one row, where the model's rows can have them: they share the keys and values of the prompt and of
-each other, and nothing is ever copied. Else a row for each text: one that goes on from its own parent copies nothing.
+As branches of one row, where the model's rows can have them: they share the keys and values of the
+prompt and of each other, and nothing is ever copied. Else a row for each text: one that goes on
+from its own parent copies nothing.
 
 Knows nothing of why a text goes on.
 """
@@ -27,14 +29,18 @@ class Branches(Protocol):
     async def grow(self, parents: Sequence[int], ids: Sequence[int], finish: Finish) -> Any:
         """The next generation: text i is text `parents[i]` of the last one, and ids[i].
 
-        Texts that are no parents are given up. The first generation has the prompt as its only parent, number 0.
+        Texts that are no parents are given up. The first generation has the prompt as its only
+        parent, number 0.
 
         Returns:
-            What `finish` makes of its logits, float32 [texts, vocab], and hidden states, [texts, size].
+            What `finish` makes of its logits, float32 [texts, vocab], and hidden states, [texts,
+            size].
         """
 
 
-def fits(engine: Engine, prompt_tokens: int, texts: int, new_tokens: int, quantized: bool = False) -> bool:
+def fits(
+    engine: Engine, prompt_tokens: int, texts: int, new_tokens: int, quantized: bool = False
+) -> bool:
     """Whether so many texts have room: in one row, or in one row each."""
     in_one_row = not quantized and _in_one_row(engine, prompt_tokens, texts, new_tokens)
     return in_one_row or texts <= engine.pool.count
@@ -42,11 +48,18 @@ def fits(engine: Engine, prompt_tokens: int, texts: int, new_tokens: int, quanti
 
 @asynccontextmanager
 async def branches(
-    engine: Engine, tokens: Sequence[int], texts: int, new_tokens: int, owner: str, cache: CacheSpec | None = None
+    engine: Engine,
+    tokens: Sequence[int],
+    texts: int,
+    new_tokens: int,
+    owner: str,
+    cache: CacheSpec | None = None,
 ) -> AsyncIterator[tuple[Row, Branches]]:
-    """Lends what so many texts need, and the row of the prompt, which is to be filled with all of it first.
+    """Lends what so many texts need, and the row of the prompt, which is to be filled with all of
+    it first.
 
-    What is quantized are positions of a text, so that texts that are have a row each, if `cache` says so.
+    What is quantized are positions of a text, so that texts that are have a row each, if `cache`
+    says so.
     """
     if cache is None and _in_one_row(engine, len(tokens), texts, new_tokens):
         async with engine.pool.lend(tokens, owner) as row:
@@ -58,7 +71,10 @@ async def branches(
 
 def _in_one_row(engine: Engine, prompt_tokens: int, texts: int, new_tokens: int) -> bool:
     """Even if the texts had nothing but the prompt in common."""
-    return engine.rows.branches and prompt_tokens + texts * new_tokens <= engine.rows.capacity + engine.rows.spare
+    return (
+        engine.rows.branches
+        and prompt_tokens + texts * new_tokens <= engine.rows.capacity + engine.rows.spare
+    )
 
 
 def _both(logits: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,13 +106,17 @@ class _SeveralRows:
 
     async def grow(self, parents: Sequence[int], ids: Sequence[int], finish: Finish) -> Any:
         held = await self._fork(parents)
-        scores = [self._engine.score(row, [token], 1, _both) for row, token in zip(held, ids, strict=True)]
+        scores = [
+            self._engine.score(row, [token], 1, _both) for row, token in zip(held, ids, strict=True)
+        ]
         self._held = held
         logits, hidden = zip(*await asyncio.gather(*scores), strict=True)
         return await self._engine.run(lambda: finish(torch.cat(logits), torch.cat(hidden)))
 
     async def _fork(self, parents: Sequence[int]) -> list[Row]:
-        """A row for each text: the first of every parent's goes on in its row, the others in rows of given-up texts."""
+        """A row for each text: the first of every parent's goes on in its row, the others in rows
+        of given-up texts.
+        """
         kept = {parent: self._held[parent] for parent in parents}
         free = [row for row in self._rows if not any(row is other for other in kept.values())]
         rows: list[Row] = []
@@ -109,18 +129,26 @@ class _SeveralRows:
         return rows
 
 
-async def peek(engine: Engine, row: Row, token: int, candidates: Sequence[int], finish: Finish) -> Any:
-    """Feeds a token, and looks what follows each of several candidates for the next one. The row keeps the token alone.
+async def peek(
+    engine: Engine, row: Row, token: int, candidates: Sequence[int], finish: Finish
+) -> Any:
+    """Feeds a token, and looks what follows each of several candidates for the next one. The row
+    keeps the token alone.
 
     Returns:
-        What `finish` makes of the candidates' logits, float32 [k, vocab], and hidden states, [k, size].
+        What `finish` makes of the candidates' logits, float32 [k, vocab], and hidden states, [k,
+        size].
     """
     start, k = len(row.cached), len(candidates)
     if engine.rows.branches and start + 1 + k <= engine.rows.capacity + engine.rows.spare:
         tree = Tree.beside(start, 1, [1] * k)
         assert tree is not None
         result = await engine.score_tree(
-            row, start, [token, *candidates], tree, lambda logits, hidden: finish(logits[1:], hidden[1:])
+            row,
+            start,
+            [token, *candidates],
+            tree,
+            lambda logits, hidden: finish(logits[1:], hidden[1:]),
         )
         row.cached.append(token)
         return result
@@ -130,4 +158,6 @@ async def peek(engine: Engine, row: Row, token: int, candidates: Sequence[int], 
         parts.append(await engine.score(row, [token, candidate], 1, _both))
     row.truncate(start + 1)
     logits, hidden = zip(*parts, strict=True)
-    return await engine.run(lambda: finish(torch.cat(logits), torch.cat([part[-1:] for part in hidden])))
+    return await engine.run(
+        lambda: finish(torch.cat(logits), torch.cat([part[-1:] for part in hidden]))
+    )

@@ -1,9 +1,11 @@
-"""Diverse beam search: groups of beams, each of which shuns the tokens that those before it have just chosen.
+"""Diverse beam search: groups of beams, each of which shuns the tokens that those before it have
+just chosen.
 
-Vijayakumar et al., "Diverse Beam Search", arXiv 1610.02424, with the Hamming penalty. The arithmetic is that of
-transformers 4.55.4 (`_group_beam_search`, `BeamSearchScorer`), the last version that has it, peculiarities included:
-only EOS ends a hypothesis, and a text that ended with any EOS is given the first of them; a stop string or a length
-ends the whole search once it has met every beam. Knows nothing of models or rows.
+Vijayakumar et al., "Diverse Beam Search", arXiv 1610.02424, with the Hamming penalty. The
+arithmetic is that of transformers 4.55.4 (`_group_beam_search`, `BeamSearchScorer`), the last
+version that has it, peculiarities included: only EOS ends a hypothesis, and a text that ended with
+any EOS is given the first of them; a stop string or a length ends the whole search once it has met
+every beam. Knows nothing of models or rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +20,17 @@ from foredraft_engine.search.beams import Ends, Hypothesis, Move, shared_beginni
 _NEVER = -1e9  # the score of what cannot be chosen; transformers' own
 
 Process = Callable[[Sequence[tuple[int, ...]], Tensor], Tensor]
-"""Logits processors: (texts generated so far [n], log-probabilities float32 [n, vocab]) to scores of the same shape."""
+"""Logits processors: (texts generated so far [n], log-probabilities float32 [n, vocab]) to scores
+of the same shape.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class DiverseBeamSettings:
-    """Of one search; lengths are of generated tokens. `num_beams` is a multiple of `num_beam_groups`."""
+    """Of one search; lengths are of generated tokens.
+
+    `num_beams` is a multiple of `num_beam_groups`.
+    """
 
     num_beams: int
     num_beam_groups: int
@@ -31,8 +38,9 @@ class DiverseBeamSettings:
     max_new_tokens: int
     eos_token_ids: tuple[int, ...]
     pad_token_id: int
-    """What a group that is over goes on with; the groups after it shun that too, as in transformers. Without a
-    padding token it is the first EOS token there."""
+    """What a group that is over goes on with; the groups after it shun that too, as in
+    transformers. Without a padding token it is the first EOS token there.
+    """
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
 
@@ -93,8 +101,13 @@ class _Group:
                 found = self._with(found, text, score, len(text))
         return found
 
-    def _with(self, found: list[Hypothesis], text: tuple[int, ...], score: float, length: int) -> list[Hypothesis]:
-        """The best `group_size`, one text more considered; its length counts an EOS that it leaves out."""
+    def _with(
+        self, found: list[Hypothesis], text: tuple[int, ...], score: float, length: int
+    ) -> list[Hypothesis]:
+        """The best `group_size`, one text more considered;
+
+        its length counts an EOS that it leaves out.
+        """
         one = Hypothesis(text, score / length**self.settings.length_penalty)
         if len(found) < self.settings.group_size:
             return [*found, one]
@@ -102,7 +115,10 @@ class _Group:
         return [*(h for h in found if h is not worst), one] if one.score > worst.score else found
 
     def _cannot_improve(self, best: float, length: int) -> bool:
-        """Whether enough have ended and no live beam can still beat them: an estimate, transformers' own."""
+        """Whether enough have ended and no live beam can still beat them:
+
+        an estimate, transformers' own.
+        """
         settings = self.settings
         if len(self.ended) < settings.group_size or settings.early_stopping is True:
             return len(self.ended) == settings.group_size
@@ -118,9 +134,15 @@ class DiverseBeamSearch:
 
     settings: DiverseBeamSettings
     process: Process = lambda texts, scores: scores
-    """Every processor, in its order, except guidance; called for one group at a time, after the diversity penalty."""
+    """Every processor, in its order, except guidance;
+
+    called for one group at a time, after the diversity penalty.
+    """
     texts: list[tuple[int, ...]] = field(init=False)
-    """Of the beams, group after group, the best of a group first. A group that is over goes on with padding."""
+    """Of the beams, group after group, the best of a group first.
+
+    A group that is over goes on with padding.
+    """
     done: bool = False
     _groups: list[_Group] = field(init=False)
 
@@ -132,20 +154,29 @@ class DiverseBeamSearch:
         """One token more for every beam.
 
         Args:
-            log_probs: float32 [num_beams, vocab], the logits' log-softmax before any processor (after guidance); a
-                row for each beam. The rows of a group that is over are not looked at.
+            log_probs: float32 [num_beams, vocab], the logits' log-softmax before any processor
+                (after guidance); a row for each beam. The rows of a group that is over are not
+                looked at.
             ends: whether a text ends with its last token, be it by EOS or otherwise.
 
         Returns:
             How each beam came to be, in their new order; parents are of the same group.
         """
         moves: list[Move] = []
-        for first, group in zip(range(0, len(log_probs), self.settings.group_size), self._groups, strict=True):
+        for first, group in zip(
+            range(0, len(log_probs), self.settings.group_size), self._groups, strict=True
+        ):
             scores = log_probs[first : first + self.settings.group_size]
-            found = group.pad() if group.over else group.step(self.process(group.texts, self._diverse(scores, moves)))
+            found = (
+                group.pad()
+                if group.over
+                else group.step(self.process(group.texts, self._diverse(scores, moves)))
+            )
             moves += [Move(first + move.parent, move.token) for move in found]
         self.texts = [text for group in self._groups for text in group.texts]
-        self.done = all(group.over for group in self._groups) or all(ends(text) for text in self.texts)
+        self.done = all(group.over for group in self._groups) or all(
+            ends(text) for text in self.texts
+        )
         return moves
 
     def best(self, count: int) -> list[Hypothesis]:
@@ -156,7 +187,8 @@ class DiverseBeamSearch:
         """The longest beginning of every text that can still be among the `count` best."""
         if self.done:
             return shared_beginning([one.ids for one in self.best(count)])
-        # What has ended only ever makes room for better: that which is not among the best now will not be.
+        # What has ended only ever makes room for better: that which is not among the best now will
+        # not be.
         ended = self._ranked([one for group in self._groups for one in group.ended])[:count]
         live = [text for group in self._groups if not group.over for text in group.texts]
         return shared_beginning([one.ids for one in ended] + live)
@@ -166,7 +198,9 @@ class DiverseBeamSearch:
         if not moves:
             return scores
         tokens = torch.tensor([move.token for move in moves], device=scores.device)
-        return scores - self.settings.diversity_penalty * tokens.bincount(minlength=scores.shape[-1])
+        return scores - self.settings.diversity_penalty * tokens.bincount(
+            minlength=scores.shape[-1]
+        )
 
     def _ranked(self, found: list[Hypothesis]) -> list[Hypothesis]:
         """The best first, of equals the last; each with an EOS where there is room for one."""

@@ -1,8 +1,8 @@
 """The one rule by which proposals are accepted, for a whole batch.
 
 p is the target's distribution, q the draft's. A proposed token x is accepted with probability
-min(1, p(x) / q(x)); at the first rejection the next token is drawn from normalised max(0, p - q); if
-all are accepted, it is drawn from the target's p after them (Leviathan et al., arXiv 2211.17192,
+min(1, p(x) / q(x)); at the first rejection the next token is drawn from normalised max(0, p - q);
+if all are accepted, it is drawn from the target's p after them (Leviathan et al., arXiv 2211.17192,
 algorithm 1; Chen et al., arXiv 2302.01318). Whatever the draft does, the tokens have the law p.
 
 Greedy decoding, the coupled rule and n-gram drafts are not special cases: they make p or q one-hot,
@@ -14,7 +14,13 @@ from torch import Tensor
 
 
 def verify(
-    p: Tensor, drafted: Tensor, q_drafted: Tensor, lengths: Tensor, q_at: "QRow", u: Tensor, noise: Tensor
+    p: Tensor,
+    drafted: Tensor,
+    q_drafted: Tensor,
+    lengths: Tensor,
+    q_at: "QRow",
+    u: Tensor,
+    noise: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Verifies a batch of proposals.
 
@@ -40,7 +46,8 @@ def verify(
     p_next = p.gather(1, accepted[:, None, None].expand(-1, 1, p.shape[2]))[:, 0]  # [batch, vocab]
     rejected = accepted < lengths
     residual = (p_next - q_at(accepted, rejected)).clamp_(min=0.0)
-    # p and q may be equal up to rounding and the token rejected all the same; p is then the right law.
+    # p and q may be equal up to rounding and the token rejected all the same; p is then the right
+    # law.
     residual = torch.where(residual.sum(dim=1, keepdim=True) > 0, residual, p_next)
     return accepted, sample(residual, noise)
 
@@ -48,7 +55,9 @@ def verify(
 class QRow:
     """Sparse rows of q, of which verification needs one dense row a sequence: at the rejection."""
 
-    def __init__(self, index: Tensor, ids: Tensor, probabilities: Tensor, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, index: Tensor, ids: Tensor, probabilities: Tensor, shape: tuple[int, int, int]
+    ) -> None:
         """index: int64 [entries], sequence * k + position; ids, probabilities: [entries];
         shape: batch, k, vocab."""
         self._index, self._ids, self._probabilities = index, ids, probabilities
@@ -60,7 +69,9 @@ class QRow:
         place = torch.where(wanted, sequence * self._k + position, -1)  # [batch]
         owner = self._index.div(max(self._k, 1), rounding_mode="floor")
         hit = self._index == place[owner]
-        rows = torch.zeros(self._batch, self._vocab, dtype=self._probabilities.dtype, device=position.device)
+        rows = torch.zeros(
+            self._batch, self._vocab, dtype=self._probabilities.dtype, device=position.device
+        )
         return rows.index_put_((owner, self._ids), self._probabilities * hit, accumulate=True)
 
 

@@ -1,7 +1,8 @@
-"""Draws a draft's tokens: the next one after each of many texts, and the row of q that it was drawn from.
+"""Draws a draft's tokens: the next one after each of many texts, and the row of q that it was drawn
+from.
 
-The draws of the rejection rule are the draft's own; greedy and coupled tokens are certain. Knows nothing of
-verification, or of whether a text is committed or a branch.
+The draws of the rejection rule are the draft's own; greedy and coupled tokens are certain. Knows
+nothing of verification, or of whether a text is committed or a branch.
 """
 
 from collections.abc import Sequence
@@ -55,28 +56,41 @@ def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
     ids = torch.empty(len(draws), dtype=torch.long, device=logits.device)
     others: dict[int, tuple[tuple[int, ...], tuple[float, ...]]] = {}
     if certain:
-        ranked = by_rank(scores[certain] if sampled else scores, rows_of([scored[i] for i in certain]))
+        ranked = by_rank(
+            scores[certain] if sampled else scores, rows_of([scored[i] for i in certain])
+        )
         ids[certain] = best = ranked.argmax(dim=-1)
         wanted = [at for at, i in enumerate(certain) if draws[i].ranked]
         if wanted:
-            others = dict(zip([certain[at] for at in wanted], likely(ranked[wanted], best[wanted]), strict=True))
+            others = dict(
+                zip(
+                    [certain[at] for at in wanted],
+                    likely(ranked[wanted], best[wanted]),
+                    strict=True,
+                )
+            )
     rows: dict[int, SparseRows] = {}
     if sampled:
         ids[sampled], p_drawn, sparse = _sample([draws[i] for i in sampled], p[sampled])
         p[sampled, ids[sampled]] = p_drawn  # the probability it was drawn with
         rows = dict(zip(sampled, sparse, strict=True))
     drawn = zip(ids.tolist(), p.gather(1, ids[:, None])[:, 0].tolist(), strict=True)
-    return [Drawn(token, q, rows.get(i), *others.get(i, ((), ()))) for i, (token, q) in enumerate(drawn)]
+    return [
+        Drawn(token, q, rows.get(i), *others.get(i, ((), ()))) for i, (token, q) in enumerate(drawn)
+    ]
 
 
 def _sample(draws: Sequence[Draw], p: Tensor) -> tuple[Tensor, Tensor, list[SparseRows]]:
-    """Ids [n] drawn from the largest entries of p [n, vocab], with what probability [n], and these entries."""
+    """Ids [n] drawn from the largest entries of p [n, vocab], with what probability [n], and these
+    entries.
+    """
     device = p.device
     width = min(max(d.width or p.shape[1] for d in draws), p.shape[1])
     q, tokens = p.topk(width, dim=-1)
     limits = torch.tensor([d.width or width for d in draws], device=device)
     q = q.masked_fill(torch.arange(width, device=device) >= limits[:, None], 0.0)
-    # The last thousandth of p is half of the bytes: it is left out where a row was to be narrower than p anyway.
+    # The last thousandth of p is half of the bytes: it is left out where a row was to be narrower
+    # than p anyway.
     narrow = limits < p.shape[1]
     q = q.masked_fill((q.cumsum(dim=-1) - q > _MASS) & narrow[:, None], 0.0)
     q = q / q.sum(dim=-1, keepdim=True)
@@ -94,14 +108,18 @@ def _sample(draws: Sequence[Draw], p: Tensor) -> tuple[Tensor, Tensor, list[Spar
 def ends_proposal(drawn: Drawn, processors: Processors, confidence: float) -> bool:
     """Whether a proposal is complete with this token.
 
-    It ends after a token, never by taking one back: a drawn token that is dropped for being unlikely
-    would bias what the target accepts.
+    It ends after a token, never by taking one back: a drawn token that is dropped for being
+    unlikely would bias what the target accepts.
     """
     return drawn.probability < confidence or drawn.token in processors.sampling.eos_token_id
 
 
-def proposal_of(drawn: Sequence[Drawn], choose: Choose | None = None, alternatives: int = 0) -> Proposal:
-    """The tokens with their rows of q, if they have such, and with so many alternatives, if there are candidates."""
+def proposal_of(
+    drawn: Sequence[Drawn], choose: Choose | None = None, alternatives: int = 0
+) -> Proposal:
+    """The tokens with their rows of q, if they have such, and with so many alternatives, if there
+    are candidates.
+    """
     rows = [d.row for d in drawn if d.row is not None]
     ids = tuple(d.token for d in drawn)
     beside: tuple[tuple[int, int], ...] = ()
@@ -112,7 +130,9 @@ def proposal_of(drawn: Sequence[Drawn], choose: Choose | None = None, alternativ
             tuple(d.likelihoods for d in drawn),
             ids,
         )
-        beside = tuple((at, preview.candidates[at][rank]) for at, rank in choose(preview, alternatives))
+        beside = tuple(
+            (at, preview.candidates[at][rank]) for at, rank in choose(preview, alternatives)
+        )
     return Proposal(ids, SparseRows.join(rows) if rows else None, "model", beside)
 
 
@@ -138,7 +158,8 @@ def rows_of(scored: Sequence[Scored]) -> list[tuple[Scored, int]]:
 def by_rank(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:
     """Scores [n, vocab] of sequences at positions, by which their tokens are chosen with certainty.
 
-    Under the coupled rule that is with the shared noise, in float64: the draft foresees the target's token.
+    Under the coupled rule that is with the shared noise, in float64: the draft foresees the
+    target's token.
     """
     coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
     if not coupled:

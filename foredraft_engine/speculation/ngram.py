@@ -2,8 +2,8 @@
 
 A suffix automaton (Blumer et al. 1985) over prompt and output finds the longest suffix, up to a
 bound, that occurred earlier, and of several occurrences the latest, in amortised constant time per
-token for a given bound: nothing is scanned again. Tokens are only ever appended, since only committed
-tokens enter. Knows nothing of models; what it proposes is certain, so that q is one-hot.
+token for a given bound: nothing is scanned again. Tokens are only ever appended, since only
+committed tokens enter. Knows nothing of models; what it proposes is certain, so that q is one-hot.
 """
 
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ class NgramDrafter:
         self.tokens: list[int] = []
         self._max_ngram = max_ngram
         # A state stands for substrings that end at the same places: the longest has `_length`, the
-        # next shorter suffix outside the state is in `_link`, `_end` is where they ended last
-        # (-1: nowhere but, perhaps, here). `_end` is kept for states with a string within the bound.
+        # next shorter suffix outside the state is in `_link`, `_end` is where they ended last (-1:
+        # nowhere but, perhaps, here). `_end` is kept for states with a string within the bound.
         self._next: list[dict[int, int]] = [{}]
         self._length: list[int] = [0]
         self._link: list[int] = [-1]
@@ -72,7 +72,9 @@ class NgramDrafter:
         self._last = new
 
     def _split(self, state: int, token: int, target: int) -> int:
-        """Parts the shorter strings of `target` from the longer ones, which end in fewer places now."""
+        """Parts the shorter strings of `target` from the longer ones, which end in fewer places
+        now.
+        """
         short = self._add_state(
             self._length[state] + 1, dict(self._next[target]), self._link[target], self._end[target]
         )

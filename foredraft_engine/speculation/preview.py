@@ -1,7 +1,8 @@
-"""What a draft thinks of a verification before it is over: how sure it was of each token, and what else was likely.
+"""What a draft thinks of a verification before it is over: how sure it was of each token, and what
+else was likely.
 
-Outcomes of the verification are chosen from it, and tokens that are worth verifying beside the proposal. Knows
-nothing of what became of earlier ones.
+Outcomes of the verification are chosen from it, and tokens that are worth verifying beside the
+proposal. Knows nothing of what became of earlier ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ RANKS = 16
 class Preview:
     """Of a proposal of k tokens and m alternatives to them.
 
-    A verification ends at a node: 0 to k are so many tokens of the proposal accepted, k + 1 to k + m the alternatives.
+    A verification ends at a node: 0 to k are so many tokens of the proposal accepted, k + 1 to k +
+    m the alternatives.
     """
 
     confidences: tuple[float, ...] = ()
@@ -36,7 +38,9 @@ class Preview:
         return node if node <= k else self.alternatives[node - k - 1][0]
 
     def outcome_of(self, path: Sequence[int]) -> tuple[int, int] | None:
-        """The node at which a verification ended that committed these tokens, and the token after it."""
+        """The node at which a verification ended that committed these tokens, and the token after
+        it.
+        """
         at = 0
         while at < len(path) and at < len(self.proposed) and path[at] == self.proposed[at]:
             at += 1
@@ -48,11 +52,16 @@ class Preview:
 
 
 Choose = Callable[[Preview, int], Sequence[tuple[int, int]]]
-"""From that, and the number of outcomes wanted at most: at which nodes, and which of the candidates comes next."""
+"""From that, and the number of outcomes wanted at most:
+
+at which nodes, and which of the candidates comes next.
+"""
 
 
 def likely(ranked: Tensor, excluded: Tensor) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Candidates and their likelihoods by scores [n, vocab], but for one excluded id in each of the first rows."""
+    """Candidates and their likelihoods by scores [n, vocab], but for one excluded id in each of the
+    first rows.
+    """
     best = ranked.float().topk(min(RANKS + 1, ranked.shape[1]), dim=-1)
     first = best.indices[: len(excluded)] == excluded[:, None]
     best.values[: len(excluded)].masked_fill_(first, float("-inf"))

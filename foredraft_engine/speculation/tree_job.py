@@ -1,12 +1,14 @@
-"""DraftPool ahead of a verification: the branches of one tree, each a way that the sequence may go on.
+"""DraftPool ahead of a verification: the branches of one tree, each a way that the sequence may go
+on.
 
-While x_1 .. x_k are verified on the committed tokens, an outcome is (j, t): the first j of them stand and
-the target's own token t follows (Kumar et al., arXiv 2603.03251). The first pass over x_1 .. x_k says which t
-the draft takes for likely; every later one draws a token for all branches at once. A branch's rows of q are
-the law of its tokens given its outcome, as if it had been drafted after the verdict.
+While x_1 .. x_k are verified on the committed tokens, an outcome is (j, t): the first j of them
+stand and the target's own token t follows (Kumar et al., arXiv 2603.03251). The first pass over x_1
+.. x_k says which t the draft takes for likely; every later one draws a token for all branches at
+once. A branch's rows of q are the law of its tokens given its outcome, as if it had been drafted
+after the verdict.
 
-A tree takes as long as its width and depth say, not what is drawn: an end in a branch is cut off when
-all are done. So whether it comes in time tells nothing of its tokens.
+A tree takes as long as its width and depth say, not what is drawn: an end in a branch is cut off
+when all are done. So whether it comes in time tells nothing of its tokens.
 
 Knows nothing of which outcomes are likely in the long run: `choose` is told how sure the draft was.
 """
@@ -45,7 +47,10 @@ class DraftedAhead:
 
 @dataclass(slots=True)
 class EarlyVerdict:
-    """The verdict, should it become known while the tree still grows: all branches but one then end."""
+    """The verdict, should it become known while the tree still grows:
+
+    all branches but one then end.
+    """
 
     path: tuple[int, ...] | None = None
 
@@ -124,7 +129,10 @@ class TreeJob:
         trunk, k, at = len(self.tokens), len(self.verified.ids), self.preview.depth(node)
         stem, places = self.verified.ids[:at], [*range(trunk, trunk + at)]
         if node > k:
-            stem, places = (*stem, self.verified.alternatives[node - k - 1][1]), [*places, trunk + node - 1]
+            stem, places = (
+                (*stem, self.verified.alternatives[node - k - 1][1]),
+                [*places, trunk + node - 1],
+            )
         return _Branch((*stem, next_id), places)
 
     def advance(self, drawn: Sequence[Drawn]) -> bool:
@@ -138,10 +146,17 @@ class TreeJob:
         return going and self._feed([b.drawn[-1].token for b in self.branches])
 
     def _feed(self, ids: list[int]) -> bool:
-        """The next token of every branch: it follows what is accepted in its outcome, and its branch."""
+        """The next token of every branch:
+
+        it follows what is accepted in its outcome, and its branch.
+        """
         trunk = len(self.tokens)
         self.ids, self.scored = ids, len(ids)
-        self.tree = Tree(trunk, [trunk + len(b.places) for b in self.branches], [list(b.places) for b in self.branches])
+        self.tree = Tree(
+            trunk,
+            [trunk + len(b.places) for b in self.branches],
+            [list(b.places) for b in self.branches],
+        )
         for i, branch in enumerate(self.branches):
             branch.places.append(self.start + i)
         return bool(ids)
@@ -161,10 +176,16 @@ def grow_trees(jobs: Sequence[TreeJob], logits: Tensor) -> list[bool]:
     """One pass of every tree; logits float32 [n, vocab]. True where it goes on."""
     parts = logits.split([j.scored for j in jobs])
     growing = [(j, part) for j, part in zip(jobs, parts, strict=True) if j.branches]
-    goes_on = {id(j): j.branch(_foresee(j, part)) for j, part in zip(jobs, parts, strict=True) if not j.branches}
+    goes_on = {
+        id(j): j.branch(_foresee(j, part))
+        for j, part in zip(jobs, parts, strict=True)
+        if not j.branches
+    }
     if growing:
         draws = [j.draws() for j, _ in growing]
-        drawn = iter(draw([d for some in draws for d in some], torch.cat([part for _, part in growing])))
+        drawn = iter(
+            draw([d for some in draws for d in some], torch.cat([part for _, part in growing]))
+        )
         goes_on |= {id(j): j.advance(list(islice(drawn, len(j.branches)))) for j, _ in growing}
     return [goes_on[id(j)] for j in jobs]
 
@@ -174,7 +195,9 @@ def _foresee(job: TreeJob, logits: Tensor) -> Preview:
     scored = scored_of(job.processors, job.tokens, job.verified)
     scores = process(scored, logits)
     chain = torch.tensor(verified, dtype=torch.long, device=scores.device)
-    confidences = scores[: len(verified)].softmax(dim=-1)[range(len(verified)), list(verified)].tolist()
+    confidences = (
+        scores[: len(verified)].softmax(dim=-1)[range(len(verified)), list(verified)].tolist()
+    )
     # A token that follows a rejection is not the one that was rejected.
     candidates, likelihoods = zip(*likely(by_rank(scores, rows_of(scored)), chain), strict=True)
     return Preview(tuple(confidences), candidates, likelihoods, verified, beside)

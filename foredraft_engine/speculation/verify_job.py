@@ -1,8 +1,8 @@
 """What a verification wants of the logits, for all proposals of a step at once.
 
-Where p is one-hot (greedy and coupled) proposed tokens stand as long as they are p's own, and alternatives are
-possible; else the rule of `foredraft_engine.speculation.acceptance` decides. One transfer brings the results to the host. Knows nothing
-of where proposals come from.
+Where p is one-hot (greedy and coupled) proposed tokens stand as long as they are p's own, and
+alternatives are possible; else the rule of `foredraft_engine.speculation.acceptance` decides. One
+transfer brings the results to the host. Knows nothing of where proposals come from.
 """
 
 from collections.abc import Sequence
@@ -35,15 +35,19 @@ class Guide:
     cache: CacheSpec | None = None
 
     def guided(self, logits: Tensor, unconditional: Tensor) -> Tensor:
-        """Classifier-free guidance (Sanchez et al., arXiv 2306.17806, eq. 7). Both float32 [scored, vocab]."""
+        """Classifier-free guidance (Sanchez et al., arXiv 2306.17806, eq.
+
+        7). Both float32 [scored, vocab].
+        """
         away = unconditional.log_softmax(dim=-1)
         return self.scale * (logits.log_softmax(dim=-1) - away) + away
 
 
 @dataclass(slots=True)
 class VerifyJob:
-    """Wants a proposal verified. `tokens` are those committed; `ids` the uncached ones and the proposal, with
-    alternatives last."""
+    """Wants a proposal verified. `tokens` are those committed; `ids` the uncached ones and the
+    proposal, with alternatives last.
+    """
 
     row: int
     start: int
@@ -68,7 +72,9 @@ class VerifyJob:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A verification's ids, the rows of logits that they come from, and whether it went beside the proposal."""
+    """A verification's ids, the rows of logits that they come from, and whether it went beside the
+    proposal.
+    """
 
     ids: tuple[int, ...]
     rows: Sequence[int]
@@ -80,7 +86,11 @@ def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
     parts = logits.split([j.scored for j in jobs])
     ended: dict[int, _Ended] = {}
     for sampled, verify_all in ((False, _by_equality), (True, _by_law)):
-        chosen = [i for i, j in enumerate(jobs) if (j.processors.sampling.rule is Rule.REJECTION) is sampled]
+        chosen = [
+            i
+            for i, j in enumerate(jobs)
+            if (j.processors.sampling.rule is Rule.REJECTION) is sampled
+        ]
         if chosen:
             theirs = logits if len(chosen) == len(jobs) else torch.cat([parts[i] for i in chosen])
             ended |= zip(chosen, verify_all([jobs[i] for i in chosen], theirs), strict=True)
@@ -88,22 +98,43 @@ def verify_jobs(jobs: Sequence[VerifyJob], logits: Tensor) -> list[Verdict]:
     for i, (job, part) in enumerate(zip(jobs, parts, strict=True)):
         end = ended[i]
         own = part if job.own is None else job.own
-        logprobs = _logprobs(own[end.rows], end.ids, job.logprobs) if job.logprobs is not None else ()
+        logprobs = (
+            _logprobs(own[end.rows], end.ids, job.logprobs) if job.logprobs is not None else ()
+        )
         scores = _processed(job, part, end.rows) if job.scores else ()
-        verdicts.append(Verdict(end.ids, logprobs, end.beside, scores, score_rows(own[end.rows]) if job.logits else ()))
+        verdicts.append(
+            Verdict(
+                end.ids,
+                logprobs,
+                end.beside,
+                scores,
+                score_rows(own[end.rows]) if job.logits else (),
+            )
+        )
     return verdicts
 
 
 def scored_of(processors: Processors, tokens: Sequence[int], proposal: Proposal) -> list[Scored]:
-    """What a forward pass over a proposal scores: the tokens after the committed ones, then after alternatives."""
-    beside = [Scored(processors, [*tokens, *proposal.ids[:at], token], 1) for at, token in proposal.alternatives]
+    """What a forward pass over a proposal scores:
+
+    the tokens after the committed ones, then after alternatives.
+    """
+    beside = [
+        Scored(processors, [*tokens, *proposal.ids[:at], token], 1)
+        for at, token in proposal.alternatives
+    ]
     return [Scored(processors, [*tokens, *proposal.ids], len(proposal.ids) + 1), *beside]
 
 
 def _by_equality(jobs: Sequence[VerifyJob], logits: Tensor) -> list[_Ended]:
-    """What the rule comes to where every p is one-hot: proposed tokens stand as long as they are p's."""
+    """What the rule comes to where every p is one-hot:
+
+    proposed tokens stand as long as they are p's.
+    """
     scored = [s for j in jobs for s in scored_of(j.processors, j.tokens, j.proposal)]
-    best = certain_ids(process(scored, logits), scored).tolist()  # the step's one transfer to the host
+    best = certain_ids(
+        process(scored, logits), scored
+    ).tolist()  # the step's one transfer to the host
     ended, offset = [], 0
     for job in jobs:
         ended.append(_walk(job.proposal, best[offset : offset + job.scored]))
@@ -112,7 +143,9 @@ def _by_equality(jobs: Sequence[VerifyJob], logits: Tensor) -> list[_Ended]:
 
 
 def _walk(proposal: Proposal, own: Sequence[int]) -> _Ended:
-    """Down the proposal as far as it is the target's own text, and into an alternative where it ends."""
+    """Down the proposal as far as it is the target's own text, and into an alternative where it
+    ends.
+    """
     drafted, at = proposal.ids, 0
     while at < len(drafted) and drafted[at] == own[at]:
         at += 1
@@ -123,7 +156,10 @@ def _walk(proposal: Proposal, own: Sequence[int]) -> _Ended:
 
 
 def _by_law(jobs: Sequence[VerifyJob], logits: Tensor) -> list[_Ended]:
-    """The rule itself, see `foredraft_engine.speculation.acceptance`; logits [sum(k + 1), vocab]."""
+    """The rule itself, see `foredraft_engine.speculation.acceptance`;
+
+    logits [sum(k + 1), vocab].
+    """
     scored = [Scored(j.processors, [*j.tokens, *j.proposal.ids], j.scored) for j in jobs]
     p = process(scored, logits).softmax(dim=-1)
     device, vocab = p.device, p.shape[1]
@@ -131,15 +167,21 @@ def _by_law(jobs: Sequence[VerifyJob], logits: Tensor) -> list[_Ended]:
     k = max(lengths)
     p = _padded(p, [n + 1 for n in lengths], k + 1)  # [batch, k + 1, vocab]
     drafted = torch.tensor(
-        [[*j.proposal.ids, *[0] * (k - n)] for j, n in zip(jobs, lengths, strict=True)], device=device
+        [[*j.proposal.ids, *[0] * (k - n)] for j, n in zip(jobs, lengths, strict=True)],
+        device=device,
     )
     drafted = drafted.view(len(jobs), k).long()
     q_rows, q_drafted = _q(jobs, k, vocab, device)
     u = uniform(torch.tensor([_key(j, Purpose.ACCEPT) for j in jobs], device=device), k)
     noise = gumbel(torch.tensor([_key(j, Purpose.RECOVER) for j in jobs], device=device), vocab)
-    accepted, next_id = verify(p, drafted, q_drafted, torch.tensor(lengths, device=device), q_rows, u, noise)
+    accepted, next_id = verify(
+        p, drafted, q_drafted, torch.tensor(lengths, device=device), q_rows, u, noise
+    )
     verdicts = torch.stack([accepted, next_id]).tolist()  # the one transfer to the host
-    return [_Ended((*job.proposal.ids[:n], last), range(n + 1)) for job, n, last in zip(jobs, *verdicts, strict=True)]
+    return [
+        _Ended((*job.proposal.ids[:n], last), range(n + 1))
+        for job, n, last in zip(jobs, *verdicts, strict=True)
+    ]
 
 
 def _key(job: VerifyJob, purpose: Purpose) -> int:
@@ -163,7 +205,8 @@ def _q(jobs: Sequence[VerifyJob], k: int, vocab: int, device: torch.device) -> t
     token = torch.from_numpy(np.concatenate(ids)).to(device)
     q_entry = torch.from_numpy(np.concatenate(probabilities)).to(device)
     drafted = torch.tensor(
-        [x for j in jobs for x in [*j.proposal.ids, *[-1] * (k - len(j.proposal.ids))]], device=device
+        [x for j in jobs for x in [*j.proposal.ids, *[-1] * (k - len(j.proposal.ids))]],
+        device=device,
     )
     q_drafted = torch.zeros(len(jobs) * k, device=device)
     if len(index):
@@ -176,7 +219,10 @@ def _padded(rows: Tensor, counts: Sequence[int], width: int) -> Tensor:
     if all(n == width for n in counts):
         return rows.view(len(counts), width, -1)
     starts = np.cumsum([0, *counts[:-1]])
-    index = [[start + min(i, n - 1) for i in range(width)] for start, n in zip(starts, counts, strict=True)]
+    index = [
+        [start + min(i, n - 1) for i in range(width)]
+        for start, n in zip(starts, counts, strict=True)
+    ]
     return rows[torch.tensor(index, device=rows.device)]
 
 
@@ -189,5 +235,7 @@ def _logprobs(logits: Tensor, ids: Sequence[int], top: int) -> tuple[Logprobs, .
     table = logits.log_softmax(dim=-1)  # [n, vocab]
     chosen = table.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0].tolist()
     values, best = table.topk(top, dim=-1)
-    pairs = [tuple(zip(i, v, strict=True)) for i, v in zip(best.tolist(), values.tolist(), strict=True)]
+    pairs = [
+        tuple(zip(i, v, strict=True)) for i, v in zip(best.tolist(), values.tolist(), strict=True)
+    ]
     return tuple(Logprobs(c, p) for c, p in zip(chosen, pairs, strict=True))

@@ -1,4 +1,7 @@
-"""What a target says to a draft service about one sequence, as messages. Knows nothing of streams or answers."""
+"""What a target says to a draft service about one sequence, as messages.
+
+Knows nothing of streams or answers.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +59,9 @@ class DraftMessages:
 
         until_wanted_s: that a draft has for outcomes, 0 if not known.
         """
-        message = draft_pb2.Commit(base_len=base_len, accepted_ids=ids[:-1], next_id=ids[-1], k=wanted.k)
+        message = draft_pb2.Commit(
+            base_len=base_len, accepted_ids=ids[:-1], next_id=ids[-1], k=wanted.k
+        )
         message.budget_s, message.alternatives = self.budget_s, wanted.alternatives
         if wanted.k > 0:
             message.outcomes, message.verification_s = self.outcomes, until_wanted_s

@@ -30,8 +30,8 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.max_receive_message_length", 64 << 20),
-    # A name with several addresses, as of a headless Service, is a pool: each sequence is a stream, which goes to the
-    # next of those that say they are ready.
+    # A name with several addresses, as of a headless Service, is a pool: each sequence is a stream,
+    # which goes to the next of those that say they are ready.
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.service_config", json.dumps({"healthCheckConfig": {"serviceName": READINESS}})),
 ]
@@ -80,7 +80,10 @@ class DraftEndpoint:
         return not self._down and not self.mismatch
 
     def open(self, requests: Any, request_id: str) -> Any:
-        """Starts a DraftEndpoint stream that sends `requests`; the id joins the logs of both services."""
+        """Starts a DraftEndpoint stream that sends `requests`;
+
+        the id joins the logs of both services.
+        """
         named = ((REQUEST_ID, request_id),) if request_id else ()
         return self._stub.Draft(requests, metadata=(*named, *headers()))
 
@@ -101,8 +104,8 @@ class DraftEndpoint:
     def late(self, timeout_s: float) -> bool:
         """It did not answer in time; other sequences need not wait for it to find that out.
 
-        Returns whether that is excused, as what happens to anybody once in a while. The ledger of `goodput` would
-        have a hundred times as long pass without assistance.
+        Returns whether that is excused, as what happens to anybody once in a while. The ledger of
+        `goodput` would have a hundred times as long pass without assistance.
         """
         if not self._down:
             log.warning("draft %s: no answer in time; going on without", self.address)

@@ -1,7 +1,7 @@
 """Where a round's proposal comes from: the draft service, n-grams in the target, or nothing.
 
-One `Drafter` follows one sequence. What it falls back to costs speed, never output. Knows nothing of
-verification.
+One `Drafter` follows one sequence. What it falls back to costs speed, never output. Knows nothing
+of verification.
 """
 
 import asyncio
@@ -43,10 +43,14 @@ class Drafter:
         self._plan, self._remote, self._estimates = plan, remote, estimates
         # Where the request does not say how many tokens every round is to have.
         chooses = remote is not None and plan.config.num_assistant_tokens_schedule == "goodput"
-        self._goodput = Goodput(estimates, plan.config.num_assistant_tokens, alternatives) if chooses else None
+        self._goodput = (
+            Goodput(estimates, plan.config.num_assistant_tokens, alternatives) if chooses else None
+        )
         self._ngrams, self._only_ngrams, self._metrics = ngrams, only_ngrams, metrics
         self._index: NgramDrafter | None = None
-        self._prepared: tuple[Proposal, str] | None = None  # and why, known when the draft was told the last verdict
+        self._prepared: tuple[Proposal, str] | None = (
+            None  # and why, known when the draft was told the last verdict
+        )
         self._wanted = ProposalRequest(0)  # of the next proposal
         self._last = NOTHING
         self._waited_s, self._began_s, self._missed = 0.0, 0.0, ""
@@ -57,7 +61,9 @@ class Drafter:
         """Called once, as soon as the sequence has its row."""
         if self._remote:
             self._wanted = self._chosen(k)
-            await self._remote.begin(tokens, replace(self._wanted, k=min(k, max(self._wanted.k, 1))))
+            await self._remote.begin(
+                tokens, replace(self._wanted, k=min(k, max(self._wanted.k, 1)))
+            )
 
     async def propose(self, tokens: Sequence[int], k: int) -> Proposal:
         """At most k tokens to verify on the committed ones."""
@@ -87,10 +93,15 @@ class Drafter:
         return await self._look_up(tokens, wanted.k)
 
     async def commit(self, tokens: Sequence[int], verdict: Verdict, k: int) -> None:
-        """Tells whoever drafts what became of the last proposal; `tokens` hold the verdict's already."""
+        """Tells whoever drafts what became of the last proposal;
+
+        `tokens` hold the verdict's already.
+        """
         remote, base_len = self._remote, len(tokens) - len(verdict.ids)
         if self._goodput:
-            self._goodput.observe(self._last, verdict, time.perf_counter() - self._began_s, self._waited_s)
+            self._goodput.observe(
+                self._last, verdict, time.perf_counter() - self._began_s, self._waited_s
+            )
         self._wanted = wanted = self._chosen(k)
         k = wanted.k
         if not remote or not remote.is_open or not (k or self._last.ids):
@@ -157,7 +168,12 @@ class Drafters:
     """Makes a drafter for each sequence, as its parameters ask."""
 
     def __init__(
-        self, settings: TargetSettings, drafts: DraftPool, vocabulary_size: int, engine: Engine, metrics: TargetMetrics
+        self,
+        settings: TargetSettings,
+        drafts: DraftPool,
+        vocabulary_size: int,
+        engine: Engine,
+        metrics: TargetMetrics,
     ) -> None:
         self._settings, self._drafts, self._metrics = settings, drafts, metrics
         self._vocabulary_size = vocabulary_size
@@ -172,12 +188,19 @@ class Drafters:
         if self._drafts.all and not only_ngrams and plan.config.num_assistant_tokens > 0:
             settings = self._settings
             remote = RemoteSession(
-                self._drafts, plan, self._vocabulary_size, settings.draft_timeout, settings.outcomes, self._metrics
+                self._drafts,
+                plan,
+                self._vocabulary_size,
+                settings.draft_timeout,
+                settings.outcomes,
+                self._metrics,
             )
         ngrams = only_ngrams or (remote is not None and self._settings.fallback == "ngram")
         by_equality = plan.sampling.rule is not Rule.REJECTION
         alternatives = self._alternatives if by_equality else 0
-        drafter = Drafter(plan, remote, self._estimates, ngrams, only_ngrams, alternatives, self._metrics)
+        drafter = Drafter(
+            plan, remote, self._estimates, ngrams, only_ngrams, alternatives, self._metrics
+        )
         try:
             yield drafter
         finally:

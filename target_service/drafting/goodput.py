@@ -1,8 +1,10 @@
-"""How many tokens to draft, and what to do without a proposal: whatever brings the most tokens per second.
+"""How many tokens to draft, and what to do without a proposal: whatever brings the most tokens per
+second.
 
-The target's step time is measured by its width in tokens, the draft's time by token, the network's by block, and
-acceptance by position (Liu et al., arXiv 2406.14066). Beyond that a ledger counts what assistance saved and what
-it cost; in debt, a sequence decodes plainly, so that no draft can make it much slower than without.
+The target's step time is measured by its width in tokens, the draft's time by token, the network's
+by block, and acceptance by position (Liu et al., arXiv 2406.14066). Beyond that a ledger counts
+what assistance saved and what it cost; in debt, a sequence decodes plainly, so that no draft can
+make it much slower than without.
 
 Knows nothing of messages or rows.
 """
@@ -78,7 +80,9 @@ class Acceptance:
         rates: list[float] = []
         for i in range(min(k, _LONGEST)):
             believed = self._believed[i] if self._believed else rates[-1] if rates else _BELIEVED
-            rates.append((self._stood[i] + self._belief[i] * believed) / (self._tried[i] + self._belief[i]))
+            rates.append(
+                (self._stood[i] + self._belief[i] * believed) / (self._tried[i] + self._belief[i])
+            )
         return rates + rates[-1:] * (k - len(rates))
 
     def observe(self, proposed: int, accepted: int) -> None:
@@ -139,7 +143,10 @@ class Estimates:
     """Of a round, besides its step: plain, and with a proposal."""
 
     def step_s(self, k: int) -> float | None:
-        """Expected time of a step in which every sequence has k proposed tokens or alternatives; None before any."""
+        """Expected time of a step in which every sequence has k proposed tokens or alternatives;
+
+        None before any.
+        """
         return self.step_times.at(max(1.0, self.step_times.jobs) * (k + 1))
 
     def round_s(self, k: int) -> float | None:
@@ -170,10 +177,14 @@ class Goodput:
         plain_s = self._shared.round_s(0)
         if bound <= 0 or times is None or plain_s is None:
             return max(0, min(bound, _FIRST))
-        k, rate = max(((k, self._rate(k, times, plain_s)) for k in range(1, bound + 1)), key=lambda pair: pair[1])
+        k, rate = max(
+            ((k, self._rate(k, times, plain_s)) for k in range(1, bound + 1)),
+            key=lambda pair: pair[1],
+        )
         ledger = self._shared.ledger
         if rate * plain_s > _GAIN:
-            # Proposals are accepted by chance: a few bad rounds are no reason to distrust the estimates.
+            # Proposals are accepted by chance: a few bad rounds are no reason to distrust the
+            # estimates.
             return k if ledger.balance_s > -_PATIENCE * plain_s else 0
         # It does not pay by these estimates; they are tried again as far as the allowance goes.
         tried = min(k, _TRIED)
@@ -193,14 +204,19 @@ class Goodput:
         return -best[1] if best[0] > _GAIN * without else 0
 
     def waits(self, k: int, times: DraftTimes, found: int) -> bool:
-        """Whether to wait for the draft, which has nothing ready; `found` tokens from n-grams would do instead."""
+        """Whether to wait for the draft, which has nothing ready;
+
+        `found` tokens from n-grams would do instead.
+        """
         plain_s, round_s, found_s = (self._shared.round_s(n) for n in (0, k, found))
         if plain_s is None or round_s is None or found_s is None:
             return True
         instead = max(1 / plain_s, self._found_length / found_s if found else 0.0)
         return self._acceptance.length(k) / (round_s + times.wait_s(k)) > instead
 
-    def observe(self, proposal: Proposal, verdict: Verdict, round_s: float, waited_s: float) -> None:
+    def observe(
+        self, proposal: Proposal, verdict: Verdict, round_s: float, waited_s: float
+    ) -> None:
         """One round, from asking for its proposal to its verdict."""
         shared, proposed, accepted = self._shared, len(proposal.ids), verdict.accepted
         shared.observe(proposed + len(proposal.alternatives), round_s - waited_s)
@@ -210,7 +226,9 @@ class Goodput:
         if not proposed and not waited_s:
             shared.ledger.plain(plain_s)
             return
-        shared.ledger.assisted((accepted + 1) * plain_s - min(round_s, 3 * plain_s + waited_s), plain_s)
+        shared.ledger.assisted(
+            (accepted + 1) * plain_s - min(round_s, 3 * plain_s + waited_s), plain_s
+        )
         if proposal.made_by == "ngram":
             self._found_length += 2 * _WEIGHT * (accepted + 1 - self._found_length)
         elif proposed:

@@ -22,7 +22,10 @@ class Received:
 
 
 class Inbox:
-    """Blocks on the newest base, and on the one before: outcomes of the verification that led to the newest."""
+    """Blocks on the newest base, and on the one before:
+
+    outcomes of the verification that led to the newest.
+    """
 
     def __init__(self) -> None:
         self.asked_at: dict[int, float] = {}
@@ -34,7 +37,10 @@ class Inbox:
         self.asked_at[length] = time.perf_counter()
 
     def receive(self, block: draft_pb2.Block) -> str:
-        """Keeps a block, or says why not: nothing can be on its base any more, or they come without end."""
+        """Keeps a block, or says why not:
+
+        nothing can be on its base any more, or they come without end.
+        """
         if block.base_len < min(self.asked_at, default=0):
             return "stale"
         if len(self._received) >= _MOST:
@@ -43,7 +49,10 @@ class Inbox:
         return ""
 
     def find(self, tokens: Sequence[int]) -> tuple[Received, draft_pb2.Outcome] | None:
-        """The newest outcome on just these tokens: whatever the draft took for committed, it fits."""
+        """The newest outcome on just these tokens:
+
+        whatever the draft took for committed, it fits.
+        """
         for received in reversed(self._received):
             base_len = received.block.base_len
             after = list(tokens[base_len:])
@@ -54,7 +63,10 @@ class Inbox:
 
     def has_outcomes(self, base_len: int) -> bool:
         """Whether any came for a verification on this base."""
-        return any(r.block.base_len == base_len and any(o.path for o in r.block.outcomes) for r in self._received)
+        return any(
+            r.block.base_len == base_len and any(o.path for o in r.block.outcomes)
+            for r in self._received
+        )
 
     def forget(self, base_len: int) -> int:
         """Drops what is on anything before this base; returns how many blocks came in vain."""

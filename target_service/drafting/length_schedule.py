@@ -2,8 +2,8 @@
 
 from target_service.request.plan import Plan
 
-# What "heuristic" came to, by what it began with: it goes on from one call to the next, as it does on transformers'
-# assistant; here for all calls of the service.
+# What "heuristic" came to, by what it began with: it goes on from one call to the next, as it does
+# on transformers' assistant; here for all calls of the service.
 _KEPT: dict[int, int] = {}
 
 
@@ -15,7 +15,9 @@ class LengthSchedule:
         lookup = config.HasField("prompt_lookup_num_tokens")
         self._k = config.prompt_lookup_num_tokens if lookup else config.num_assistant_tokens
         schedule = config.num_assistant_tokens_schedule
-        self._moves = schedule in ("heuristic", "heuristic_transient") and not lookup and self._k > 0
+        self._moves = (
+            schedule in ("heuristic", "heuristic_transient") and not lookup and self._k > 0
+        )
         self._kept = self._k if schedule == "heuristic" and self._moves else None
         if self._kept is not None:
             self._k = _KEPT.get(self._kept, self._kept)

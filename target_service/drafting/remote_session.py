@@ -1,4 +1,5 @@
-"""One sequence followed by a draft service: opens the stream, commits, receives blocks, survives its loss.
+"""One sequence followed by a draft service: opens the stream, commits, receives blocks, survives
+its loss.
 
 Never raises for what the draft does: the worst answer is no proposal. Knows nothing of what is done
 then.
@@ -23,9 +24,10 @@ from target_service.drafting.goodput import DraftTimes
 from target_service.drafting.inbox import Inbox, Received
 from target_service.request.plan import Plan
 
-# Of the time that a block is waited for, the part in which tokens may be drawn. With an early stop the time of a
-# proposal depends on its tokens; a block dropped for having many would bias what is accepted under the rejection
-# rule. So the draft is told to end in time, and what comes too late was held up by something else.
+# Of the time that a block is waited for, the part in which tokens may be drawn. With an early stop
+# the time of a proposal depends on its tokens; a block dropped for having many would bias what is
+# accepted under the rejection rule. So the draft is told to end in time, and what comes too late
+# was held up by something else.
 _BUDGET_SHARE = 0.7
 
 
@@ -50,7 +52,9 @@ class RemoteSession:
         self._call: Any = None
         self._reading: asyncio.Task[None] | None = None
         self._up: asyncio.Queue[draft_pb2.DraftRequest] = asyncio.Queue()
-        self._behind = False  # asked, and not answered in time: not waited for until it answers again
+        self._behind = (
+            False  # asked, and not answered in time: not waited for until it answers again
+        )
         self._inbox = Inbox()
         self._changed = asyncio.Event()  # a block came, or the stream ended
         self.last_problem = ""
@@ -84,18 +88,26 @@ class RemoteSession:
         self._draft, self._behind, self._inbox = draft, not draft.trusted, Inbox()
         draft.sessions += 1
         self._up = asyncio.Queue()
-        self._up.put_nowait(draft_pb2.DraftRequest(open=self._asking.opening(self._epoch, tokens, wanted)))
+        self._up.put_nowait(
+            draft_pb2.DraftRequest(open=self._asking.opening(self._epoch, tokens, wanted))
+        )
         self._inbox.asked(len(tokens))
         self._told = len(tokens)
         self._call = draft.open(_drain(self._up), request_id())
         self._reading = asyncio.create_task(self._read(draft, self._call, self._epoch))
 
     async def propose(self, tokens: Sequence[int], wanted: ProposalRequest) -> Proposal:
-        """The block on the committed tokens, waited for within the timeout; else nothing, at once if known.
+        """The block on the committed tokens, waited for within the timeout; else nothing, at once
+        if known.
 
         `last_problem` then says why.
         """
-        self.last_problem, self.waited_s, self.was_foreseen, self.was_excused = "", 0.0, False, False
+        self.last_problem, self.waited_s, self.was_foreseen, self.was_excused = (
+            "",
+            0.0,
+            False,
+            False,
+        )
         if self._call is None:
             await self._reopen(tokens, wanted)
             self.last_problem = (self._drafts.unused_reason and "mismatch") or "lost"
@@ -123,8 +135,13 @@ class RemoteSession:
         self.waited_s = time.perf_counter() - began
         return self._use(*found, wanted)
 
-    def foreseen(self, tokens: Sequence[int], wanted: ProposalRequest) -> tuple[int, Proposal] | None:
-        """The block, by its id, with a proposal on just these tokens that was drafted ahead; None if there is none."""
+    def foreseen(
+        self, tokens: Sequence[int], wanted: ProposalRequest
+    ) -> tuple[int, Proposal] | None:
+        """The block, by its id, with a proposal on just these tokens that was drafted ahead;
+
+        None if there is none.
+        """
         found = self._inbox.find(tokens)
         if found is None:
             return None
@@ -133,8 +150,16 @@ class RemoteSession:
         return None if self._call is None else (found[0].block.block_id, proposal)
 
     def missed(self, base_len: int) -> str:
-        """Why a verification on this base would find nothing drafted ahead; empty if nothing was to be."""
-        if not self._outcomes or self._call is None or self._draft is None or not self._draft.branches:
+        """Why a verification on this base would find nothing drafted ahead;
+
+        empty if nothing was to be.
+        """
+        if (
+            not self._outcomes
+            or self._call is None
+            or self._draft is None
+            or not self._draft.branches
+        ):
             return ""
         return "unforeseen" if self._inbox.has_outcomes(base_len) else "late"
 
@@ -146,7 +171,8 @@ class RemoteSession:
         block_id: int = 0,
         explicit: Sequence[int] | None = None,
     ) -> None:
-        """Tells the draft what was committed since the last time, and asks for tokens on it, or on what may follow.
+        """Tells the draft what was committed since the last time, and asks for tokens on it, or on
+        what may follow.
 
         A draft that is behind is told when it has answered what it was asked before.
 
@@ -157,7 +183,9 @@ class RemoteSession:
         if self._call is None or (self._behind and not self._answer_is_overdue):
             return  # a draft that is behind would be interrupted with every round, and never answer
         base_len, self._told = self._told, len(tokens)
-        message = self._asking.commit(base_len, tokens[base_len:], wanted, self._until_wanted_s(wanted.step_s))
+        message = self._asking.commit(
+            base_len, tokens[base_len:], wanted, self._until_wanted_s(wanted.step_s)
+        )
         if explicit is not None:
             message.explicit_ids.ids.extend(explicit)
             message.explicit_ids.SetInParent()
@@ -167,7 +195,8 @@ class RemoteSession:
         self._inbox.asked(len(tokens))
         self._metrics.draft_bytes.labels("sent").inc(message.ByteSize())
         self._up.put_nowait(draft_pb2.DraftRequest(commit=message))
-        # One turn of the event loop, in which the message leaves: what the caller does next can wait.
+        # One turn of the event loop, in which the message leaves: what the caller does next can
+        # wait.
         await asyncio.sleep(0)
 
     @property
@@ -200,7 +229,9 @@ class RemoteSession:
         """Of the time of a verification, what is left for the draft to work in."""
         return max(step_s - self._draft.times.network_s, step_s / 4) if self._draft else step_s
 
-    def _use(self, received: Received, outcome: draft_pb2.Outcome, wanted: ProposalRequest) -> Proposal:
+    def _use(
+        self, received: Received, outcome: draft_pb2.Outcome, wanted: ProposalRequest
+    ) -> Proposal:
         """An outcome's proposal, checked."""
         received.used, self.was_foreseen = True, bool(outcome.path)
         base_len, block = received.block.base_len, received.block
@@ -245,7 +276,9 @@ class RemoteSession:
             self._metrics.discarded_blocks.labels(refused).inc()
             return
         if all(outcome.path for outcome in block.outcomes):
-            draft.times.pushed(block.draft_s, max((len(o.proposal.ids) for o in block.outcomes), default=0))
+            draft.times.pushed(
+                block.draft_s, max((len(o.proposal.ids) for o in block.outcomes), default=0)
+            )
         draft.answered()
         self._behind = False
 
@@ -261,6 +294,8 @@ class RemoteSession:
         self._changed.set()
 
 
-async def _drain(queue: "asyncio.Queue[draft_pb2.DraftRequest]") -> AsyncIterator[draft_pb2.DraftRequest]:
+async def _drain(
+    queue: "asyncio.Queue[draft_pb2.DraftRequest]",
+) -> AsyncIterator[draft_pb2.DraftRequest]:
     while True:
         yield await queue.get()

@@ -1,4 +1,5 @@
-"""When texts that branch from one another end. Each follows its own course, from the same stop conditions.
+"""When texts that branch from one another end. Each follows its own course, from the same stop
+conditions.
 
 Knows nothing of which of them go on: it is told.
 """

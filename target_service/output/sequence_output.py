@@ -1,4 +1,7 @@
-"""Where the tokens of one returned sequence go: what ends it, and its stream. Knows nothing of how they are chosen."""
+"""Where the tokens of one returned sequence go:
+
+what ends it, and its stream. Knows nothing of how they are chosen.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -41,7 +41,9 @@ class SpeculationStats:
             rounds=self.rounds,
             proposed=self.proposed,
             accepted=self.accepted,
-            acceptance_histogram=[self.histogram[i] for i in range(max(self.histogram, default=0) + 1)],
+            acceptance_histogram=[
+                self.histogram[i] for i in range(max(self.histogram, default=0) + 1)
+            ],
             drafter="+".join(sorted(self.drafters)) or "none",
             fallbacks=self.fallbacks,
             draft_unused_reason=unused_reason,

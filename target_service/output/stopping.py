@@ -1,7 +1,7 @@
 """When a sequence ends, token by token, and the text that its tokens make.
 
-Accepted blocks are taken apart here: nothing after the token that ends a sequence is kept or streamed.
-Knows nothing of models or proposals.
+Accepted blocks are taken apart here: nothing after the token that ends a sequence is kept or
+streamed. Knows nothing of models or proposals.
 """
 
 import time
@@ -36,7 +36,9 @@ class Stopping:
         self._eos = frozenset(plan.sampling.eos_token_id)
         self._room = plan.max_length - len(plan.tokens)
         self._strings = tuple(plan.config.stop_strings.values)
-        self._deadline = time.monotonic() + plan.config.max_time if plan.config.HasField("max_time") else None
+        self._deadline = (
+            time.monotonic() + plan.config.max_time if plan.config.HasField("max_time") else None
+        )
         self._text = _Text(tokenizer, plan.tokens)
         keep = max((len(s) for s in self._strings), default=1) - 1
         self._tail_length = keep
@@ -99,7 +101,10 @@ class Stopping:
             return False
         window = self._tail + piece
         self._tail = window[-self._tail_length :] if self._tail_length else ""
-        return any(window.find(s, max(0, len(window) - len(piece) - len(s) + 1)) >= 0 for s in self._strings)
+        return any(
+            window.find(s, max(0, len(window) - len(piece) - len(s) + 1)) >= 0
+            for s in self._strings
+        )
 
 
 class _Text:
@@ -140,5 +145,7 @@ class _Text:
         return whole[len(before) :]
 
     def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return text

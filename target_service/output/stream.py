@@ -1,6 +1,8 @@
-"""What a call streams: a bounded queue between the sequences that fill it and the wire that empties it.
+"""What a call streams: a bounded queue between the sequences that fill it and the wire that empties
+it.
 
-A reader that does not read stops its sequences, not the service's memory. Knows nothing of strategies.
+A reader that does not read stops its sequences, not the service's memory. Knows nothing of
+strategies.
 """
 
 import asyncio
@@ -67,14 +69,19 @@ class SequenceStream:
         self._metrics.prefix_hits.inc(found)
 
     async def send(self, taken: Taken, accepted: int, verdict: Verdict = _NOTHING_MORE) -> None:
-        """Streams the tokens of a round; `accepted` of them were proposed. The verdict has what else was asked for."""
+        """Streams the tokens of a round;
+
+        `accepted` of them were proposed. The verdict has what else was asked for.
+        """
         if taken.ids:
             self._time(len(taken.ids))
         each = _rows_of_a_chunk(verdict) or max(1, len(taken.ids))
         for at in range(0, max(1, len(taken.ids)), each):
             await self._outbox.put(self._chunk(taken, accepted, verdict, at, at + each))
 
-    def _chunk(self, taken: Taken, accepted: int, verdict: Verdict, start: int, end: int) -> target_pb2.Chunk:
+    def _chunk(
+        self, taken: Taken, accepted: int, verdict: Verdict, start: int, end: int
+    ) -> target_pb2.Chunk:
         """Of the tokens from `start` to `end`."""
         last = end >= len(taken.ids)
         end = min(end, len(taken.ids))
@@ -125,7 +132,10 @@ def _row_message(row: ScoreRow) -> target_pb2.ScoreRow:
 
 
 def _rows_of_a_chunk(verdict: Verdict) -> int:
-    """Tokens of one chunk with their rows, since a reader takes messages of a limited size; 0 where there are none."""
+    """Tokens of one chunk with their rows, since a reader takes messages of a limited size;
+
+    0 where there are none.
+    """
     rows = [*verdict.scores[:1], *verdict.logits[:1]]
     size_bytes = sum(row.values.nbytes + (0 if row.ids is None else row.ids.nbytes) for row in rows)
     return max(1, _CHUNK_BYTES // size_bytes) if size_bytes else 0

@@ -1,4 +1,5 @@
-"""How keys and values are to be kept: the fields that say so, checked, and as what the engine takes.
+"""How keys and values are to be kept: the fields that say so, checked, and as what the engine
+takes.
 
 Names and defaults are those of transformers' QuantizedCache. Knows nothing of rows.
 """
@@ -29,18 +30,24 @@ def cache_spec(asked: Config, config: Config, can_quantize: bool) -> CacheSpec |
         InvalidFieldError: it cannot be honoured; the way out is named.
     """
     if config.HasField("use_cache") and not config.use_cache:
-        raise InvalidFieldError("use_cache", "only true is served: a target keeps what it has read; leave it out")
+        raise InvalidFieldError(
+            "use_cache", "only true is served: a target keeps what it has read; leave it out"
+        )
     kind = config.cache_implementation or DYNAMIC
     if kind not in (DYNAMIC, QUANTIZED):
         reason = f"{kind!r} is how a model is run, which is the operator's choice; leave it out, or give 'quantized'"
         raise InvalidFieldError("cache_implementation", reason)
     if kind == DYNAMIC:
         if asked.HasField("cache_config"):
-            reason = "describes a quantized cache; set cache_implementation='quantized', or leave it out"
+            reason = (
+                "describes a quantized cache; set cache_implementation='quantized', or leave it out"
+            )
             raise InvalidFieldError("cache_config", reason, "cache_implementation")
         return None
     if not can_quantize:
-        reason = "this model's rows cannot be quantized: its own code looks into its cache; leave it out"
+        reason = (
+            "this model's rows cannot be quantized: its own code looks into its cache; leave it out"
+        )
         raise InvalidFieldError("cache_implementation", reason)
     return _spec(config.cache_config)
 
@@ -59,11 +66,15 @@ def _spec(message: generation_pb2.CacheConfig) -> CacheSpec:
     spec = CacheSpec(backend, **{"nbits": 8 if able.nbits == (8,) else 4, **given})
     _check(spec, able)
     if not able.is_installed:
-        raise _refusal(f"{backend} is not installed in this service; there: pip install -e '.[server,{able.extra}]'")
+        raise _refusal(
+            f"{backend} is not installed in this service; there: pip install -e '.[server,{able.extra}]'"
+        )
     try:
         quantizer(spec.backend, spec.nbits)
     except Exception as error:  # whatever a library says while it is imported
-        raise _refusal(f"{backend} cannot be used in this service: {' '.join(str(error).split())[:200]}") from error
+        raise _refusal(
+            f"{backend} cannot be used in this service: {' '.join(str(error).split())[:200]}"
+        ) from error
     return spec
 
 
@@ -72,12 +83,18 @@ def _check(spec: CacheSpec, able: Backend) -> None:
         raise _refusal(f"nbits of {spec.backend} is {_either(able.nbits)}, not {spec.nbits}")
     for name in ("axis_key", "axis_value"):
         if able.axes and getattr(spec, name) not in able.axes:
-            raise _refusal(f"{name} of {spec.backend} is {_either(able.axes)}, not {getattr(spec, name)}")
+            raise _refusal(
+                f"{name} of {spec.backend} is {_either(able.axes)}, not {getattr(spec, name)}"
+            )
     if spec.q_group_size % 8 or not _LEAST_GROUP <= spec.q_group_size <= _MOST_GROUP:
         reason = f"q_group_size is a multiple of 8 from {_LEAST_GROUP} to {_MOST_GROUP}, not {spec.q_group_size}"
-        raise _refusal(f"{reason}: a group of so many positions has to divide evenly, and to fill bytes")
+        raise _refusal(
+            f"{reason}: a group of so many positions has to divide evenly, and to fill bytes"
+        )
     if not 1 <= spec.residual_length <= _MOST_RESIDUAL:
-        raise _refusal(f"residual_length is at least 1: a token sees itself as it is; not {spec.residual_length}")
+        raise _refusal(
+            f"residual_length is at least 1: a token sees itself as it is; not {spec.residual_length}"
+        )
 
 
 def of_service(implementation: str, cache_config: str) -> Config:
@@ -107,7 +124,9 @@ def check_default(config: Config, can_quantize: bool) -> CacheSpec | None:
     try:
         return cache_spec(config, config, can_quantize)
     except InvalidFieldError as error:
-        raise SettingsError(f"--cache-implementation, or the model's own generation_config.json: {error}") from error
+        raise SettingsError(
+            f"--cache-implementation, or the model's own generation_config.json: {error}"
+        ) from error
 
 
 def _either(values: "list[str] | tuple[int, ...]") -> str:

@@ -20,7 +20,8 @@ _DRAFT_MODEL_ONLY: dict[str, tuple[Any, ...]] = {
 
 
 def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
-    """Refuses what cannot be honoured, by itself or beside the others; says which mode is asked for.
+    """Refuses what cannot be honoured, by itself or beside the others; says which mode is asked
+    for.
 
     Args:
         asked: what the call itself sets; config: the same with every default filled in.
@@ -50,7 +51,9 @@ def check_config(asked: Config, config: Config, vocabulary_size: int) -> Mode:
         reason = "makes an end of the sequence more likely, of which there is none"
         raise InvalidFieldError("exponential_decay_length_penalty", reason, "eos_token_id")
     if mode.has_beams and len(set(config.eos_token_id.ids)) >= vocabulary_size:
-        raise InvalidFieldError("eos_token_id", "ends every text at once: there is nothing to search", "num_beams")
+        raise InvalidFieldError(
+            "eos_token_id", "ends every text at once: there is nothing to search", "num_beams"
+        )
     _check_bans(asked, config, vocabulary_size)
     return mode
 
@@ -62,18 +65,24 @@ def check_own_vocabulary(mark: generation_pb2.WatermarkingConfig) -> None:
         InvalidFieldError: there is one.
     """
     if mark.greenlist.HasField("vocabulary_size"):
-        raise InvalidFieldError("watermarking_config", "vocabulary_size is the model's own; leave it out")
+        raise InvalidFieldError(
+            "watermarking_config", "vocabulary_size is the model's own; leave it out"
+        )
 
 
 def _check_bans(asked: Config, config: Config, vocabulary_size: int) -> None:
     """A token that is forced and banned would leave none to choose."""
     forced = {
-        "forced_bos_token_id": {config.forced_bos_token_id} if config.HasField("forced_bos_token_id") else set(),
+        "forced_bos_token_id": {config.forced_bos_token_id}
+        if config.HasField("forced_bos_token_id")
+        else set(),
         "forced_eos_token_id": set(config.forced_eos_token_id.ids),
     }
     banned = {
         "suppress_tokens": set(config.suppress_tokens.ids),
-        "bad_words_ids": {entry.ids[0] for entry in config.bad_words_ids.values if len(entry.ids) == 1},
+        "bad_words_ids": {
+            entry.ids[0] for entry in config.bad_words_ids.values if len(entry.ids) == 1
+        },
     }
     for force, ids in forced.items():
         for ban, others in banned.items():

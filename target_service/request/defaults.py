@@ -1,7 +1,7 @@
 """Which value a parameter has when the call does not set it.
 
-Order of precedence, as in transformers: the call, then the model's own generation config, then (of caches) the
-service's settings, then transformers' defaults. Knows nothing of prompts.
+Order of precedence, as in transformers: the call, then the model's own generation config, then (of
+caches) the service's settings, then transformers' defaults. Knows nothing of prompts.
 """
 
 import logging
@@ -76,9 +76,13 @@ def model_config(name: str, values: Mapping[str, Any]) -> Config:
             change what the model is meant to say.
     """
     config = Config()
-    quantized = values.get("cache_implementation") == "quantized"  # the one kind that changes the text
+    quantized = (
+        values.get("cache_implementation") == "quantized"
+    )  # the one kind that changes the text
     for field, value in values.items():
-        ignored = field in _NOT_ABOUT_TEXT and not (quantized and field in ("cache_implementation", "cache_config"))
+        ignored = field in _NOT_ABOUT_TEXT and not (
+            quantized and field in ("cache_implementation", "cache_config")
+        )
         if value is None or field.startswith("_") or ignored or _NEUTRAL.get(field) == value:
             continue
         if field not in Config.DESCRIPTOR.fields_by_name:
@@ -89,7 +93,9 @@ def model_config(name: str, values: Mapping[str, Any]) -> Config:
         try:
             write(config, field, value)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ModelError(f"{name}: its generation_config.json sets {field}={value!r}: {error}") from error
+            raise ModelError(
+                f"{name}: its generation_config.json sets {field}={value!r}: {error}"
+            ) from error
     return config
 
 
@@ -100,7 +106,9 @@ def fill_cache(config: Config, service: Config) -> None:
 
 
 def fill(config: Config, model: Config) -> Config:
-    """The call's config with the model's values, then transformers' defaults, where it sets nothing."""
+    """The call's config with the model's values, then transformers' defaults, where it sets
+    nothing.
+    """
     full = Config()
     full.CopyFrom(config)
     for descriptor, value in model.ListFields():
@@ -113,8 +121,11 @@ def fill(config: Config, model: Config) -> Config:
             else:
                 setattr(full, name, value)
     if not full.HasField("num_assistant_tokens_schedule"):
-        # Who says how many tokens has them in every round, as in transformers; who does not has what is fastest.
-        full.num_assistant_tokens_schedule = "constant" if full.HasField("num_assistant_tokens") else "goodput"
+        # Who says how many tokens has them in every round, as in transformers; who does not has
+        # what is fastest.
+        full.num_assistant_tokens_schedule = (
+            "constant" if full.HasField("num_assistant_tokens") else "goodput"
+        )
     for name, value in _TRANSFORMERS.items():
         if not full.HasField(name):
             setattr(full, name, value)

@@ -1,20 +1,25 @@
-"""How long a sequence may and must become: transformers' rules for four fields that depend on one another.
+"""How long a sequence may and must become: transformers' rules for four fields that depend on one
+another.
 
-The order of precedence is that of `GenerationMixin`: each field by itself comes from the call, else from the model's
-own config; then `max_new_tokens` goes before `max_length` and `min_new_tokens` before `min_length`, wherever each of
-them came from. Knows nothing of other parameters.
+The order of precedence is that of `GenerationMixin`: each field by itself comes from the call, else
+from the model's own config; then `max_new_tokens` goes before `max_length` and `min_new_tokens`
+before `min_length`, wherever each of them came from. Knows nothing of other parameters.
 """
 
 from foredraft_engine.errors import InvalidFieldError
 from target_service.request.defaults import DEFAULT_NEW_TOKENS, Config
 
 
-def with_lengths(config: Config, asked: Config, model: Config, *, limit: int, prompt: int, tokens: int) -> Config:
+def with_lengths(
+    config: Config, asked: Config, model: Config, *, limit: int, prompt: int, tokens: int
+) -> Config:
     """The config with one total, `max_length`, in tokens, prompt included, and one minimum.
 
     Args:
-        config: everything filled in but the lengths. asked, model: what the call, and the model's own config, set.
-        limit: tokens that fit. prompt: tokens of the prompt. tokens: those and the ones that were generated before.
+        config: everything filled in but the lengths. asked, model: what the call, and the model's
+        own config, set.
+        limit: tokens that fit. prompt: tokens of the prompt. tokens: those and the ones that were
+            generated before.
 
     Raises:
         InvalidFieldError: there is no room, or the minimum is more than the maximum.
@@ -24,20 +29,30 @@ def with_lengths(config: Config, asked: Config, model: Config, *, limit: int, pr
         reason = f"prompt ({prompt}) and new tokens make {total}, the limit is {limit}"
         raise InvalidFieldError(field, reason, *(["prompts"] if field != "prompts" else []))
     if total <= tokens:
-        raise InvalidFieldError(field, f"leaves no room: the sequence has {tokens} tokens, the limit is {total}")
+        raise InvalidFieldError(
+            field, f"leaves no room: the sequence has {tokens} tokens, the limit is {total}"
+        )
     full = Config()
     full.CopyFrom(config)
     full.max_length, full.min_length, full.min_new_tokens = total, 0, 0
     full.ClearField("max_new_tokens")
-    least = next((n for n in ("min_new_tokens", "min_length") if asked.HasField(n) or model.HasField(n)), "min_length")
+    least = next(
+        (n for n in ("min_new_tokens", "min_length") if asked.HasField(n) or model.HasField(n)),
+        "min_length",
+    )
     setattr(full, least, getattr(asked if asked.HasField(least) else model, least))
     if max(full.min_length, prompt + full.min_new_tokens if full.min_new_tokens else 0) > total:
-        raise InvalidFieldError(least, "is more than the maximum", field if field != "prompts" else "max_new_tokens")
+        raise InvalidFieldError(
+            least, "is more than the maximum", field if field != "prompts" else "max_new_tokens"
+        )
     return full
 
 
 def _most(asked: Config, model: Config, limit: int, prompt: int) -> tuple[str, int]:
-    """The field that sets the total, and the total. What the model asks for by itself is cut to what fits."""
+    """The field that sets the total, and the total.
+
+    What the model asks for by itself is cut to what fits.
+    """
     if asked.HasField("max_new_tokens"):
         return "max_new_tokens", prompt + asked.max_new_tokens
     if model.HasField("max_new_tokens"):

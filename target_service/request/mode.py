@@ -1,4 +1,7 @@
-"""Which way of decoding a config asks for, and what contradicts it. Knows nothing of prompts, or of how it is done."""
+"""Which way of decoding a config asks for, and what contradicts it.
+
+Knows nothing of prompts, or of how it is done.
+"""
 
 from enum import Enum
 from typing import Any
@@ -53,14 +56,21 @@ def mode_of(asked: Config, config: Config) -> Mode:
     else:
         mode, chosen_by = Mode.ASSISTED, "num_beams"
     if not mode.has_beams:
-        _refuse(asked, _BEAMS_ONLY, "has no effect with num_beams=1; set num_beams or leave it out", "num_beams")
+        _refuse(
+            asked,
+            _BEAMS_ONLY,
+            "has no effect with num_beams=1; set num_beams or leave it out",
+            "num_beams",
+        )
         if config.num_return_sequences > 1 and not config.do_sample:
             reason = "more than 1 with do_sample=False would all be equal"
             raise InvalidFieldError("num_return_sequences", reason, "do_sample")
     if mode is not Mode.ASSISTED:
         reason = f"does not go with {chosen_by}; leave one of them out"
         _refuse(asked, _ASSISTED_ONLY, reason, chosen_by)
-        _refuse(config, {"guidance_scale": 1.0}, reason, chosen_by)  # a default that changes the text, too
+        _refuse(
+            config, {"guidance_scale": 1.0}, reason, chosen_by
+        )  # a default that changes the text, too
     return mode
 
 
@@ -75,14 +85,20 @@ def check_call(message: target_pb2.GenerateRequest, config: Config, mode: Mode) 
             reason = "changes the prompt, and these tokens come after it as it was; leave one of them out"
             raise InvalidFieldError("token_healing", reason, "generated_ids")
         if any(prompt.HasField("chat") for prompt in message.prompts):
-            raise InvalidFieldError("token_healing", "would take a conversation's form away; send text", "chat")
+            raise InvalidFieldError(
+                "token_healing", "would take a conversation's form away; send text", "chat"
+            )
     if mode is Mode.ASSISTED:
         return
     chosen_by = "penalty_alpha" if mode is Mode.CONTRASTIVE else "num_beams"
     if message.HasField("logprobs"):
-        raise InvalidFieldError("logprobs", f"is not offered with {chosen_by}; leave it out", chosen_by)
+        raise InvalidFieldError(
+            "logprobs", f"is not offered with {chosen_by}; leave it out", chosen_by
+        )
     if message.sampling_rule:
-        raise InvalidFieldError("sampling_rule", f"has no effect with {chosen_by}; leave it out", chosen_by)
+        raise InvalidFieldError(
+            "sampling_rule", f"has no effect with {chosen_by}; leave it out", chosen_by
+        )
     if any(prompt.generated_ids for prompt in message.prompts):
         reason = "a search cannot go on from where another ended; make them part of the prompt"
         raise InvalidFieldError("generated_ids", reason, chosen_by)
@@ -91,7 +107,9 @@ def check_call(message: target_pb2.GenerateRequest, config: Config, mode: Mode) 
 def _beams(asked: Config, config: Config) -> Mode:
     n, groups = config.num_beams, config.num_beam_groups
     if asked.penalty_alpha > 0:
-        raise InvalidFieldError("penalty_alpha", "is contrastive search, which has no beams", "num_beams")
+        raise InvalidFieldError(
+            "penalty_alpha", "is contrastive search, which has no beams", "num_beams"
+        )
     if config.num_return_sequences > n:
         reason = f"is {config.num_return_sequences}, more than there are beams ({n})"
         raise InvalidFieldError("num_return_sequences", reason, "num_beams")
@@ -101,9 +119,13 @@ def _beams(asked: Config, config: Config) -> Mode:
             raise InvalidFieldError("diversity_penalty", reason, "num_beam_groups")
         return Mode.BEAMS
     if groups > n or n % groups:
-        raise InvalidFieldError("num_beam_groups", f"is {groups}; it has to divide num_beams, {n}", "num_beams")
+        raise InvalidFieldError(
+            "num_beam_groups", f"is {groups}; it has to divide num_beams, {n}", "num_beams"
+        )
     if config.do_sample:
-        raise InvalidFieldError("num_beam_groups", "takes the best only; set do_sample=False", "do_sample")
+        raise InvalidFieldError(
+            "num_beam_groups", "takes the best only; set do_sample=False", "do_sample"
+        )
     if not config.diversity_penalty:
         reason = "has no effect without diversity_penalty; set it to what a token of another group shall cost"
         raise InvalidFieldError("num_beam_groups", reason, "diversity_penalty")
@@ -112,9 +134,13 @@ def _beams(asked: Config, config: Config) -> Mode:
 
 def _contrastive(config: Config) -> Mode:
     if config.do_sample:
-        raise InvalidFieldError("penalty_alpha", "is contrastive search, which does not sample", "do_sample")
+        raise InvalidFieldError(
+            "penalty_alpha", "is contrastive search, which does not sample", "do_sample"
+        )
     if config.top_k <= 1:
-        raise InvalidFieldError("penalty_alpha", "chooses among top_k tokens, which must be more than 1", "top_k")
+        raise InvalidFieldError(
+            "penalty_alpha", "chooses among top_k tokens, which must be more than 1", "top_k"
+        )
     return Mode.CONTRASTIVE
 
 

@@ -1,7 +1,7 @@
 """The model's named generation configs: files in the JSON that transformers writes and reads.
 
-`translation` is the file `translation.json` in the model's directory, or in one that the operator names. Knows
-nothing of calls, nor of what a config may ask for: the planner does.
+`translation` is the file `translation.json` in the model's directory, or in one that the operator
+names. Knows nothing of calls, nor of what a config may ask for: the planner does.
 """
 
 import difflib
@@ -32,7 +32,8 @@ MAX_CONFIGS = 256
 MAX_BYTES = 256 << 10
 _FIELD = "generation_config"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# What transformers reads as something else, whatever is in it. The second is the model's own config.
+# What transformers reads as something else, whatever is in it. The second is the model's own
+# config.
 _RESERVED = frozenset(
     [
         "config",
@@ -61,34 +62,50 @@ class SavingNotAllowedError(Exception):
 class NamedConfigs:
     """Reads and writes them; from several threads."""
 
-    def __init__(self, places: Sequence[Path], check: Callable[[Config], None], saving: bool = False) -> None:
+    def __init__(
+        self, places: Sequence[Path], check: Callable[[Config], None], saving: bool = False
+    ) -> None:
         """places: directories, the first one goes before the others and is written to.
 
-        check: raises InvalidFieldError for what a call could not ask for. saving: whether it is allowed.
+        check: raises InvalidFieldError for what a call could not ask for. saving: whether it is
+            allowed.
         """
         self._places, self._check, self._saving = tuple(places), check, saving
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """All names in alphabetical order; also of files that are broken, whose use tells the reason."""
+        """All names in alphabetical order;
+
+        also of files that are broken, whose use tells the reason.
+        """
         return sorted(name for name, file in self._files().items() if _is_config(file))
 
     def get(self, name: str) -> Config:
         """What a config sets.
 
         Raises:
-            InvalidFieldError: there is none of this name, it cannot be read, or asks for what does not exist here.
+            InvalidFieldError: there is none of this name, it cannot be read, or asks for what does
+                not exist here.
         """
         file = self._files().get(name)
         if file is None or not _is_config(file):
             raise InvalidFieldError(_FIELD, self._unknown(name))
         try:
             values = json.loads(file.read_text("utf-8"))
-            fields = {field: value for field, value in values.items() if field not in _NOTES and field[:1] != "_"}
+            fields = {
+                field: value
+                for field, value in values.items()
+                if field not in _NOTES and field[:1] != "_"
+            }
             return config_message(None, fields)
-        except (OSError, ValueError) as error:  # broken JSON, broken UTF-8, and fields that are refused
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # broken JSON, broken UTF-8, and fields that are refused
             field = getattr(error, "field", None)
-            raise InvalidFieldError(_FIELD, f"{name!r} cannot be used: {error}", *([field] if field else [])) from error
+            raise InvalidFieldError(
+                _FIELD, f"{name!r} cannot be used: {error}", *([field] if field else [])
+            ) from error
 
     def over(self, name: str, config: Config) -> Config:
         """A call's own config over a named one; with no name the call's own.
@@ -116,8 +133,12 @@ class NamedConfigs:
                 "the operator of this service does not allow it; it is --save-generation-configs that does"
             )
         if not _NAME.fullmatch(name) or name.lower() in _RESERVED:
-            reason = f"{name!r} is no name for a config; it takes 1 to 64 letters, digits, '_' and '-'"
-            raise InvalidFieldError("name", reason if not _NAME.fullmatch(name) else f"{name}.json is the model's own")
+            reason = (
+                f"{name!r} is no name for a config; it takes 1 to 64 letters, digits, '_' and '-'"
+            )
+            raise InvalidFieldError(
+                "name", reason if not _NAME.fullmatch(name) else f"{name}.json is the model's own"
+            )
         self._check(config)
         text = to_json(config)
         if len(text) > MAX_BYTES:
@@ -125,14 +146,21 @@ class NamedConfigs:
         with self._lock:
             files = self._files()
             if name in files and not _is_config(files[name]):
-                raise InvalidFieldError("name", f"{name}.json is there, and it is no generation config")
+                raise InvalidFieldError(
+                    "name", f"{name}.json is there, and it is no generation config"
+                )
             if name not in files and len(self.names()) >= MAX_CONFIGS:
-                raise InvalidFieldError("name", f"there are {MAX_CONFIGS} configs, which is the limit; save over one")
+                raise InvalidFieldError(
+                    "name", f"there are {MAX_CONFIGS} configs, which is the limit; save over one"
+                )
             _write(self._places[0], f"{name}.json", text)
         log.info("generation config %s is saved in %s", name, self._places[0])
 
     def _files(self) -> dict[str, Path]:
-        """Files whose names could be a config's. Names are looked up here, and never made a path."""
+        """Files whose names could be a config's.
+
+        Names are looked up here, and never made a path.
+        """
         found: dict[str, Path] = {}
         for place in reversed(self._places):
             with os.scandir(place) as entries:
@@ -155,19 +183,25 @@ class NamedConfigs:
 
 
 def places(settings: TargetSettings) -> tuple[Path, ...]:
-    """Where configs are: the operator's directory, then the model's own, or its snapshot in the hub's cache.
+    """Where configs are: the operator's directory, then the model's own, or its snapshot in the
+    hub's cache.
 
     Raises:
-        SettingsError: the directory is not there, or configs shall be saved and there is none for them.
+        SettingsError: the directory is not there, or configs shall be saved and there is none for
+            them.
     """
     named = (Path(settings.generation_configs),) if settings.generation_configs else ()
     for place in named:
         if not place.is_dir():
-            raise SettingsError(f"--generation-configs: there is no directory {str(place)!r}; make it first")
+            raise SettingsError(
+                f"--generation-configs: there is no directory {str(place)!r}; make it first"
+            )
     model = Path(settings.model)
     if settings.save_generation_configs:
         if not named and not model.is_dir():
-            raise SettingsError("--save-generation-configs: the model is no directory; give --generation-configs DIR")
+            raise SettingsError(
+                "--save-generation-configs: the model is no directory; give --generation-configs DIR"
+            )
         if not os.access(place := (*named, model)[0], os.W_OK | os.X_OK):
             raise SettingsError(f"--save-generation-configs: {str(place)!r} cannot be written to")
     if model.is_dir():
@@ -181,12 +215,18 @@ def places(settings: TargetSettings) -> tuple[Path, ...]:
 
 def to_json(config: Config) -> bytes:
     """The file of a config, as transformers writes it."""
-    values: dict[str, Any] = {field.name: read(field.name, value) for field, value in config.ListFields()}
-    return (json.dumps(values | {"transformers_version": upstream_version}, indent=2, sort_keys=True) + "\n").encode()
+    values: dict[str, Any] = {
+        field.name: read(field.name, value) for field, value in config.ListFields()
+    }
+    return (
+        json.dumps(values | {"transformers_version": upstream_version}, indent=2, sort_keys=True)
+        + "\n"
+    ).encode()
 
 
 def _is_config(file: Path) -> bool:
-    """Whether half or more of its keys are fields of a generation config; also what should be JSON and is not.
+    """Whether half or more of its keys are fields of a generation config; also what should be JSON
+    and is not.
 
     So a model's other files are none, and one that has a typing error is.
     """
@@ -202,7 +242,9 @@ def _is_config(file: Path) -> bool:
 
 
 def _write(place: Path, name: str, text: bytes) -> None:
-    """Writes a file so that whoever reads meanwhile, or after a crash, finds the old one or the new one whole."""
+    """Writes a file so that whoever reads meanwhile, or after a crash, finds the old one or the new
+    one whole.
+    """
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=place)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,5 @@
-"""From a request to what is to be done: every field checked, every default filled in, before admission.
+"""From a request to what is to be done: every field checked, every default filled in, before
+admission.
 
 Knows nothing of engines or streams.
 """
@@ -69,7 +70,9 @@ class ServiceLimits:
     rows: int = 16
     quantizes: bool = True  # whether rows can be quantized
     fits: Callable[[int, int, int, bool], bool] = lambda prompt, texts, new, quantized: True
-    """Whether so many prompt tokens, and texts of so many new ones each, quantized or not, have limits."""
+    """Whether so many prompt tokens, and texts of so many new ones each, quantized or not, have
+    limits.
+    """
 
 
 class Planner:
@@ -80,7 +83,10 @@ class Planner:
         self._vocabulary_size = model.vocabulary.size
         self.prompts = Prompts(model, limits.capacity)
         self.marked_ids = model.ids
-        """Ids that green lists are drawn from: the model's padding is among them, as in transformers."""
+        """Ids that green lists are drawn from:
+
+        the model's padding is among them, as in transformers.
+        """
 
     def request(
         self,
@@ -103,7 +109,9 @@ class Planner:
         config, mode, cache = self._resolved(asked)
         check_call(message, config, mode)
         if len(message.prompts) * config.num_return_sequences > MAX_SEQUENCES:
-            raise InvalidFieldError("num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts")
+            raise InvalidFieldError(
+                "num_return_sequences", f"more than {MAX_SEQUENCES} sequences in all", "prompts"
+            )
         rule = _rule(message, config.do_sample, mode)
         each = config.num_return_sequences if mode.has_beams else 1
         seed = message.seed if message.HasField("seed") else secrets.randbits(63)
@@ -121,25 +129,41 @@ class Planner:
             logprobs = message.logprobs if message.HasField("logprobs") else None
             for _ in range(config.num_return_sequences // each):
                 index = len(plans) * each
-                sampling = sampling_from(full, rule=rule, seed=seed, sequence_index=index, prompt_length=len(prompt))
-                plans.append(Plan(index, tokens, sampling, full, owner, logprobs, cache, mode, each, negative))
+                sampling = sampling_from(
+                    full, rule=rule, seed=seed, sequence_index=index, prompt_length=len(prompt)
+                )
+                plans.append(
+                    Plan(
+                        index, tokens, sampling, full, owner, logprobs, cache, mode, each, negative
+                    )
+                )
         return Request(seed, rule, prompts, tuple(plans), config.token_healing and not healed)
 
     def _negatives(
-        self, message: target_pb2.GenerateRequest, config: Config, prompts: Sequence[tuple[int, ...]]
+        self,
+        message: target_pb2.GenerateRequest,
+        config: Config,
+        prompts: Sequence[tuple[int, ...]],
     ) -> list[tuple[int, ...]]:
-        """What guidance goes away from, for each prompt: by transformers' default from the prompt's last token."""
+        """What guidance goes away from, for each prompt:
+
+        by transformers' default from the prompt's last token.
+        """
         given = [self.prompts.ids(prompt, "negative_prompt") for prompt in message.negative_prompts]
         if config.guidance_scale == 1.0 or not config.HasField("guidance_scale"):
             if given:
-                raise InvalidFieldError("negative_prompt", "has no effect without guidance_scale", "guidance_scale")
+                raise InvalidFieldError(
+                    "negative_prompt", "has no effect without guidance_scale", "guidance_scale"
+                )
             return [()] * len(prompts)
         if given and len(given) != len(prompts):
             reason = f"has {len(given)} prompts, for {len(prompts)}; give one for each, or none"
             raise InvalidFieldError("negative_prompt", reason, "prompts")
         return given or [prompt[-1:] for prompt in prompts]
 
-    def _check_room(self, config: Config, mode: Mode, tokens: int, negative: int, quantized: bool) -> None:
+    def _check_room(
+        self, config: Config, mode: Mode, tokens: int, negative: int, quantized: bool
+    ) -> None:
         new, beams = config.max_length - tokens, config.num_beams
         if negative + new > self._limits.capacity:
             reason = f"is so long that with {new} new tokens it exceeds the limit of {self._limits.capacity}"
@@ -170,7 +194,9 @@ class Planner:
         if asked.HasField("forced_bos_token_id") and tokens > 1:
             reason = f"is forced after a prompt of one token, and this one has {tokens}"
             raise InvalidFieldError("forced_bos_token_id", reason, "prompts")
-        return with_lengths(config, asked, self._defaults, limit=self._limits.capacity, prompt=prompt, tokens=tokens)
+        return with_lengths(
+            config, asked, self._defaults, limit=self._limits.capacity, prompt=prompt, tokens=tokens
+        )
 
 
 def _check_message(message: target_pb2.GenerateRequest) -> None:
@@ -184,11 +210,15 @@ def _check_message(message: target_pb2.GenerateRequest) -> None:
 
 def _rule(message: target_pb2.GenerateRequest, do_sample: bool, mode: Mode) -> Rule:
     if mode is not Mode.ASSISTED:
-        return Rule.COUPLED if do_sample else Rule.GREEDY  # the noise of a search depends on its seed alone
+        return (
+            Rule.COUPLED if do_sample else Rule.GREEDY
+        )  # the noise of a search depends on its seed alone
     asked = rule_from(message.sampling_rule)
     if not do_sample:
         if asked is not Rule.GREEDY:
-            raise InvalidFieldError("sampling_rule", "has no effect with do_sample=False", "do_sample")
+            raise InvalidFieldError(
+                "sampling_rule", "has no effect with do_sample=False", "do_sample"
+            )
         return Rule.GREEDY
     if asked is not Rule.GREEDY:
         return asked

@@ -1,4 +1,7 @@
-"""Prompts as token ids: text, ids and conversations, by the model's tokenizer. Knows nothing of parameters."""
+"""Prompts as token ids:
+
+text, ids and conversations, by the model's tokenizer. Knows nothing of parameters.
+"""
 
 from collections.abc import Sequence
 
@@ -21,7 +24,8 @@ class Prompts:
         """Token ids of a prompt.
 
         Raises:
-            InvalidFieldError: it is empty, too long, or has ids that are none; `field` or a part of it is named.
+            InvalidFieldError: it is empty, too long, or has ids that are none; `field` or a part of
+                it is named.
         """
         tokenizer = self.tokenizer
         form = prompt.WhichOneof("content")
@@ -33,13 +37,19 @@ class Prompts:
             ids = prompt.token_ids.ids
         elif form == "chat":
             if not tokenizer.chat_template:
-                raise InvalidFieldError("chat", "the model has no chat template; send text or token ids")
+                raise InvalidFieldError(
+                    "chat", "the model has no chat template; send text or token ids"
+                )
             self._refuse_endless(field, sum(len(m.content) for m in prompt.chat.messages))
             messages = [{"role": m.role, "content": m.content} for m in prompt.chat.messages]
             try:
-                ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+                ids = tokenizer.apply_chat_template(
+                    messages, add_generation_prompt=True, return_dict=False
+                )
             except Exception as error:  # templates raise what they like, jinja's errors among them
-                raise InvalidFieldError("chat", f"the model's chat template refuses it: {error}") from error
+                raise InvalidFieldError(
+                    "chat", f"the model's chat template refuses it: {error}"
+                ) from error
         else:
             raise InvalidFieldError(field, "a prompt is text, token ids or a conversation")
         if not ids:
@@ -49,7 +59,9 @@ class Prompts:
     def _refuse_endless(self, field: str, characters: int) -> None:
         """A text that cannot fit is not worth the time to take it apart."""
         if characters > self._capacity * self._longest_token:
-            raise InvalidFieldError(field, f"has {characters} characters; the limit is {self._capacity} tokens")
+            raise InvalidFieldError(
+                field, f"has {characters} characters; the limit is {self._capacity} tokens"
+            )
 
     def checked(self, field: str, ids: Sequence[int]) -> tuple[int, ...]:
         """Token ids that the model knows, and has room for.
@@ -59,5 +71,7 @@ class Prompts:
         """
         check_ids(field, ids, self._vocabulary_size)
         if len(ids) >= self._capacity:
-            raise InvalidFieldError(field, f"has {len(ids)} tokens; with one more they must fit in {self._capacity}")
+            raise InvalidFieldError(
+                field, f"has {len(ids)} tokens; with one more they must fit in {self._capacity}"
+            )
         return tuple(ids)

@@ -1,8 +1,9 @@
-"""Token healing: the prompt's last token is taken back, and the model chooses among those that begin with its text.
+"""Token healing: the prompt's last token is taken back, and the model chooses among those that
+begin with its text.
 
-The semantics are transformers' (`GenerationMixin.heal_tokens`), but for its search of the vocabulary, which goes by
-decoded text and misses tokens that begin with a space: here a token's own form is looked for. Knows nothing of what is
-generated then.
+The semantics are transformers' (`GenerationMixin.heal_tokens`), but for its search of the
+vocabulary, which goes by decoded text and misses tokens that begin with a space: here a token's own
+form is looked for. Knows nothing of what is generated then.
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,13 @@ class TokenHealing:
     def __init__(self, tokenizer: Any, engine: Engine) -> None:
         self._tokenizer, self._engine = tokenizer, engine
 
-    async def heal(self, prompt: Sequence[int], owner: str, cache: CacheSpec | None = None) -> tuple[int, ...]:
-        """The prompt with another last token, if the model prefers one; without white space around it."""
+    async def heal(
+        self, prompt: Sequence[int], owner: str, cache: CacheSpec | None = None
+    ) -> tuple[int, ...]:
+        """The prompt with another last token, if the model prefers one;
+
+        without white space around it.
+        """
         text = self._tokenizer.decode(prompt, skip_special_tokens=True).strip()
         ids = tuple(self._tokenizer(text)["input_ids"])
         # What begins every text shall not speak for a token.
@@ -47,4 +53,8 @@ class TokenHealing:
     def _extensions(self, token: int) -> list[int]:
         """All tokens that begin with the form of this one."""
         form = self._tokenizer.convert_ids_to_tokens(token)
-        return [other for other_form, other in self._tokenizer.get_vocab().items() if other_form.startswith(form)]
+        return [
+            other
+            for other_form, other in self._tokenizer.get_vocab().items()
+            if other_form.startswith(form)
+        ]

@@ -1,6 +1,7 @@
 """Greedy decoding and sampling, with or without assistance (Leviathan et al., arXiv 2211.17192).
 
-Plain decoding is the case k = 0. Knows nothing of what drafts, how a proposal is accepted, or who reads.
+Plain decoding is the case k = 0. Knows nothing of what drafts, how a proposal is accepted, or who
+reads.
 """
 
 from foredraft_engine.logits.processors import Processors
@@ -33,7 +34,9 @@ async def assisted(
         engine.pool.lend_several(prompts, plan.owner, plan.cache) as (row, *others),
         drafters.follow(plan) as drafter,
     ):
-        guidance = next((Guidance(r, list(plan.negative), plan.config.guidance_scale) for r in others), None)
+        guidance = next(
+            (Guidance(r, list(plan.negative), plan.config.guidance_scale) for r in others), None
+        )
         stream.admitted(plan.sampling.prompt_length)
         await drafter.begin(tokens, lookahead.k(stopping.tokens_left))
         async for _ in engine.prefill(row, tokens):
@@ -45,7 +48,9 @@ async def assisted(
                 pass
         while not stopping.reason and not stopping.out_of_time():
             proposal = await drafter.propose(tokens, lookahead.k(stopping.tokens_left))
-            verdict = await engine.verify(row, tokens, proposal, processors, plan.logprobs, guidance, **wanted)
+            verdict = await engine.verify(
+                row, tokens, proposal, processors, plan.logprobs, guidance, **wanted
+            )
             taken = stopping.take(verdict.ids)
             lookahead.observe(len(proposal.ids), verdict.accepted)
             tokens += taken.ids

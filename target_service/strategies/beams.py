@@ -1,7 +1,9 @@
-"""Beam search, beam sampling and diverse beam search: the best whole texts, of the several that are followed at a time.
+"""Beam search, beam sampling and diverse beam search: the best whole texts, of the several that are
+followed at a time.
 
-Sampling takes continuations without replacement, by Gumbel noise (Kool et al., arXiv 1903.06059); diverse beams are
-those of Vijayakumar et al., arXiv 1610.02424. Knows nothing of how beams are scored, or where their keys are kept.
+Sampling takes continuations without replacement, by Gumbel noise (Kool et al., arXiv 1903.06059);
+diverse beams are those of Vijayakumar et al., arXiv 1610.02424. Knows nothing of how beams are
+scored, or where their keys are kept.
 """
 
 from collections.abc import Sequence
@@ -31,7 +33,9 @@ async def beams(
     tokens, statistics, count, sent = plan.tokens, SpeculationStats(), len(outputs), 0
     choose = _Choice(plan, engine, BranchStopping(outputs[0].stopping.fork()))
     search = choose.search
-    async with branches(engine, tokens, plan.config.num_beams, _room(plan), plan.owner, plan.cache) as (row, texts):
+    async with branches(
+        engine, tokens, plan.config.num_beams, _room(plan), plan.owner, plan.cache
+    ) as (row, texts):
         for output in outputs:
             output.stream.admitted(plan.sampling.prompt_length)
         async for _ in engine.prefill(row, tokens):
@@ -47,7 +51,9 @@ async def beams(
             for output in outputs:
                 await output.send(shared[sent:])
             sent = max(sent, len(shared))
-            moves = await texts.grow([m.parent for m in moves], [m.token for m in moves], choose.next)
+            moves = await texts.grow(
+                [m.parent for m in moves], [m.token for m in moves], choose.next
+            )
         for output, found in zip(outputs, search.best(count), strict=True):
             output.score = found.score
             await output.finish(found.ids[sent:])
@@ -61,7 +67,9 @@ class _Choice:
         self._plan, self._endings = plan, endings
         self._processors = Processors(plan.sampling, engine.device)
         self._beams = BeamSearch(_settings(plan)) if plan.mode is Mode.BEAMS else None
-        self.search: Search = self._beams or DiverseBeamSearch(_diverse_settings(plan), self._process)
+        self.search: Search = self._beams or DiverseBeamSearch(
+            _diverse_settings(plan), self._process
+        )
 
     def first(self, logits: Tensor, hidden: Tensor) -> list[Move]:
         """All beams are the prompt at first: logits [1, vocab]."""
@@ -81,14 +89,19 @@ class _Choice:
 
     def _process(self, texts: Sequence[tuple[int, ...]], log_probs: Tensor) -> Tensor:
         """Scores of the tokens after these texts, float32 [texts, vocab]."""
-        return process([Scored(self._processors, [*self._plan.tokens, *text], 1) for text in texts], log_probs)
+        return process(
+            [Scored(self._processors, [*self._plan.tokens, *text], 1) for text in texts], log_probs
+        )
 
     def _noise(self, at: int, scores: Tensor) -> Tensor | None:
         sampling = self._plan.sampling
         if not sampling.is_sampled:
             return None
         beams, vocab = scores.shape
-        keys = [key(sampling.seed, Purpose.BEAM, sampling.sequence_index, at, beam) for beam in range(beams)]
+        keys = [
+            key(sampling.seed, Purpose.BEAM, sampling.sequence_index, at, beam)
+            for beam in range(beams)
+        ]
         return gumbel(torch.tensor(keys, device=scores.device), vocab)
 
 

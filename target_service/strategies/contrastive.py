@@ -1,4 +1,5 @@
-"""Contrastive search: a likely token whose hidden state is unlike those before it (Su et al., arXiv 2202.06417).
+"""Contrastive search: a likely token whose hidden state is unlike those before it (Su et al., arXiv
+2202.06417).
 
 Each step looks one token past `top_k` candidates at once. Knows nothing of how they are ranked.
 """
@@ -16,11 +17,15 @@ from target_service.output.speculation_stats import SpeculationStats
 from target_service.request.plan import Plan
 
 
-async def contrastive(plan: Plan, engine: Engine, output: SequenceOutput, metrics: TargetMetrics) -> SpeculationStats:
+async def contrastive(
+    plan: Plan, engine: Engine, output: SequenceOutput, metrics: TargetMetrics
+) -> SpeculationStats:
     """Generates one sequence into the output."""
     tokens, statistics, stopping = list(plan.tokens), SpeculationStats(), output.stopping
     contrast = _Contrast(plan, engine)
-    async with engine.pool.lend((), plan.owner, plan.cache) as row:  # fed anew: hidden states are not kept
+    async with engine.pool.lend(
+        (), plan.owner, plan.cache
+    ) as row:  # fed anew: hidden states are not kept
         output.stream.admitted(plan.sampling.prompt_length)
         for start in range(0, len(tokens) - 1, engine.chunk_tokens):
             if stopping.out_of_time():
@@ -42,7 +47,10 @@ async def contrastive(plan: Plan, engine: Engine, output: SequenceOutput, metric
 
 
 class _Contrast:
-    """The text so far, its hidden states, and the candidates for its next token. Called on the device thread."""
+    """The text so far, its hidden states, and the candidates for its next token.
+
+    Called on the device thread.
+    """
 
     def __init__(self, plan: Plan, engine: Engine) -> None:
         self._alpha, self._k = plan.config.penalty_alpha, plan.config.top_k
@@ -63,7 +71,10 @@ class _Contrast:
         self._propose(logits)
 
     def choose(self, logits: Tensor, hidden: Tensor) -> int:
-        """One of the candidates, by what follows each: logits [k, vocab], hidden states [k, size]."""
+        """One of the candidates, by what follows each:
+
+        logits [k, vocab], hidden states [k, size].
+        """
         if len(self._context) > 1:
             self._context = [torch.cat(self._context)]
         states = unit(hidden)

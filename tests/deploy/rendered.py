@@ -18,7 +18,12 @@ from tests.tools import find
 
 HERE = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("cpu-demo", "gpu")
-COMPONENTS = ((), ("monitoring",), ("monitoring", "autoscaling"), ("monitoring", "autoscaling-keda"))
+COMPONENTS = (
+    (),
+    ("monitoring",),
+    ("monitoring", "autoscaling"),
+    ("monitoring", "autoscaling-keda"),
+)
 SERVICES = ("target", "draft")
 SETTINGS: dict[str, Any] = {"target": TargetSettings, "draft": DraftSettings}
 

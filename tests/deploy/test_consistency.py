@@ -29,7 +29,12 @@ services = pytest.mark.parametrize("service", SERVICES)
 def settings_of(manifests: Sequence[Manifest], service: str) -> Any:
     """The settings that a service makes of what it is given."""
     given = container(manifests, service).get("args", [])
-    return read(SETTINGS[service], f"FOREDRAFT_{service.upper()}_", given, environment_of(manifests, service))
+    return read(
+        SETTINGS[service],
+        f"FOREDRAFT_{service.upper()}_",
+        given,
+        environment_of(manifests, service),
+    )
 
 
 @services
@@ -42,8 +47,14 @@ def test_settings_and_ports(overlay: str, service: str) -> None:
     assert [p["containerPort"] for p in given["ports"]] == listens
     served = of_kind(manifests, "Service")[service]["spec"]
     assert served["clusterIP"] == "None"
-    assert [(p["port"], p["targetPort"]) for p in served["ports"]] == [(port, port) for port in listens]
-    for probe, name in (("startupProbe", READINESS), ("readinessProbe", READINESS), ("livenessProbe", LIVENESS)):
+    assert [(p["port"], p["targetPort"]) for p in served["ports"]] == [
+        (port, port) for port in listens
+    ]
+    for probe, name in (
+        ("startupProbe", READINESS),
+        ("readinessProbe", READINESS),
+        ("livenessProbe", LIVENESS),
+    ):
         assert given[probe]["grpc"] == {"port": listens[0], "service": name}
 
 
@@ -67,11 +78,15 @@ def test_the_grace_is_longer_than_the_longest_generation(overlay: str, service: 
 
 @services
 @overlays
-def test_a_rollout_has_not_failed_while_one_pod_drains_and_the_next_loads(overlay: str, service: str) -> None:
+def test_a_rollout_has_not_failed_while_one_pod_drains_and_the_next_loads(
+    overlay: str, service: str
+) -> None:
     deployment = of_kind(render(overlay), "Deployment")[service]["spec"]
     pod = deployment["template"]["spec"]
     probe = pod["containers"][0]["startupProbe"]
-    drains_and_loads = pod["terminationGracePeriodSeconds"] + probe["periodSeconds"] * probe["failureThreshold"]
+    drains_and_loads = (
+        pod["terminationGracePeriodSeconds"] + probe["periodSeconds"] * probe["failureThreshold"]
+    )
     assert deployment["progressDeadlineSeconds"] >= drains_and_loads + 120  # to pull an image
 
 
@@ -83,7 +98,10 @@ def test_a_service_of_another_name_would_add_settings_that_there_are_not(service
     # Whoever adds one, with a prefix of names or for an address: why service links are off.
     with pytest.raises(SettingsError, match="no such setting"):
         read(SETTINGS[service], prefix, [], service_links({f"foredraft-{service}": here[service]}))
-    assert of_kind(manifests, "Deployment")[service]["spec"]["template"]["spec"]["enableServiceLinks"] is False
+    assert (
+        of_kind(manifests, "Deployment")[service]["spec"]["template"]["spec"]["enableServiceLinks"]
+        is False
+    )
 
 
 @overlays
@@ -98,9 +116,13 @@ def test_selectors_take_the_pods_they_mean(overlay: str) -> None:
             assert [name for name, its in labels.items() if selects(selector, its)] == [service]
         assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
         assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
-        assert of_kind(manifests, "ServiceAccount")[service]["automountServiceAccountToken"] is False
+        assert (
+            of_kind(manifests, "ServiceAccount")[service]["automountServiceAccountToken"] is False
+        )
     monitored = of_kind(manifests, "PodMonitor")["foredraft"]["spec"]
-    assert [name for name, its in labels.items() if selects(monitored["selector"], its)] == sorted(SERVICES)
+    assert [name for name, its in labels.items() if selects(monitored["selector"], its)] == sorted(
+        SERVICES
+    )
     (endpoint,) = monitored["podMetricsEndpoints"]
     for service in SERVICES:
         assert endpoint["port"] in [port["name"] for port in container(manifests, service)["ports"]]
@@ -112,10 +134,16 @@ def _peers(manifests: Sequence[Manifest], peers: Sequence[Any]) -> str:
     if not peers:
         return "anybody"
     (peer,) = peers
-    space = peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
+    space = (
+        peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
+    )
     labels = peer.get("podSelector", {}).get("matchLabels", {})
     if "namespaceSelector" not in peer:
-        (name,) = [n for n, pod in pods(manifests) if selects(peer["podSelector"], pod["metadata"]["labels"])]
+        (name,) = [
+            n
+            for n, pod in pods(manifests)
+            if selects(peer["podSelector"], pod["metadata"]["labels"])
+        ]
         return name
     if labels == {"foredraft.io/client": "true"}:
         return "clients"
@@ -131,12 +159,18 @@ def test_network_policies_are_the_links_that_there_are(overlay: str) -> None:
     edges = set()
     for name, policy in policies.items():
         spec = policy["spec"]
-        chosen = {n for n, pod in pods(manifests) if selects(spec["podSelector"], pod["metadata"]["labels"])}
+        chosen = {
+            n
+            for n, pod in pods(manifests)
+            if selects(spec["podSelector"], pod["metadata"]["labels"])
+        }
         assert chosen == ({name} if name in SERVICES else {"target-download", "draft-download"})
         for rule in spec.get("ingress") or ():
             edges |= {(_peers(manifests, rule["from"]), name, p["port"]) for p in rule["ports"]}
         for rule in spec.get("egress") or ():
-            edges |= {(name, _peers(manifests, rule.get("to", ())), p["port"]) for p in rule["ports"]}
+            edges |= {
+                (name, _peers(manifests, rule.get("to", ())), p["port"]) for p in rule["ports"]
+            }
     dns = "kube-system/kube-dns"
     wanted = {("clients", "target", 50052), ("target", "draft", 50051), ("target", dns, 53)}
     wanted |= {("monitoring/*", "target", 9102), ("monitoring/*", "draft", 9101)}
@@ -153,9 +187,9 @@ def test_real_models_are_read_only_pinned_and_offline() -> None:
         (volume,) = [v["persistentVolumeClaim"] for v in pod["volumes"] if v["name"] == "models"]
         assert volume["readOnly"]
         assert volume["claimName"] in claims
-        assert {k: v for k, v in pod["containers"][0]["resources"]["limits"].items() if "gpu" in k} == {
-            "nvidia.com/gpu": 1
-        }
+        assert {
+            k: v for k, v in pod["containers"][0]["resources"]["limits"].items() if "gpu" in k
+        } == {"nvidia.com/gpu": 1}
         assert pod["nodeSelector"]
         assert pod["tolerations"]
         assert environment_of(manifests, service)["HF_HUB_OFFLINE"] == "1"

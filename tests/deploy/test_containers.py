@@ -29,7 +29,11 @@ def test_the_only_step_is_the_script() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_is_copied_is_there_and_not_ignored(service: str) -> None:
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    kept = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     for line in _lines("COPY"):
         if "--from" not in line:
             for source in line.replace("${SERVICE}", service).split()[1:-1]:
@@ -49,12 +53,17 @@ def test_settings_ports_and_health_of_the_compose_file(service: str) -> None:
     assert int(given["stop_grace_period"][:-1]) > settings.grace
     assert given["read_only"]
     assert given["cap_drop"] == ["ALL"]
-    scraped = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    scraped = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yml").read_text())[
+        "scrape_configs"
+    ]
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in scraped}
     assert targets[service] == [f"{service}:{settings.metrics_listen.rpartition(':')[2]}"]
     if service == "target":
         assert given["ports"] == [f"127.0.0.1:{port}:{port}"]
-        assert settings.draft == "draft:" + COMPOSE["services"]["draft"]["healthcheck"]["test"][-1].partition(":")[2]
+        assert (
+            settings.draft
+            == "draft:" + COMPOSE["services"]["draft"]["healthcheck"]["test"][-1].partition(":")[2]
+        )
 
 
 def test_volumes_and_images() -> None:
@@ -62,8 +71,14 @@ def test_volumes_and_images() -> None:
         assert re.search(r":\d+(\.\d+)+|:v\d", service["image"]), "a version is pinned"
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
-            assert (DEPLOY / source).is_file() if source.startswith(".") else source in COMPOSE["volumes"]
-    datasource = yaml.safe_load((DEPLOY / "monitoring" / "grafana" / "datasources.yml").read_text())["datasources"][0]
+            assert (
+                (DEPLOY / source).is_file()
+                if source.startswith(".")
+                else source in COMPOSE["volumes"]
+            )
+    datasource = yaml.safe_load(
+        (DEPLOY / "monitoring" / "grafana" / "datasources.yml").read_text()
+    )["datasources"][0]
     assert datasource["url"] == "http://prometheus:9090"
 
 
@@ -86,5 +101,7 @@ def test_compose_takes_the_file(tool: str, tmp_path: Path) -> None:
 @pytest.mark.tool("promtool")
 def test_prometheus_takes_its_configuration(tool: str) -> None:
     config = DEPLOY / "monitoring" / "prometheus.yml"
-    told = subprocess.run([tool, "check", "config", config], capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        [tool, "check", "config", config], capture_output=True, text=True, check=False
+    )
     assert told.returncode == 0, told.stdout + told.stderr

@@ -1,5 +1,6 @@
-"""What the Dockerfile does, without a container engine: its one script, run by a user without rights, on a tree that
-only can be read, and the service that comes of it, as that user, on a root that only can be read.
+"""What the Dockerfile does, without a container engine: its one script, run by a user without
+rights, on a tree that only can be read, and the service that comes of it, as that user, on a root
+that only can be read.
 """
 
 import os
@@ -18,7 +19,8 @@ from foredraft_serving.probe import is_serving
 from tests.integration.processes import MODELS, ROOT, free_port, until
 
 _USER = 10001
-# Reading anything is allowed, so that an interpreter in somebody's home can be used; writing is not.
+# Reading anything is allowed, so that an interpreter in somebody's home can be used; writing is
+# not.
 _CAPABILITY = "+dac_read_search"
 
 
@@ -30,14 +32,27 @@ def _as_user(*command: str) -> list[str]:
 def _environment(temporary: Path, **more: str) -> Mapping[str, str]:
     pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     path = f"{Path(sys._base_executable).parent}{os.pathsep}{os.environ['PATH']}"  # type: ignore[attr-defined]
-    return {**pip, "PATH": path, "HOME": str(temporary), "TMPDIR": str(temporary), "EXTRAS": "tracing", **more}
+    return {
+        **pip,
+        "PATH": path,
+        "HOME": str(temporary),
+        "TMPDIR": str(temporary),
+        "EXTRAS": "tracing",
+        **more,
+    }
 
 
 def test_another_service_is_refused(tmp_path: Path) -> None:
     told = subprocess.run(
-        [ROOT / "deploy" / "install", "proxy", ROOT, tmp_path / "x"], capture_output=True, text=True, check=False
+        [ROOT / "deploy" / "install", "proxy", ROOT, tmp_path / "x"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert (told.returncode, told.stderr) == (2, "SERVICE is 'proxy': it has to be draft or target\n")
+    assert (told.returncode, told.stderr) == (
+        2,
+        "SERVICE is 'proxy': it has to be draft or target\n",
+    )
     assert not (tmp_path / "x").exists()
 
 
@@ -72,14 +87,23 @@ def _read_only(tree: Path) -> None:
 def _running(prefix: Path, service: str, temporary: Path, *flags: str) -> Iterator[str]:
     port, log = free_port(), temporary.parent / f"{service}.log"
     name = f"FOREDRAFT_{service.upper()}"
-    given = {f"{name}_LISTEN": f"127.0.0.1:{port}", f"{name}_METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
-    given |= {f"{name}_MODEL": str(MODELS / service), f"{name}_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    given = {
+        f"{name}_LISTEN": f"127.0.0.1:{port}",
+        f"{name}_METRICS_LISTEN": f"127.0.0.1:{free_port()}",
+    }
+    given |= {
+        f"{name}_MODEL": str(MODELS / service),
+        f"{name}_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     with log.open("w") as out:
         environment = _environment(temporary, **given, HF_HUB_OFFLINE="1")
         command = _as_user(str(prefix / "serve"), *flags)
         process = subprocess.Popen(command, cwd="/", env=environment, stdout=out, stderr=out)
     try:
-        until(lambda: process.poll() is not None or is_serving(f"127.0.0.1:{port}", "readiness"), 120)
+        until(
+            lambda: process.poll() is not None or is_serving(f"127.0.0.1:{port}", "readiness"), 120
+        )
         assert process.poll() is None, log.read_text()
         yield f"127.0.0.1:{port}"
         process.terminate()  # reaches the service: there is no shell between
@@ -89,7 +113,9 @@ def _running(prefix: Path, service: str, temporary: Path, *flags: str) -> Iterat
 
 
 @pytest.mark.long
-@pytest.mark.skipif(os.geteuid() != 0, reason="ONLY ROOT CAN BECOME ANOTHER USER: this test did not run")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="ONLY ROOT CAN BECOME ANOTHER USER: this test did not run"
+)
 def test_both_services_installed_and_run_by_a_user_without_rights(tmp_path: Path) -> None:
     source, temporary = _source(tmp_path), tmp_path / "tmp"
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
@@ -108,11 +134,21 @@ def test_both_services_installed_and_run_by_a_user_without_rights(tmp_path: Path
     installed = time.time()
     with _running(prefixes["draft"], "draft", temporary) as draft:
         flags = ("--draft", draft)
-        with _running(prefixes["target"], "target", temporary, *flags) as target, Client(target) as client:
-            result = client.generate("def main(", max_new_tokens=24, num_assistant_tokens=5, eos_token_id=[])
+        with (
+            _running(prefixes["target"], "target", temporary, *flags) as target,
+            Client(target) as client,
+        ):
+            result = client.generate(
+                "def main(", max_new_tokens=24, num_assistant_tokens=5, eos_token_id=[]
+            )
     assert result.stats.accepted > 0
     assert not [path for path in source.rglob("*") if path.owner() != "root"]
-    assert not [path for prefix in prefixes.values() for path in prefix.rglob("*") if path.lstat().st_mtime > installed]
+    assert not [
+        path
+        for prefix in prefixes.values()
+        for path in prefix.rglob("*")
+        if path.lstat().st_mtime > installed
+    ]
 
 
 def _only_what_runs(prefix: Path, service: str) -> None:
@@ -122,8 +158,18 @@ def _only_what_runs(prefix: Path, service: str) -> None:
         f"{service}_service",
     }
     packages = {
-        path.name.split("-")[0].lower() for path in (prefix / "venv").glob("lib/python*/site-packages/*.dist-info")
+        path.name.split("-")[0].lower()
+        for path in (prefix / "venv").glob("lib/python*/site-packages/*.dist-info")
     }
     assert {"torch", "transformers", "foredraft", "grpcio", "opentelemetry_sdk"} <= packages
     assert (prefix / "venv" / "bin" / "hf").exists(), "which downloads models"
-    assert not packages & {"pytest", "mypy", "ruff", "hatchling", "scipy", "hypothesis", "hqq", "pip"}
+    assert not packages & {
+        "pytest",
+        "mypy",
+        "ruff",
+        "hatchling",
+        "scipy",
+        "hypothesis",
+        "hqq",
+        "pip",
+    }

@@ -17,7 +17,15 @@ import yaml
 from deploy.monitoring.generate import RULES
 from foredraft.catalog import METRICS
 from target_service.settings import TargetSettings
-from tests.deploy.rendered import COMPONENTS, HERE, OVERLAYS, Manifest, environment_of, of_kind, render
+from tests.deploy.rendered import (
+    COMPONENTS,
+    HERE,
+    OVERLAYS,
+    Manifest,
+    environment_of,
+    of_kind,
+    render,
+)
 from tests.integration.processes import ROOT
 from tests.tools import find
 
@@ -61,7 +69,9 @@ def test_the_validation_is_strict() -> None:
 
 def _complaints(manifests: Sequence[Manifest]) -> list[str]:
     command = [find("node"), Path(__file__).parent / "crds.mjs", _MODULES]
-    told = subprocess.run(command, input=json.dumps(manifests), capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        command, input=json.dumps(manifests), capture_output=True, text=True, check=False
+    )
     assert told.returncode == 0, told.stderr
     return list(json.loads(told.stdout))
 
@@ -71,20 +81,30 @@ def _complaints(manifests: Sequence[Manifest]) -> list[str]:
 def test_custom_resources_by_their_own_schemas(overlay: str, components: Sequence[str]) -> None:
     find("buf")  # installed with the schemas
     custom = [m for m in render(overlay, components) if m["kind"] in _CUSTOM]
-    assert {m["kind"] for m in custom} == ({"PodMonitor", "PrometheusRule"} if components else set()) | (
-        {"ScaledObject"} if "autoscaling-keda" in components else set()
-    )
+    assert {m["kind"] for m in custom} == (
+        {"PodMonitor", "PrometheusRule"} if components else set()
+    ) | ({"ScaledObject"} if "autoscaling-keda" in components else set())
     assert not any(_complaints(custom))
     assert {key for manifest in custom for key in _keys(manifest["spec"])} <= _known()
 
 
 @cache
 def _known() -> set[str]:
-    """Keys of the custom resources, and of what they borrow; the schemas themselves let every other key pass."""
-    packages = ("@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1", "@kubernetes-models/keda/keda.sh")
+    """Keys of the custom resources, and of what they borrow;
+
+    the schemas themselves let every other key pass.
+    """
+    packages = (
+        "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1",
+        "@kubernetes-models/keda/keda.sh",
+    )
     borrowed = ("@kubernetes-models/apimachinery/apis/meta", "kubernetes-models/autoscaling/v2")
     files = [file for place in packages + borrowed for file in (_MODULES / place).rglob("*.d.ts")]
-    return {key for file in files for key in re.findall(r'^ +"(\w+)"\??:', file.read_text(), re.MULTILINE)}
+    return {
+        key
+        for file in files
+        for key in re.findall(r'^ +"(\w+)"\??:', file.read_text(), re.MULTILINE)
+    }
 
 
 def _keys(value: Any) -> Iterator[str]:
@@ -118,9 +138,13 @@ def test_the_rules_and_the_dashboard_are_those_of_the_monitoring() -> None:
 
 
 def test_the_adapter_has_the_metric_of_the_autoscaler() -> None:
-    values = yaml.safe_load((HERE / "components" / "autoscaling" / "adapter-values.yaml").read_text())
+    values = yaml.safe_load(
+        (HERE / "components" / "autoscaling" / "adapter-values.yaml").read_text()
+    )
     (rule,) = values["rules"]["custom"]
-    metrics = of_kind(render("gpu", ("autoscaling",)), "HorizontalPodAutoscaler")["target"]["spec"]["metrics"]
+    metrics = of_kind(render("gpu", ("autoscaling",)), "HorizontalPodAutoscaler")["target"]["spec"][
+        "metrics"
+    ]
     names = [metric["pods"]["metric"]["name"] for metric in metrics]
     assert names[0] == "foredraft_num_requests_waiting"
     served = re.search(r'__name__=~"([^"]+)"', rule["seriesQuery"])
@@ -132,9 +156,13 @@ def test_the_adapter_has_the_metric_of_the_autoscaler() -> None:
 @overlays
 def test_pods_are_added_before_their_rows_are_used_up(overlay: str) -> None:
     manifests = render(overlay, ("autoscaling",))
-    rows = int(environment_of(manifests, "target").get("FOREDRAFT_TARGET_ROWS", TargetSettings().rows))
+    rows = int(
+        environment_of(manifests, "target").get("FOREDRAFT_TARGET_ROWS", TargetSettings().rows)
+    )
     in_use = of_kind(manifests, "HorizontalPodAutoscaler")["target"]["spec"]["metrics"][1]["pods"]
-    triggers = of_kind(render(overlay, ("autoscaling-keda",)), "ScaledObject")["target"]["spec"]["triggers"]
+    triggers = of_kind(render(overlay, ("autoscaling-keda",)), "ScaledObject")["target"]["spec"][
+        "triggers"
+    ]
     assert rows / 2 < int(in_use["target"]["averageValue"]) < rows
     assert triggers[1]["metadata"]["threshold"] == in_use["target"]["averageValue"]
 

@@ -9,7 +9,16 @@ from tests.deploy.rendered import COMPONENTS, OVERLAYS, Manifest, of_kind, pods,
 
 _OF_PODS = {"runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup", "seccompProfile"}
 _OF_CONTAINERS = {"allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem"}
-_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 
 
 def broken_rules(pod: Manifest) -> list[str]:
@@ -52,7 +61,9 @@ def broken_rules(pod: Manifest) -> list[str]:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_restricted(overlay: str, components: Sequence[str]) -> None:
     manifests = render(overlay, components)
-    assert {name: broken_rules(pod["spec"]) for name, pod in pods(manifests)} == {n: [] for n, _ in pods(manifests)}
+    assert {name: broken_rules(pod["spec"]) for name, pod in pods(manifests)} == {
+        n: [] for n, _ in pods(manifests)
+    }
     labels = of_kind(manifests, "Namespace")["foredraft"]["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
@@ -97,7 +108,18 @@ def _port(pod: Any) -> None:
     pod["containers"][0]["ports"][0]["hostPort"] = 1
 
 
-_BREAKS = [_root, _host, _writable, _capable, _override, _privileged, _sysctl, _unconfined, _node, _port]
+_BREAKS = [
+    _root,
+    _host,
+    _writable,
+    _capable,
+    _override,
+    _privileged,
+    _sysctl,
+    _unconfined,
+    _node,
+    _port,
+]
 
 
 @pytest.mark.parametrize("breaks", _BREAKS)

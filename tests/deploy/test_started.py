@@ -13,7 +13,15 @@ import pytest
 
 from foredraft import Client
 from foredraft_serving.probe import is_serving
-from tests.deploy.rendered import SERVICES, container, environment_of, of_kind, pods, render, service_links
+from tests.deploy.rendered import (
+    SERVICES,
+    container,
+    environment_of,
+    of_kind,
+    pods,
+    render,
+    service_links,
+)
 from tests.integration.processes import MODELS, ROOT, environment, until
 
 _UNITS = {"Mi": 1 << 20, "Gi": 1 << 30}
@@ -25,9 +33,15 @@ def _started(service: str, log: Path) -> Iterator[psutil.Process]:
     given = environment_of(manifests, service)
     # The models of the images, and the cluster's name for the draft, are elsewhere here.
     told = {
-        k: v.replace("/models/", f"{MODELS}/").replace("dns:///draft:", "dns:///127.0.0.1:") for k, v in given.items()
+        k: v.replace("/models/", f"{MODELS}/").replace("dns:///draft:", "dns:///127.0.0.1:")
+        for k, v in given.items()
     }
-    command = [sys.executable, "-m", f"{service}_service", *container(manifests, service).get("args", [])]
+    command = [
+        sys.executable,
+        "-m",
+        f"{service}_service",
+        *container(manifests, service).get("args", []),
+    ]
     # What Kubernetes would add, were it not told to leave it, does no harm.
     surroundings = {**environment(), **service_links(of_kind(manifests, "Service")), **told}
     with log.open("w") as out:
@@ -48,7 +62,10 @@ def _probe(service: str, probe: str) -> bool:
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, psutil.Process]]:
     logs = tmp_path_factory.mktemp("logs")
-    with _started("draft", logs / "draft.log") as draft, _started("target", logs / "target.log") as target:
+    with (
+        _started("draft", logs / "draft.log") as draft,
+        _started("target", logs / "target.log") as target,
+    ):
         for service in SERVICES:
             until(lambda s=service: _probe(s, "livenessProbe"), 60)  # type: ignore[misc]
             until(lambda s=service: _probe(s, "startupProbe"), 120)  # type: ignore[misc]
@@ -57,13 +74,20 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ps
 
 def _traffic() -> None:
     with Client("127.0.0.1:50052") as client:
-        client.generate(["def main(", "import os"] * 8, max_new_tokens=64, do_sample=True, num_assistant_tokens=5)
+        client.generate(
+            ["def main(", "import os"] * 8,
+            max_new_tokens=64,
+            do_sample=True,
+            num_assistant_tokens=5,
+        )
 
 
 def test_they_serve_together(processes: dict[str, psutil.Process]) -> None:
     assert all(_probe(service, "readinessProbe") for service in SERVICES)
     with Client("127.0.0.1:50052") as client:
-        result = client.generate("def main(", max_new_tokens=48, num_assistant_tokens=5, eos_token_id=[])
+        result = client.generate(
+            "def main(", max_new_tokens=48, num_assistant_tokens=5, eos_token_id=[]
+        )
     assert result.stats.accepted > 0
 
 
@@ -72,7 +96,12 @@ def _links(processes: dict[str, psutil.Process]) -> set[tuple[str, str, int]]:
     ends = {name: process.net_connections(kind="inet") for name, process in processes.items()}
     open_ = {psutil.CONN_ESTABLISHED, psutil.CONN_NONE}
     whose = {link.laddr.port: name for name, links in ends.items() for link in links}
-    served = {link.laddr.port for links in ends.values() for link in links if link.status == psutil.CONN_LISTEN}
+    served = {
+        link.laddr.port
+        for links in ends.values()
+        for link in links
+        if link.status == psutil.CONN_LISTEN
+    }
     found = set()
     for name, links in ends.items():
         for link in links:
@@ -86,15 +115,21 @@ def test_no_links_but_those_that_are_allowed(processes: dict[str, psutil.Process
     seen: set[tuple[str, str, int]] = set()
     with (
         Client("127.0.0.1:50052") as client,
-        client.stream("def main(", max_new_tokens=64, num_assistant_tokens=5, eos_token_id=[]) as stream,
+        client.stream(
+            "def main(", max_new_tokens=64, num_assistant_tokens=5, eos_token_id=[]
+        ) as stream,
     ):
         for _ in stream:
             seen |= _links(everybody)
-    ours = {edge for edge in seen if edge[0] in SERVICES or edge[1] in SERVICES}  # this process may have others
+    ours = {
+        edge for edge in seen if edge[0] in SERVICES or edge[1] in SERVICES
+    }  # this process may have others
     assert ours == {("client", "target", 50052), ("target", "draft", 50051)}
     for service, process in processes.items():
         ports = [port["containerPort"] for port in container(render("cpu-demo"), service)["ports"]]
-        listening = [c for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
+        listening = [
+            c for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN
+        ]
         assert sorted(c.laddr.port for c in listening) == sorted(ports)
         with urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/metrics") as scraped:
             assert b"foredraft_rows " in scraped.read()
@@ -104,10 +139,14 @@ def test_requests_of_memory_fit_what_is_used(processes: dict[str, psutil.Process
     _traffic()
     manifests = dict(pods(render("cpu-demo")))
     for service, process in processes.items():
-        used = int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[1]) << 10  # type: ignore[index]
+        used = (
+            int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[1])
+            << 10
+        )  # type: ignore[index]
         (asked,) = (c["resources"] for c in manifests[service]["spec"]["containers"])
         requested, limit = (
-            int(q[:-2]) * _UNITS[q[-2:]] for q in (asked["requests"]["memory"], asked["limits"]["memory"])
+            int(q[:-2]) * _UNITS[q[-2:]]
+            for q in (asked["requests"]["memory"], asked["limits"]["memory"])
         )
         assert used <= requested <= 3 * used, f"{service} uses {used >> 20} MiB at most"
         assert requested < limit

@@ -10,13 +10,16 @@ from transformers import LogitsProcessorList
 
 from tests.fakes import TableRows
 
-# A right implementation fails one test in a hundred million by luck; with the tests' fixed seeds, never
-# again once it has passed.
+# A right implementation fails one test in a hundred million by luck; with the tests' fixed seeds,
+# never again once it has passed.
 LUCK = 1e-8
 
 
 def exact_law(
-    rows: TableRows, prompt: Sequence[int], length: int, processors: LogitsProcessorList | None = None
+    rows: TableRows,
+    prompt: Sequence[int],
+    length: int,
+    processors: LogitsProcessorList | None = None,
 ) -> dict[tuple[int, ...], float]:
     """Probability of every continuation of `length` tokens, with transformers' own processors."""
     vocab = rows.table.shape[-1]
@@ -36,7 +39,10 @@ def exact_law(
 
 
 def p_value(counts: Counter[tuple[int, ...]], law: dict[tuple[int, ...], float]) -> float:
-    """Chi-square of counted texts against their law; rare texts are pooled (at least 5 expected)."""
+    """Chi-square of counted texts against their law;
+
+    rare texts are pooled (at least 5 expected).
+    """
     trials = sum(counts.values())
     impossible = [text for text in counts if law.get(text, 0.0) == 0.0]
     assert not impossible, f"texts of probability 0 came out: {impossible[:3]}"

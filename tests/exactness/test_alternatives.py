@@ -42,9 +42,19 @@ async def _plain(engine: Engine, law: Sampling) -> list[int]:
     return tokens
 
 
-async def _assisted(engine: Engine, law: Sampling, text: Sequence[int], seed: int) -> tuple[list[int], int]:
-    """By proposals that are right up to some place, and alternatives of which some are right; and how many stood."""
-    tokens, processors, draw, beside = list(PROMPT), Processors(law, engine.device), random.Random(seed), 0
+async def _assisted(
+    engine: Engine, law: Sampling, text: Sequence[int], seed: int
+) -> tuple[list[int], int]:
+    """By proposals that are right up to some place, and alternatives of which some are right;
+
+    and how many stood.
+    """
+    tokens, processors, draw, beside = (
+        list(PROMPT),
+        Processors(law, engine.device),
+        random.Random(seed),
+        0,
+    )
     async with engine.pool.lend(tokens, "") as row:
         while len(tokens) < len(PROMPT) + NEW_TOKENS - 8:
             coming = text[len(tokens) : len(tokens) + draw.randint(1, 6)]
@@ -83,14 +93,18 @@ async def test_the_text_is_the_targets_own(name: str, law: str) -> None:
 
 @pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "coupled"])
 async def test_over_the_wire(sampled: bool) -> None:
-    """Steps take as long however wide they are: alternatives pay, and are foreseen like everything else."""
+    """Steps take as long however wide they are:
+
+    alternatives pay, and are foreseen like everything else.
+    """
     verified, stood, hits = await same_texts(sampled)
     assert 0 < stood < verified
     assert hits > 10
 
 
 async def same_texts(sampled: bool, timeout_s: float = 1.0) -> tuple[float, float, float]:
-    """With alternatives and without; how many were verified, how many stood, and how often all was foreseen.
+    """With alternatives and without; how many were verified, how many stood, and how often all was
+    foreseen.
 
     timeout_s: for which the draft is waited for.
     """
@@ -103,7 +117,9 @@ async def same_texts(sampled: bool, timeout_s: float = 1.0) -> tuple[float, floa
     async with (
         draft_service(TableRows(poor), model, ngram="off") as draft,
         target_service(SlowRows(table, 0.015), model, draft.address, **settings) as target,
-        target_service(SlowRows(table, 0.015), model, draft.address, **settings, alternatives=0) as without,
+        target_service(
+            SlowRows(table, 0.015), model, draft.address, **settings, alternatives=0
+        ) as without,
         AsyncClient(target.address) as client,
         AsyncClient(without.address) as other,
     ):

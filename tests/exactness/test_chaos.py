@@ -19,7 +19,9 @@ def drafts() -> Iterator[ChaoticDrafts]:
 
 
 @pytest.mark.parametrize(("rule", "width"), [("rejection", 0), ("rejection", 2), ("coupled", 0)])
-async def test_the_law(monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts, rule: str, width: int) -> None:
+async def test_the_law(
+    monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts, rule: str, width: int
+) -> None:
     monkeypatch.setattr(test_wire, "draft_service", drafts)
     await test_wire.test_texts_over_the_wire_have_the_targets_law(rule, width)
     assert drafts.fates["dropped"]
@@ -31,13 +33,19 @@ async def test_the_text_of_a_seed(monkeypatch: pytest.MonkeyPatch, drafts: Chaot
 
 
 @pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "coupled"])
-async def test_alternatives(monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts, sampled: bool) -> None:
-    """As many as dice say: where blocks are lost, what pays would be a matter of chance, too, and often nothing."""
+async def test_alternatives(
+    monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts, sampled: bool
+) -> None:
+    """As many as dice say: where blocks are lost, what pays would be a matter of chance, too, and
+    often nothing.
+    """
     monkeypatch.setattr(wire, "draft_service", drafts)
     dice = random.Random(1)
     monkeypatch.setattr(Goodput, "k", lambda self, bound, times: min(bound, dice.randint(0, 6)))
     monkeypatch.setattr(
-        Goodput, "alternatives", lambda self, k, times: dice.choice((0, 4, 8)) if k and self._most_beside else 0
+        Goodput,
+        "alternatives",
+        lambda self, k, times: dice.choice((0, 4, 8)) if k and self._most_beside else 0,
     )
     verified, _, _ = await wire.same_texts(sampled, timeout_s=0.1)
     assert verified > 0

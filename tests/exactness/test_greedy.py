@@ -1,7 +1,7 @@
 """Greedy text equals transformers' own `generate`, token for token in fp32, whatever proposes.
 
-A difference is excused only where a float64 recomputation puts the best two scores within 1e-4; excused
-differences are counted and printed, and more than one in 50,000 tokens fails.
+A difference is excused only where a float64 recomputation puts the best two scores within 1e-4;
+excused differences are counted and printed, and more than one in 50,000 tokens fails.
 """
 
 import asyncio
@@ -57,7 +57,9 @@ def _reference(name: str) -> list[list[int]]:
 def _generate(model: nn.Module, prompt: Sequence[int]) -> list[int]:
     ids = torch.tensor([prompt])
     mask = torch.ones_like(ids)
-    out = model.generate(ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None)
+    out = model.generate(
+        ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None
+    )
     return out[0, len(prompt) :].tolist()
 
 
@@ -81,14 +83,18 @@ class FakeDrafter:
             return NOTHING
         if self.kind == "perfect":
             return Proposal(right)
-        if self.kind == "adversarial":  # right as far as it hurts most: all but the first, or all but the last
+        if (
+            self.kind == "adversarial"
+        ):  # right as far as it hurts most: all but the first, or all but the last
             wrong = at % 2 and k - 1
             return Proposal(tuple((t + 1) % 4096 if i == wrong else t for i, t in enumerate(right)))
         self.index.extend(tokens[len(self.index.tokens) :])
         if self.kind == "ngram" or (self.kind == "both" and self.index.match_length):
             return self.index.propose(k)
         # A draft model that is sometimes right: the target's own tokens, every third one changed.
-        return Proposal(tuple((t + 7) % 4096 if (at + i) % 3 == 2 else t for i, t in enumerate(right)))
+        return Proposal(
+            tuple((t + 7) % 4096 if (at + i) % 3 == 2 else t for i, t in enumerate(right))
+        )
 
     async def commit(self, tokens: Sequence[int], verdict: Verdict, k: int) -> None: ...
 
@@ -128,7 +134,9 @@ class Differences:
     def __init__(self) -> None:
         self.tokens = self.excused = 0
 
-    def compare(self, model: nn.Module, prompt: Sequence[int], got: list[int], want: list[int]) -> None:
+    def compare(
+        self, model: nn.Module, prompt: Sequence[int], got: list[int], want: list[int]
+    ) -> None:
         self.tokens += len(want)
         assert len(got) == len(want)
         if got == want:
@@ -139,7 +147,9 @@ class Differences:
         scores = exact(torch.tensor([[*prompt, *want[:at]]])).logits[0, -1]
         best = scores.topk(2)
         margin = (best.values[0] - best.values[1]).item()
-        assert {got[at], want[at]} == set(best.indices.tolist()), f"token {at} is neither of the best two"
+        assert {got[at], want[at]} == set(best.indices.tolist()), (
+            f"token {at} is neither of the best two"
+        )
         assert margin < TIE, f"token {at} differs although the best two are {margin:.2g} apart"
         self.excused += 1
 
@@ -164,11 +174,18 @@ async def test_text_is_that_of_generate(name: str, differences: Differences) -> 
         for prompt, want in zip(_prompts(), reference, strict=True):
             for kind in DRAFTERS:
                 for k in LENGTHS:
-                    got = await _run(engine, plan(prompt, NEW_TOKENS, num_assistant_tokens=k), kind, want)
+                    got = await _run(
+                        engine, plan(prompt, NEW_TOKENS, num_assistant_tokens=k), kind, want
+                    )
                     seen.compare(_model(name), prompt, got, want)
-        cases = [(p, w, kind) for p, w in zip(_prompts(), reference, strict=True) for kind in DRAFTERS]
+        cases = [
+            (p, w, kind) for p, w in zip(_prompts(), reference, strict=True) for kind in DRAFTERS
+        ]
         for k in LENGTHS:
-            together = [_run(engine, plan(p, NEW_TOKENS, num_assistant_tokens=k), kind, w) for p, w, kind in cases]
+            together = [
+                _run(engine, plan(p, NEW_TOKENS, num_assistant_tokens=k), kind, w)
+                for p, w, kind in cases
+            ]
             for (prompt, want, _), got in zip(cases, await asyncio.gather(*together), strict=True):
                 seen.compare(_model(name), prompt, got, want)
     finally:
@@ -209,7 +226,10 @@ async def test_processors_apply_at_every_position(fields: dict[str, object], kin
 
 
 async def test_bf16_is_measured(measured: Callable[[str], None]) -> None:
-    """Half precision has near-ties that the width of a forward decides: the rate is printed, not bounded."""
+    """Half precision has near-ties that the width of a forward decides:
+
+    the rate is printed, not bounded.
+    """
     model = stock(copy.deepcopy(_model("llama")).to(torch.bfloat16))
     references = [_generate(model, prompt) for prompt in _prompts()]
     engine = Engine(rows_of(model), 4096)
@@ -221,4 +241,6 @@ async def test_bf16_is_measured(measured: Callable[[str], None]) -> None:
     finally:
         engine.close()
     equal = sum(a == b for a, b in zip(got, references, strict=True))
-    measured(f"greedy bf16 llama: {equal} of {len(got)} texts of {NEW_TOKENS} tokens equal those of generate")
+    measured(
+        f"greedy bf16 llama: {equal} of {len(got)} texts of {NEW_TOKENS} tokens equal those of generate"
+    )

@@ -1,4 +1,6 @@
-"""What transformers' assisted generation gets wrong, and what a draft equal to the target must reach."""
+"""What transformers' assisted generation gets wrong, and what a draft equal to the target must
+reach.
+"""
 
 import copy
 
@@ -19,10 +21,16 @@ def _bundled_rows(kind: str) -> Rows:
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"do_sample": True, "temperature": 0.7}, {"do_sample": True, "temperature": 0.7, "seed": 3}],
+    [
+        {},
+        {"do_sample": True, "temperature": 0.7},
+        {"do_sample": True, "temperature": 0.7, "seed": 3},
+    ],
     ids=["greedy", "rejection", "coupled"],
 )
-async def test_a_draft_equal_to_the_target_is_accepted(fields: dict[str, float], prompts: list[str]) -> None:
+async def test_a_draft_equal_to_the_target_is_accepted(
+    fields: dict[str, float], prompts: list[str]
+) -> None:
     """Processors are applied once, the same on both sides: acceptance at least 0.98."""
     model = bundled("draft")
     async with (
@@ -40,12 +48,17 @@ async def test_a_draft_equal_to_the_target_is_accepted(fields: dict[str, float],
             )
             for prompt in prompts[:6]
         ]
-    proposed, accepted = (sum(getattr(r.stats, name) for r in results) for name in ("proposed", "accepted"))
+    proposed, accepted = (
+        sum(getattr(r.stats, name) for r in results) for name in ("proposed", "accepted")
+    )
     assert accepted >= 0.98 * proposed > 0
 
 
 async def test_stop_strings_work_with_a_draft(prompts: list[str]) -> None:
-    """Hole 1 (#48039): transformers raises. The completing token is kept, as transformers keeps it."""
+    """Hole 1 (#48039): transformers raises.
+
+    The completing token is kept, as transformers keeps it.
+    """
     target_model = bundled("target")
     model = target_model.module
     for prompt in prompts[:4]:
@@ -63,7 +76,9 @@ async def test_stop_strings_work_with_a_draft(prompts: list[str]) -> None:
             target_service(_bundled_rows("target"), target_model, draft.address) as target,
             AsyncClient(target.address) as client,
         ):
-            got = await client.generate(prompt, max_new_tokens=60, stop_strings="\n", num_assistant_tokens=8)
+            got = await client.generate(
+                prompt, max_new_tokens=60, stop_strings="\n", num_assistant_tokens=8
+            )
         assert list(got.token_ids) == want
 
 
@@ -83,7 +98,11 @@ async def test_a_stop_inside_an_accepted_block_ends_the_text() -> None:
             # The prompt's last letter may begin the stop string too.
             if ("bcdbc"[-1] + whole.text[0]) == stop:
                 end = 1
-            fields = {"max_new_tokens": 40, "num_assistant_tokens": 7, "assistant_confidence_threshold": 0.0}
+            fields = {
+                "max_new_tokens": 40,
+                "num_assistant_tokens": 7,
+                "assistant_confidence_threshold": 0.0,
+            }
             streamed = ""
             async with client.stream(PROMPT, stop_strings=[stop], **fields) as stream:
                 async for chunk in stream:
@@ -107,7 +126,10 @@ async def test_draft_length_on_the_call_is_honoured() -> None:
     ):
         for k in (0, 1, 2, 5):
             result = await client.generate(
-                [9, 8, 7], max_new_tokens=24, num_assistant_tokens=k, assistant_confidence_threshold=0.0
+                [9, 8, 7],
+                max_new_tokens=24,
+                num_assistant_tokens=k,
+                assistant_confidence_threshold=0.0,
             )
             # The first proposal may have to be cut to the room that is left; none is longer than k.
             assert len(result.stats.acceptance_histogram) == k + 1

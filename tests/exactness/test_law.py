@@ -1,5 +1,7 @@
-"""Sampled output has the target's law, whatever is proposed: 200,000 texts of several rounds each, through
-the engine's own drafting and verification, against the enumerated law of a model that is a table."""
+"""Sampled output has the target's law, whatever is proposed: 200,000 texts of several rounds each,
+through the engine's own drafting and verification, against the enumerated law of a model that is a
+table.
+"""
 
 import gc
 from collections import Counter
@@ -78,7 +80,8 @@ def test_texts_have_the_targets_law(name: str) -> None:
 
 
 def test_shared_noise_under_the_rejection_rule_would_be_caught() -> None:
-    """The published trap (vLLM #54282): p = (.1, .5, .4), q = (.5, .4, .1), one noise for draft and residual.
+    """The published trap (vLLM #54282): p = (.1, .5, .4), q = (.5, .4, .1), one noise for draft and
+    residual.
 
     Our keys keep the two apart, and the law is right to the same chi-square that caught the fault.
     """
@@ -94,7 +97,10 @@ def test_shared_noise_under_the_rejection_rule_would_be_caught() -> None:
 
 
 def test_a_draft_opened_again_on_the_same_text_draws_anew() -> None:
-    """A lost draft is replaced at the same committed length: its noise must not be that of the lost one."""
+    """A lost draft is replaced at the same committed length:
+
+    its noise must not be that of the lost one.
+    """
     first, second = (_draft_ids(epoch) for epoch in (1, 2))
     assert _draft_ids(1) == first
     agreeing = np.mean([a == b for a, b in zip(first, second, strict=True)])
@@ -132,7 +138,9 @@ def _run(
     texts = [list(prompt) for _ in seeds]
     open_ = list(range(len(seeds)))
     while open_:
-        proposals = _propose(case, draft, [texts[i] for i in open_], [processors[i] for i in open_], k)
+        proposals = _propose(
+            case, draft, [texts[i] for i in open_], [processors[i] for i in open_], k
+        )
         jobs = [
             VerifyJob(0, 0, (), list(texts[i]), proposal, processors[i])
             for i, proposal in zip(open_, proposals, strict=True)
@@ -176,13 +184,17 @@ def _drafted(
     ]
     open_ = jobs
     while open_:
-        goes_on = draft_jobs(open_, _logits(draft, [[*job.tokens, *job.drawn][-2:] for job in open_]))
+        goes_on = draft_jobs(
+            open_, _logits(draft, [[*job.tokens, *job.drawn][-2:] for job in open_])
+        )
         open_ = [job for job, on in zip(open_, goes_on, strict=True) if on]
     return [job.proposal for job in jobs]
 
 
 def _logits(rows: TableRows, contexts: list[list[int]]) -> torch.Tensor:
-    last, now = torch.tensor([context if len(context) > 1 else [0, *context] for context in contexts]).T
+    last, now = torch.tensor(
+        [context if len(context) > 1 else [0, *context] for context in contexts]
+    ).T
     return rows.table[last, now]
 
 

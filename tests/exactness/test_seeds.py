@@ -1,4 +1,7 @@
-"""Same seed, same text: whatever drafts, however far, beside whom, and whether the draft dies half-way."""
+"""Same seed, same text:
+
+whatever drafts, however far, beside whom, and whether the draft dies half-way.
+"""
 
 import asyncio
 from typing import Any
@@ -12,7 +15,13 @@ from tests.loopback import draft_service, target_service
 from tests.models import loaded, random_model, rows_of
 
 PROMPT = [5, 6, 7, 5, 6]
-FIELDS: dict[str, Any] = {"max_new_tokens": 24, "do_sample": True, "temperature": 0.9, "top_k": 0, "seed": 11}
+FIELDS: dict[str, Any] = {
+    "max_new_tokens": 24,
+    "do_sample": True,
+    "temperature": 0.9,
+    "top_k": 0,
+    "seed": 11,
+}
 FIELDS["assistant_confidence_threshold"] = 0.0
 
 
@@ -36,8 +45,14 @@ async def test_the_text_depends_on_target_prompt_and_seed_alone() -> None:
                 for k in (0, 1, 5):
                     texts.add((await _generate(client, num_assistant_tokens=k)).token_ids)
                 texts.add((await _generate(client, prompt_lookup_num_tokens=4)).token_ids)
-                beside = [_generate(client, seed=seed, num_assistant_tokens=3) for seed in range(20, 26)]
-                texts.add((await asyncio.gather(_generate(client, num_assistant_tokens=3), *beside))[0].token_ids)
+                beside = [
+                    _generate(client, seed=seed, num_assistant_tokens=3) for seed in range(20, 26)
+                ]
+                texts.add(
+                    (await asyncio.gather(_generate(client, num_assistant_tokens=3), *beside))[
+                        0
+                    ].token_ids
+                )
     assert len(texts) == 1
 
 
@@ -49,7 +64,11 @@ async def test_a_draft_killed_at_any_round_changes_nothing(sampled: bool) -> Non
     draft = draft_service(TableRows(random_table(vocab, 3)), model, ngram="off")
     fields = {**FIELDS, "num_assistant_tokens": 2, "max_new_tokens": 36}
     if not sampled:
-        fields = {"num_assistant_tokens": 2, "max_new_tokens": 36, "assistant_confidence_threshold": 0.0}
+        fields = {
+            "num_assistant_tokens": 2,
+            "max_new_tokens": 36,
+            "assistant_confidence_threshold": 0.0,
+        }
     async with (
         draft as service,
         target_service(target_rows, model, service.address, fallback="none") as target,
@@ -120,8 +139,13 @@ async def test_statistics_say_what_a_seed_repeats() -> None:
         coupled = await client.generate(PROMPT, **FIELDS)
         rejection = await client.generate(PROMPT, **FIELDS, sampling_rule="rejection")
         unseeded = await client.generate(PROMPT, **{**FIELDS, "seed": None})
-        repeated = await client.generate(PROMPT, **{**FIELDS, "seed": unseeded.stats.seed}, sampling_rule="rejection")
-    assert (coupled.stats.sampling_rule, coupled.stats.seed_repeats_with_any_drafter) == ("coupled", True)
+        repeated = await client.generate(
+            PROMPT, **{**FIELDS, "seed": unseeded.stats.seed}, sampling_rule="rejection"
+        )
+    assert (coupled.stats.sampling_rule, coupled.stats.seed_repeats_with_any_drafter) == (
+        "coupled",
+        True,
+    )
     assert (rejection.stats.sampling_rule, rejection.stats.seed_repeats_with_any_drafter) == (
         "rejection",
         False,
@@ -137,7 +161,9 @@ async def test_generation_goes_on_from_given_tokens() -> None:
         whole = await client.generate(PROMPT, **FIELDS, repetition_penalty=1.3)
         for cut in (1, 7, 20):
             given = whole.token_ids[:cut]
-            rest = await client.generate(PROMPT, **FIELDS, repetition_penalty=1.3, generated_ids=given)
+            rest = await client.generate(
+                PROMPT, **FIELDS, repetition_penalty=1.3, generated_ids=given
+            )
             assert given + rest.token_ids == whole.token_ids
 
 

@@ -24,7 +24,10 @@ def free_port() -> int:
 
 
 def until(
-    condition: Callable[[], bool], patience_s: float = 10.0, every_s: float = 0.02, otherwise: Callable[[], str] = str
+    condition: Callable[[], bool],
+    patience_s: float = 10.0,
+    every_s: float = 0.02,
+    otherwise: Callable[[], str] = str,
 ) -> None:
     """Waits for it; fails when it does not come, and says what `otherwise` has to say."""
     deadline = time.monotonic() + patience_s
@@ -40,10 +43,20 @@ class Process:
         self.address = f"127.0.0.1:{port}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
         self.log = log
-        command = [sys.executable, "-m", f"{kind}_service", "--listen", self.address, "--threads", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            f"{kind}_service",
+            "--listen",
+            self.address,
+            "--threads",
+            "1",
+        ]
         command += ["--metrics-listen", self.metrics_address, *flags]
         with log.open("ab") as out:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=environment())
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=out, stderr=out, env=environment()
+            )
 
     def wait_ready(self) -> None:
         """Until its health says SERVING."""
@@ -60,7 +73,11 @@ class Process:
 
 
 def environment() -> dict[str, str]:
-    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
+    quiet = {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_OFFLINE": "1",
+    }
     path = os.pathsep.join([str(ROOT), str(ROOT / "client")])
     return {**os.environ, **quiet, "PYTHONPATH": path}
 

@@ -24,14 +24,18 @@ def _open(**fields: Any) -> draft_pb2.DraftRequest:
     config = fields.pop("config", {})
     for name, value in fields.items():
         opened.ClearField(name)
-        setattr(opened, name, value) if isinstance(value, int) else getattr(opened, name).extend(value)
+        setattr(opened, name, value) if isinstance(value, int) else getattr(opened, name).extend(
+            value
+        )
     for name, value in config.items():
         setattr(opened.sampling, name, value)
     return draft_pb2.DraftRequest(open=opened)
 
 
 def _commit(**fields: Any) -> draft_pb2.DraftRequest:
-    return draft_pb2.DraftRequest(commit=draft_pb2.Commit(**{"base_len": 2, "next_id": 1, "k": 1} | fields))
+    return draft_pb2.DraftRequest(
+        commit=draft_pb2.Commit(**{"base_len": 2, "next_id": 1, "k": 1} | fields)
+    )
 
 
 BAD_DRAFTS: dict[str, tuple[list[draft_pb2.DraftRequest], str]] = {

@@ -42,7 +42,10 @@ LIES: dict[str, Lie] = {
         n, e, ids=[1], q=draft_pb2.SparseRows(ids=_ids(1), probabilities=_rows(0.2), counts=[1])
     ),
     "NaN in q": lambda n, e: _block(
-        n, e, ids=[1], q=draft_pb2.SparseRows(ids=_ids(1), probabilities=_rows(float("nan")), counts=[1])
+        n,
+        e,
+        ids=[1],
+        q=draft_pb2.SparseRows(ids=_ids(1), probabilities=_rows(float("nan")), counts=[1]),
     ),
     "fewer rows than ids": lambda n, e: _block(
         n, e, ids=[1, 2], q=draft_pb2.SparseRows(ids=_ids(1), probabilities=_rows(1.0), counts=[1])
@@ -55,7 +58,9 @@ LIES: dict[str, Lie] = {
     "another base": lambda n, e: _block(n + 2, e, ids=[1]),
     "no outcome": lambda n, e: draft_pb2.Block(epoch=e, block_id=1, base_len=n),
     "an outcome for something else": lambda n, e: draft_pb2.Block(
-        epoch=e, base_len=n, outcomes=[draft_pb2.Outcome(path=[1], proposal=draft_pb2.Proposal(ids=[1]))]
+        epoch=e,
+        base_len=n,
+        outcomes=[draft_pb2.Outcome(path=[1], proposal=draft_pb2.Proposal(ids=[1]))],
     ),
 }
 
@@ -70,7 +75,10 @@ class Liar(draft_pb2_grpc.DraftServiceServicer):
         length = epoch = 0
         async for request in requests:
             if request.HasField("open"):
-                epoch, length = request.open.epoch, len(request.open.prompt_ids) + len(request.open.generated_ids)
+                epoch, length = (
+                    request.open.epoch,
+                    len(request.open.prompt_ids) + len(request.open.generated_ids),
+                )
                 yield draft_pb2.DraftResponse(opened=draft_pb2.Opened(epoch=epoch))
             else:
                 length = request.commit.base_len + len(request.commit.accepted_ids) + 1
@@ -123,13 +131,19 @@ async def test_a_row_for_each_sequence_and_none_left() -> None:
         AsyncClient(target.address) as client,
     ):
         assert draft.engine is not None
-        fields: dict[str, Any] = {"max_new_tokens": 60, "num_assistant_tokens": 3, "seed": 1, "do_sample": True}
+        fields: dict[str, Any] = {
+            "max_new_tokens": 60,
+            "num_assistant_tokens": 3,
+            "seed": 1,
+            "do_sample": True,
+        }
         await client.generate(PROMPT, num_return_sequences=12, **fields)
         assert max(draft_rows.steps) > 3
         stream = client.stream(PROMPT, num_return_sequences=12, **{**fields, "max_new_tokens": 400})
         async with stream:
             await anext(aiter(stream))
-            # The stream is not read on, so that the sequences stay; the last may be opening when the first speaks.
+            # The stream is not read on, so that the sequences stay; the last may be opening when
+            # the first speaks.
             await _until(lambda: target.engine.pool.in_use == draft.engine.pool.in_use == 12)  # type: ignore[union-attr]
         await _until(lambda: target.engine.pool.in_use == draft.engine.pool.in_use == 0)  # type: ignore[union-attr]
 
@@ -147,7 +161,9 @@ async def test_vocabularies_padded_to_different_widths_work_together() -> None:
     ):
         result = await client.generate(PROMPT, max_new_tokens=30, num_assistant_tokens=4)
         assert result.stats.accepted == result.stats.proposed > 0
-        sampled = await client.generate(PROMPT, max_new_tokens=30, num_assistant_tokens=4, do_sample=True, top_k=0)
+        sampled = await client.generate(
+            PROMPT, max_new_tokens=30, num_assistant_tokens=4, do_sample=True, top_k=0
+        )
         assert max(sampled.token_ids) < VOCAB
         assert sampled.stats.accepted > 0.98 * sampled.stats.proposed
 
@@ -170,7 +186,9 @@ async def test_several_drafts_share_the_sequences() -> None:
         target_service(TableRows(TABLE), model, f"{one.address}, {two.address}") as target,
         AsyncClient(target.address) as client,
     ):
-        await client.generate([[i, 1, 2] for i in range(8)], max_new_tokens=30, num_assistant_tokens=2)
+        await client.generate(
+            [[i, 1, 2] for i in range(8)], max_new_tokens=30, num_assistant_tokens=2
+        )
         assert one.engine
         assert two.engine
         assert sum(one.engine.rows.steps) > 0 < sum(two.engine.rows.steps)  # type: ignore[attr-defined]
@@ -181,7 +199,10 @@ async def test_several_drafts_share_the_sequences() -> None:
 
 
 async def test_a_sequence_that_fails_ends_its_neighbours() -> None:
-    """One of several sequences of a call meets an error of the model: the call ends, and no row stays."""
+    """One of several sequences of a call meets an error of the model:
+
+    the call ends, and no row stays.
+    """
     model, rows = table_model(VOCAB), TableRows(TABLE)
     broken = rows._logits
 
@@ -217,14 +238,17 @@ async def test_a_draft_that_is_behind_is_told_what_is_verified_instead() -> None
     mute = Mute()
     async with (
         _served(mute) as draft,
-        target_service(SlowRows(TABLE, 0.01), table_model(VOCAB), draft, draft_timeout=0.05) as target,
+        target_service(
+            SlowRows(TABLE, 0.01), table_model(VOCAB), draft, draft_timeout=0.05
+        ) as target,
         AsyncClient(target.address) as client,
     ):
         result = await client.generate(PROMPT, max_new_tokens=60, num_assistant_tokens=4)
     assert set(result.stats.fallbacks) == {"late"}
     assert result.stats.drafter == "ngram", "the greedy text of a table repeats itself"
-    # The first round waited in vain. From then on the draft is asked again whenever an answer is overdue, not in every
-    # round, which would interrupt it; it hears all that was committed meanwhile, and what is verified at that moment.
+    # The first round waited in vain. From then on the draft is asked again whenever an answer is
+    # overdue, not in every round, which would interrupt it; it hears all that was committed
+    # meanwhile, and what is verified at that moment.
     assert all(commit.WhichOneof("verifying") == "explicit_ids" for commit in mute.heard)
     assert 1 < len(mute.heard) < result.stats.rounds
     assert 0 < sum(len(commit.explicit_ids.ids) for commit in mute.heard) <= result.stats.proposed
@@ -246,11 +270,15 @@ class Hesitant(SlowRows):
 
 
 async def test_a_draft_that_is_late_once_is_used_again() -> None:
-    """What was waited for in vain would else be made up for by a hundred times as long without drafts."""
+    """What was waited for in vain would else be made up for by a hundred times as long without
+    drafts.
+    """
     model = table_model(VOCAB)
     async with (
         draft_service(Hesitant(TABLE, 0.001), model, ngram="off") as draft,
-        target_service(SlowRows(TABLE, 0.01), model, draft.address, draft_timeout=0.2, fallback="none") as target,
+        target_service(
+            SlowRows(TABLE, 0.01), model, draft.address, draft_timeout=0.2, fallback="none"
+        ) as target,
         AsyncClient(target.address) as client,
     ):
         result = await client.generate(PROMPT, max_new_tokens=300)

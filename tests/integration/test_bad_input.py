@@ -17,7 +17,11 @@ from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import LoopbackTarget, named_fields, target_service
 from tests.models import bundled, rows_of
 
-Config, Strings, Ids = generation_pb2.GenerationConfig, generation_pb2.Strings, generation_pb2.TokenIds
+Config, Strings, Ids = (
+    generation_pb2.GenerationConfig,
+    generation_pb2.Strings,
+    generation_pb2.TokenIds,
+)
 IdLists = generation_pb2.TokenIdsList
 Biases = generation_pb2.SequenceBiasList
 NAN, INF = float("nan"), float("inf")
@@ -32,7 +36,11 @@ async def target() -> AsyncIterator[LoopbackTarget]:
 
 
 def _request(prompt: Any = "def main(", top: dict[str, Any] | None = None, **config: Any) -> bytes:
-    given = generation_pb2.Prompt(text=prompt) if isinstance(prompt, str) else generation_pb2.Prompt(**prompt)
+    given = (
+        generation_pb2.Prompt(text=prompt)
+        if isinstance(prompt, str)
+        else generation_pb2.Prompt(**prompt)
+    )
     message = target_pb2.GenerateRequest(prompts=[given], config=Config(**config), **top or {})
     return message.SerializeToString()
 
@@ -61,7 +69,13 @@ BAD: dict[str, tuple[bytes, set[str]]] = {
     "far longer than the context": (_request("x = 1\n" * 200_000), {"prompts"}),
     "no room for what is wanted": (_request(max_new_tokens=510), {"max_new_tokens", "prompts"}),
     "a conversation without a template": (
-        _request({"chat": generation_pb2.Chat(messages=[generation_pb2.ChatMessage(role="user", content="a")])}),
+        _request(
+            {
+                "chat": generation_pb2.Chat(
+                    messages=[generation_pb2.ChatMessage(role="user", content="a")]
+                )
+            }
+        ),
         {"chat"},
     ),
     "temperature 0 with sampling": (_request(do_sample=True, temperature=0.0), {"temperature"}),
@@ -69,14 +83,26 @@ BAD: dict[str, tuple[bytes, set[str]]] = {
     "top_p without sampling": (_request(top_p=0.5), {"top_p", "do_sample"}),
     "a rule without sampling": (_request(top={"sampling_rule": 1}), {"sampling_rule", "do_sample"}),
     "no such rule": (_request(top={"sampling_rule": 77}, do_sample=True), {"sampling_rule"}),
-    "several greedy sequences": (_request(num_return_sequences=3), {"num_return_sequences", "do_sample"}),
-    "far too many sequences": (_request(num_return_sequences=10**6, do_sample=True), {"num_return_sequences"}),
+    "several greedy sequences": (
+        _request(num_return_sequences=3),
+        {"num_return_sequences", "do_sample"},
+    ),
+    "far too many sequences": (
+        _request(num_return_sequences=10**6, do_sample=True),
+        {"num_return_sequences"},
+    ),
     "lookup and draft length": (
         _request(prompt_lookup_num_tokens=3, num_assistant_tokens=0),
         {"prompt_lookup_num_tokens", "num_assistant_tokens"},
     ),
-    "least above most": (_request(min_new_tokens=9, max_new_tokens=8), {"min_new_tokens", "max_new_tokens"}),
-    "least length above most": (_request(min_length=90, max_length=80), {"min_length", "max_length"}),
+    "least above most": (
+        _request(min_new_tokens=9, max_new_tokens=8),
+        {"min_new_tokens", "max_new_tokens"},
+    ),
+    "least length above most": (
+        _request(min_length=90, max_length=80),
+        {"min_length", "max_length"},
+    ),
     "forced and suppressed": (
         _request(forced_eos_token_id=Ids(ids=[5]), suppress_tokens=Ids(ids=[5, 6])),
         {"forced_eos_token_id", "suppress_tokens"},
@@ -94,10 +120,19 @@ BAD: dict[str, tuple[bytes, set[str]]] = {
         _request(sequence_bias=Biases(values=[generation_pb2.SequenceBias(ids=[1], bias=NAN)])),
         {"sequence_bias"},
     ),
-    "thousands of stop strings": (_request(stop_strings=Strings(values=["a"] * 5000)), {"stop_strings"}),
+    "thousands of stop strings": (
+        _request(stop_strings=Strings(values=["a"] * 5000)),
+        {"stop_strings"},
+    ),
     "an empty stop string": (_request(stop_strings=Strings(values=[""])), {"stop_strings"}),
-    "an endless stop string": (_request(stop_strings=Strings(values=["a" * 5000])), {"stop_strings"}),
-    "thousands of bad words": (_request(bad_words_ids=IdLists(values=[Ids(ids=[1])] * 5000)), {"bad_words_ids"}),
+    "an endless stop string": (
+        _request(stop_strings=Strings(values=["a" * 5000])),
+        {"stop_strings"},
+    ),
+    "thousands of bad words": (
+        _request(bad_words_ids=IdLists(values=[Ids(ids=[1])] * 5000)),
+        {"bad_words_ids"},
+    ),
     "an endless draft": (_request(num_assistant_tokens=10**9), {"num_assistant_tokens"}),
     "log-probabilities of all": (_request(top={"logprobs": 4096}), {"logprobs"}),
     "an endless name": (_request(top={"request_id": "x" * 1000}), {"request_id"}),
@@ -127,7 +162,9 @@ async def _end(call: Any) -> grpc.aio.AioRpcError | None:
     return None
 
 
-async def test_every_mistake_is_told_by_name_and_costs_others_nothing(target: LoopbackTarget) -> None:
+async def test_every_mistake_is_told_by_name_and_costs_others_nothing(
+    target: LoopbackTarget,
+) -> None:
     options = [("grpc.max_send_message_length", -1)]
     async with (
         AsyncClient(target.address) as client,
@@ -135,17 +172,23 @@ async def test_every_mistake_is_told_by_name_and_costs_others_nothing(target: Lo
     ):
         want = await client.generate("def main(", max_new_tokens=400, eos_token_id=[])
         admitted = target.value("foredraft_prompt_tokens_total")
-        running = asyncio.create_task(client.generate("def main(", max_new_tokens=400, eos_token_id=[]))
+        running = asyncio.create_task(
+            client.generate("def main(", max_new_tokens=400, eos_token_id=[])
+        )
         await asyncio.sleep(0.05)
         for name, (raw, fields) in BAD.items():
             error = await _end(channel.unary_stream(GENERATE)(raw))
             assert error is not None, name
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, (name, error.details())
             assert named_fields(error) == fields, name
-            assert all(f.rpartition(".")[2].split()[-1] in (error.details() or "") for f in fields), error.details()
+            assert all(
+                f.rpartition(".")[2].split()[-1] in (error.details() or "") for f in fields
+            ), error.details()
         assert not running.done(), "it was not there to be disturbed"
         assert (await running).token_ids == want.token_ids
-    assert target.value("foredraft_rows_in_use") == target.value("foredraft_num_requests_running") == 0
+    assert (
+        target.value("foredraft_rows_in_use") == target.value("foredraft_num_requests_running") == 0
+    )
     assert target.value("foredraft_prompt_tokens_total") == 2 * admitted, "one of them was admitted"
 
 
@@ -168,8 +211,16 @@ async def test_the_sdk_says_the_same(target: LoopbackTarget) -> None:
 
 _FLOATS = st.floats(width=32)
 _INTS = st.integers(0, 2**32 - 1) | st.integers(0, 40)
-_KINDS: dict[int, Any] = {3: _INTS, 4: st.integers(0, 2**64 - 1), 5: _FLOATS, 6: _FLOATS, 7: st.booleans()}
-_PLAIN = {f.name: f for f in Config.DESCRIPTOR.fields if f.message_type is None and f.cpp_type in _KINDS}
+_KINDS: dict[int, Any] = {
+    3: _INTS,
+    4: st.integers(0, 2**64 - 1),
+    5: _FLOATS,
+    6: _FLOATS,
+    7: st.booleans(),
+}
+_PLAIN = {
+    f.name: f for f in Config.DESCRIPTOR.fields if f.message_type is None and f.cpp_type in _KINDS
+}
 
 
 @st.composite
@@ -187,17 +238,29 @@ async def test_any_parameters_are_served_or_refused_by_name() -> None:
     async with target_service(TableRows(random_table(vocab, 0)), table_model(vocab)) as target:
 
         async def attempt(config: generation_pb2.GenerationConfig) -> None:
-            config.max_new_tokens = min(config.max_new_tokens, 6) if config.HasField("max_new_tokens") else 4
-            message = target_pb2.GenerateRequest(prompts=[generation_pb2.Prompt(**_ids(1, 2))], config=config)
+            config.max_new_tokens = (
+                min(config.max_new_tokens, 6) if config.HasField("max_new_tokens") else 4
+            )
+            message = target_pb2.GenerateRequest(
+                prompts=[generation_pb2.Prompt(**_ids(1, 2))], config=config
+            )
             async with grpc.aio.insecure_channel(target.address) as channel:
                 call: Any = channel.unary_stream(GENERATE)(message.SerializeToString())
                 error = await _end(call)
-                assert error is None or error.code() is grpc.StatusCode.INVALID_ARGUMENT, (config, error)
+                assert error is None or error.code() is grpc.StatusCode.INVALID_ARGUMENT, (
+                    config,
+                    error,
+                )
                 assert error is None or named_fields(error), (config, error)
 
         loop = asyncio.get_running_loop()
 
-        @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=150,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )
         @given(_configs())
         def search(config: generation_pb2.GenerationConfig) -> None:
             asyncio.run_coroutine_threadsafe(attempt(config), loop).result(30)

@@ -47,7 +47,9 @@ def rival(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
     return InProcess(folder, MODELS / "draft")
 
 
-def ask(rival: InProcess, prompt: Prompt, assist: Assist, temperature: float = 0.0) -> dict[str, Any]:
+def ask(
+    rival: InProcess, prompt: Prompt, assist: Assist, temperature: float = 0.0
+) -> dict[str, Any]:
     sampling = Sampling(temperature, 24)
     return rival.answer({"ids": prompt.ids, "assist": asdict(assist), "sampling": asdict(sampling)})
 
@@ -60,7 +62,11 @@ def test_a_widened_model_computes_the_same(rival: InProcess, texts: list[Prompt]
 
 def test_options_reach_the_assistant(rival: InProcess, texts: list[Prompt]) -> None:
     plain = ask(rival, texts[0], Assist())
-    assert (plain["proposed"], plain["rounds"], plain["draft_forwards"]) == (0, len(plain["ids"]), 0)
+    assert (plain["proposed"], plain["rounds"], plain["draft_forwards"]) == (
+        0,
+        len(plain["ids"]),
+        0,
+    )
     three, eight = (ask(rival, texts[0], Assist("model", k)) for k in (3, 8))
     for answer, k in ((three, 3), (eight, 8)):
         # The end of the text cuts the last proposals.
@@ -79,7 +85,9 @@ def test_sampling_follows_the_seed(rival: InProcess, texts: list[Prompt]) -> Non
 
 def test_workers_stay_on_their_cores(tmp_path: Path) -> None:
     job = {"width": 2, "length": 8, "repetitions": 1}
-    with Worker("benchmarks.bare", CORES[:1], tmp_path / "log", "--model", str(MODELS / "draft")) as worker:
+    with Worker(
+        "benchmarks.bare", CORES[:1], tmp_path / "log", "--model", str(MODELS / "draft")
+    ) as worker:
         assert worker.ask(**job)["times_s"][0] > 0
         threads = [int(task.name) for task in Path(f"/proc/{worker.pid}/task").iterdir()]
         assert all(os.sched_getaffinity(thread) == {CORES[0]} for thread in threads)
@@ -97,7 +105,9 @@ def test_the_whole_in_short(tmp_path: Path) -> None:
         assert line.acceptance_length >= 1
         assert line.acceptance_length == 1 or not line.name.endswith("plain")
     assert all(line.equal_texts == COURSE.prompts for line in greedy.lines)
-    assert any(line.acceptance_length > 1 for line in greedy.lines if line.name.startswith("foredraft"))
+    assert any(
+        line.acceptance_length > 1 for line in greedy.lines if line.name.startswith("foredraft")
+    )
     plain, drafted, *_ = report.budgets
     assert plain.draft_parts_ms == {}
     assert sum(drafted.draft_parts_ms.values()) == pytest.approx(
@@ -125,7 +135,9 @@ def test_distance_in_short(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_strategies_in_short() -> None:
     command = [sys.executable, "-m", "benchmarks.strategies", "--quick", "--only", "beam search"]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    printed = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=300
+    ).stdout
     assert "| beam search |" in printed
     assert "| 2 of 2 |" in printed, "the texts are transformers' own"
 

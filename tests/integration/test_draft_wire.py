@@ -19,18 +19,28 @@ REJECTION, COUPLED = generation_pb2.SAMPLING_RULE_REJECTION, generation_pb2.SAMP
 
 @pytest.fixture
 async def draft() -> AsyncIterator[LoopbackDraft]:
-    async with draft_service(TableRows(TABLE), table_model(VOCAB), q_width=4, ngram_min_match=3) as service:
+    async with draft_service(
+        TableRows(TABLE), table_model(VOCAB), q_width=4, ngram_min_match=3
+    ) as service:
         yield service
 
 
 def _open(*ids: int, k: int = 3, rule: Any = 0, **config: Any) -> draft_pb2.DraftRequest:
-    sampling = generation_pb2.GenerationConfig(max_matching_ngram_size=2, top_k=0, max_length=200, **config)
-    opened = draft_pb2.Open(epoch=5, prompt_ids=ids, sampling=sampling, rule=rule, seed=9, k=k, max_length=200)
+    sampling = generation_pb2.GenerationConfig(
+        max_matching_ngram_size=2, top_k=0, max_length=200, **config
+    )
+    opened = draft_pb2.Open(
+        epoch=5, prompt_ids=ids, sampling=sampling, rule=rule, seed=9, k=k, max_length=200
+    )
     return draft_pb2.DraftRequest(open=opened)
 
 
-def _commit(base_len: int, *accepted: int, next_id: int, k: int = 3, **more: Any) -> draft_pb2.DraftRequest:
-    commit = draft_pb2.Commit(base_len=base_len, accepted_ids=accepted, next_id=next_id, k=k, **more)
+def _commit(
+    base_len: int, *accepted: int, next_id: int, k: int = 3, **more: Any
+) -> draft_pb2.DraftRequest:
+    commit = draft_pb2.Commit(
+        base_len=base_len, accepted_ids=accepted, next_id=next_id, k=k, **more
+    )
     return draft_pb2.DraftRequest(commit=commit)
 
 
@@ -92,7 +102,9 @@ async def test_a_greedy_sequence(draft: LoopbackDraft) -> None:
         # All accepted: the draft's row lacks the last one and the bonus.
         ids = list(block.outcomes[0].proposal.ids)
         await talk.say(_commit(5, *ids, next_id=4))
-        assert list((await talk.block()).outcomes[0].proposal.ids) == _greedy([*right[:2], other, *ids, 4], 3)
+        assert list((await talk.block()).outcomes[0].proposal.ids) == _greedy(
+            [*right[:2], other, *ids, 4], 3
+        )
 
 
 async def test_rows_of_q_are_what_was_sampled_from(draft: LoopbackDraft) -> None:
@@ -101,7 +113,10 @@ async def test_rows_of_q_are_what_was_sampled_from(draft: LoopbackDraft) -> None
         await talk.hear()
         proposal = (await talk.block()).outcomes[0].proposal
         counts = list(proposal.q.counts)
-        ids, q = np.frombuffer(proposal.q.ids, "<u4"), np.frombuffer(proposal.q.probabilities, "<f4")
+        ids, q = (
+            np.frombuffer(proposal.q.ids, "<u4"),
+            np.frombuffer(proposal.q.probabilities, "<f4"),
+        )
         assert len(counts) == 3
         assert max(counts) <= 4, "no wider than q_width"
         context = [1, 2]
@@ -111,7 +126,9 @@ async def test_rows_of_q_are_what_was_sampled_from(draft: LoopbackDraft) -> None
             assert q[span].sum() == pytest.approx(1, abs=1e-5)
             best = TABLE[context[-2], context[-1]].softmax(-1).topk(4)
             assert set(ids[span]) == set(best.indices.tolist())
-            assert sorted(q[span]) == pytest.approx(sorted((best.values / best.values.sum()).tolist()), abs=1e-5)
+            assert sorted(q[span]) == pytest.approx(
+                sorted((best.values / best.values.sum()).tolist()), abs=1e-5
+            )
             context.append(token)
 
 
@@ -170,4 +187,8 @@ async def test_info(draft: LoopbackDraft) -> None:
     async with grpc.aio.insecure_channel(draft.address) as channel:
         stub: Any = draft_pb2_grpc.DraftServiceStub(channel)
         info = await stub.GetDraftInfo(draft_pb2.GetDraftInfoRequest())
-    assert (info.kind, info.max_length, info.rows) == (draft_pb2.DRAFTER_KIND_MODEL_AND_NGRAM, 512, 64)
+    assert (info.kind, info.max_length, info.rows) == (
+        draft_pb2.DRAFTER_KIND_MODEL_AND_NGRAM,
+        512,
+        64,
+    )

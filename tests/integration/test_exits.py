@@ -131,7 +131,9 @@ EXITS: list[tuple[Callable[[Pair], Awaitable[None]], str]] = [
 
 
 @pytest.mark.parametrize(("leave", "reason"), EXITS, ids=lambda x: getattr(x, "__name__", ""))
-async def test_rows_are_free_within_a_round(pair: Pair, leave: Callable[[Pair], Awaitable[None]], reason: str) -> None:
+async def test_rows_are_free_within_a_round(
+    pair: Pair, leave: Callable[[Pair], Awaitable[None]], reason: str
+) -> None:
     await leave(pair)
     began = pair.steps
     await until(lambda: pair.in_use == (0, 0))

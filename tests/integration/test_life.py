@@ -1,4 +1,7 @@
-"""The life of a service: alive before ready, drained without losing a stream, and what its logs say."""
+"""The life of a service:
+
+alive before ready, drained without losing a stream, and what its logs say.
+"""
 
 import asyncio
 import json
@@ -13,7 +16,9 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 from foredraft import Client, ForedraftError, Result, UnavailableError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
@@ -58,7 +63,9 @@ async def test_liveness_and_readiness_part() -> None:
             await server.ready(draft_pb2_grpc.add_DraftServiceServicer_to_server, slow)
             assert await _health(channel, *names) == [STATUS.SERVING] * 4
 
-            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=READINESS))
+            watch = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(service=READINESS)
+            )
             assert (await watch.read()).status == STATUS.SERVING
             running = asyncio.ensure_future(info(draft_pb2.GetDraftInfoRequest()))
             await asyncio.sleep(0.1)
@@ -95,7 +102,16 @@ def pair(logs: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Process, 
     name = request.node.name
     draft_flags = ["--model", str(MODELS / "draft"), "--log-format", "json", "--grace", "60"]
     with service("draft", logs / f"{name}-draft.log", *draft_flags) as draft:
-        flags = ["--model", str(MODELS / "target"), "--draft", draft.address, "--log-format", "json", "--grace", "60"]
+        flags = [
+            "--model",
+            str(MODELS / "target"),
+            "--draft",
+            draft.address,
+            "--log-format",
+            "json",
+            "--grace",
+            "60",
+        ]
         flags += getattr(request, "param", [])
         with service("target", logs / f"{name}-target.log", *flags) as target:
             yield target, draft
@@ -166,27 +182,37 @@ def test_a_second_signal_ends_at_once(pair: tuple[Process, Process]) -> None:
     began = time.monotonic()
     target.process.send_signal(signal.SIGTERM)
     stream.join(10)
-    assert time.monotonic() - began < 3  # the interpreter takes seconds more to end, with all that torch is
+    assert (
+        time.monotonic() - began < 3
+    )  # the interpreter takes seconds more to end, with all that torch is
     assert target.process.wait(10) == 0
     assert stream.error is not None
     assert stream.error.partial[0].token_ids
 
 
 def _records(process: Process) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in process.log.read_text().splitlines() if line.startswith("{")]
+    return [
+        json.loads(line) for line in process.log.read_text().splitlines() if line.startswith("{")
+    ]
 
 
 def _ended(process: Process, request_id: str) -> dict[str, Any]:
     """The record of a request's end, which may follow its last message by a moment."""
 
     def found() -> list[dict[str, Any]]:
-        return [r for r in _records(process) if r.get("request_id") == request_id and "ended" in r["message"]]
+        return [
+            r
+            for r in _records(process)
+            if r.get("request_id") == request_id and "ended" in r["message"]
+        ]
 
     until(lambda: bool(found()))
     return found()[0]
 
 
-def test_logs_tell_a_request_by_its_id_and_nothing_of_its_text(pair: tuple[Process, Process]) -> None:
+def test_logs_tell_a_request_by_its_id_and_nothing_of_its_text(
+    pair: tuple[Process, Process],
+) -> None:
     target, draft = pair
     with Client(target.address) as client:
         result = client.generate(PROMPT, max_new_tokens=24, num_assistant_tokens=5)

@@ -21,7 +21,8 @@ K = 5
 
 
 @pytest.mark.parametrize(
-    ("part", "make"), [("target", TargetMetrics), ("draft", DraftMetrics), ("client", metrics.ClientMetrics)]
+    ("part", "make"),
+    [("target", TargetMetrics), ("draft", DraftMetrics), ("client", metrics.ClientMetrics)],
 )
 def test_a_part_exposes_what_the_table_says(part: Part, make: type) -> None:
     registry = CollectorRegistry()
@@ -48,7 +49,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Part, str
     logs = tmp_path_factory.mktemp("logs")
     registry = CollectorRegistry()
     port = metrics.start_server(0, registry=registry)
-    with service("draft", logs / "draft.log", "--model", str(MODELS / "draft"), "--ngram", "off") as draft:
+    with service(
+        "draft", logs / "draft.log", "--model", str(MODELS / "draft"), "--ngram", "off"
+    ) as draft:
         flags = ["--model", str(MODELS / "target"), "--draft", draft.address]
         with (
             service("target", logs / "target.log", *flags) as target,
@@ -63,9 +66,15 @@ def _told(processes: dict[Part, Process]) -> dict[Part, str]:
 
 
 def _traffic(client: Client) -> None:
-    fields: dict[str, Any] = {"num_assistant_tokens": K, "assistant_confidence_threshold": 0.0, "eos_token_id": []}
+    fields: dict[str, Any] = {
+        "num_assistant_tokens": K,
+        "assistant_confidence_threshold": 0.0,
+        "eos_token_id": [],
+    }
     client.generate("def main(", max_new_tokens=64, **fields)
-    client.generate(["import os", "class Parser:"], max_new_tokens=32, do_sample=True, temperature=0.7, **fields)
+    client.generate(
+        ["import os", "class Parser:"], max_new_tokens=32, do_sample=True, temperature=0.7, **fields
+    )
     client.generate("x = 1", max_new_tokens=8, num_assistant_tokens=0)
     with pytest.raises(InvalidRequestError):
         client.generate("x", max_new_tokens=10**6)
@@ -78,8 +87,12 @@ def test_names_and_help_are_as_prometheus_wants_them(scraped: dict[Part, str], t
     for part, address in scraped.items():
         text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
         # `_created` is prometheus_client's own, and of no kind that the tool knows.
-        ours = "".join(line for line in text.splitlines(True) if "foredraft" in line and "_created" not in line)
-        told = subprocess.run([tool, "check", "metrics"], input=ours, capture_output=True, text=True, check=False)
+        ours = "".join(
+            line for line in text.splitlines(True) if "foredraft" in line and "_created" not in line
+        )
+        told = subprocess.run(
+            [tool, "check", "metrics"], input=ours, capture_output=True, text=True, check=False
+        )
         assert told.returncode == 0, (part, told.stdout + told.stderr)
 
 
@@ -93,12 +106,16 @@ def test_helps_are_the_tables(scraped: dict[Part, str]) -> None:
 
 
 @pytest.mark.tool("prometheus")
-def test_a_real_prometheus_scrapes_all_three(scraped: dict[Part, str], tool: str, tmp_path: Path) -> None:
+def test_a_real_prometheus_scrapes_all_three(
+    scraped: dict[Part, str], tool: str, tmp_path: Path
+) -> None:
     with prometheus(tool, tmp_path, scraped) as server:
         for metric in METRICS:
             for part in metric.parts:
                 name = metric.name + ("_count" if metric.type is Histogram else "")
-                assert server.query(f'{name}{{job="{part}"}}'), f"{metric.name} of {part} is not there"
+                assert server.query(f'{name}{{job="{part}"}}'), (
+                    f"{metric.name} of {part} is not there"
+                )
         _check_values(server.value)
 
 
@@ -111,20 +128,39 @@ def _check_values(value: Callable[[str], float]) -> None:
     assert value('foredraft_client_requests_total{outcome="invalid_argument"}') == 1
     assert value("foredraft_client_tokens_total") >= 64 + 2 * 32 + 8
     assert value("foredraft_generation_tokens_total") >= value("foredraft_client_tokens_total")
-    proposed, accepted = (value(f"foredraft_spec_decode_num_{x}_tokens_total") for x in ("draft", "accepted"))
+    proposed, accepted = (
+        value(f"foredraft_spec_decode_num_{x}_tokens_total") for x in ("draft", "accepted")
+    )
     assert 0 < accepted < proposed
     assert value("foredraft_spec_decode_num_accepted_tokens_per_pos_total") == accepted
     assert value("foredraft_client_accepted_tokens_total") <= accepted
-    assert value("foredraft_client_accepted_tokens_per_pos_total") == value("foredraft_client_accepted_tokens_total")
+    assert value("foredraft_client_accepted_tokens_per_pos_total") == value(
+        "foredraft_client_accepted_tokens_total"
+    )
     assert 0 < value("foredraft_draft_accepted_tokens_total") <= accepted
     assert value("foredraft_draft_tokens_total") >= proposed
-    assert 0 < value("foredraft_prefix_cache_hits_total") < value("foredraft_prefix_cache_queries_total")
+    assert (
+        0
+        < value("foredraft_prefix_cache_hits_total")
+        < value("foredraft_prefix_cache_queries_total")
+    )
     assert value("foredraft_prefix_cache_queries_total") == value("foredraft_prompt_tokens_total")
     assert value("foredraft_request_generation_tokens_sum") == 64 + 2 * 32 + 8
-    assert value("foredraft_request_prompt_tokens_count") == value("foredraft_request_decode_time_seconds_count") == 4
-    assert value("foredraft_request_prefill_time_seconds_count") == 5  # one was left after its first tokens
+    assert (
+        value("foredraft_request_prompt_tokens_count")
+        == value("foredraft_request_decode_time_seconds_count")
+        == 4
+    )
+    assert (
+        value("foredraft_request_prefill_time_seconds_count") == 5
+    )  # one was left after its first tokens
     assert value("foredraft_rows_in_use") == value("foredraft_num_requests_running") == 0
     for part in ("waiting", "forward", "verification", "drawing"):
         assert value(f'foredraft_step_seconds_sum{{part="{part}"}}') > 0
-    for name in ("inter_token_latency", "client_inter_token_latency", "draft_round_trip", "propose"):
+    for name in (
+        "inter_token_latency",
+        "client_inter_token_latency",
+        "draft_round_trip",
+        "propose",
+    ):
         assert value(f"foredraft_{name}_seconds_sum") > 0

@@ -22,7 +22,9 @@ VOCAB, PROMPT = 20, [1, 2, 3]
 def _target(place: Path, **settings: Any) -> Any:
     defaults = model_config("table", {"eos_token_id": 5, "repetition_penalty": 1.25})
     settings = {"generation_configs": str(place), "save_generation_configs": True, **settings}
-    return target_service(TableRows(random_table(VOCAB, 4)), table_model(VOCAB), defaults=defaults, **settings)
+    return target_service(
+        TableRows(random_table(VOCAB, 4)), table_model(VOCAB), defaults=defaults, **settings
+    )
 
 
 async def test_saved_and_used(tmp_path: Path) -> None:
@@ -30,7 +32,9 @@ async def test_saved_and_used(tmp_path: Path) -> None:
         assert await client.generation_configs() == []
         config = GenerationConfig(max_new_tokens=6, eos_token_id=(), do_sample=True, top_k=4)
         await client.save_generation_config("translation", config)
-        await client.save_generation_config("short", transformers.GenerationConfig(max_new_tokens=2))
+        await client.save_generation_config(
+            "short", transformers.GenerationConfig(max_new_tokens=2)
+        )
         assert await client.generation_configs() == ["short", "translation"]
         assert await client.generation_config("translation") == config
         assert (await client.generation_config()).eos_token_id == (5,)
@@ -49,7 +53,9 @@ async def test_saved_and_used(tmp_path: Path) -> None:
 async def test_several_sequences_by_name(tmp_path: Path) -> None:
     """The client does not know how many there will be."""
     async with _target(tmp_path) as target, AsyncClient(target.address) as client:
-        await client.save_generation_config("three", do_sample=True, num_return_sequences=3, max_new_tokens=9)
+        await client.save_generation_config(
+            "three", do_sample=True, num_return_sequences=3, max_new_tokens=9
+        )
         met = {"stopping_criteria": lambda ids, _: ids.shape[1] == 5}
         results = await client.generate([PROMPT, [4]], "three", eos_token_id=[], seed=1, **met)
         assert [len(r.token_ids) for r in results] == [2, 2, 2, 4, 4, 4]
@@ -57,7 +63,10 @@ async def test_several_sequences_by_name(tmp_path: Path) -> None:
 
 
 async def test_saving_has_to_be_allowed(tmp_path: Path) -> None:
-    async with _target(tmp_path, save_generation_configs=False) as target, AsyncClient(target.address) as client:
+    async with (
+        _target(tmp_path, save_generation_configs=False) as target,
+        AsyncClient(target.address) as client,
+    ):
         with pytest.raises(PermissionDeniedError, match="--save-generation-configs"):
             await client.save_generation_config("a", max_new_tokens=3)
     assert not os.listdir(tmp_path)
@@ -88,7 +97,10 @@ async def test_what_is_refused(tmp_path: Path) -> None:
 async def test_the_bare_wire(tmp_path: Path) -> None:
     async with _target(tmp_path) as target, grpc.aio.insecure_channel(target.address) as channel:
         stub = target_pb2_grpc.TargetServiceStub(channel)
-        for request in (target_pb2.GetGenerationConfigRequest(), target_pb2.GetGenerationConfigRequest(name="x/../y")):
+        for request in (
+            target_pb2.GetGenerationConfigRequest(),
+            target_pb2.GetGenerationConfigRequest(name="x/../y"),
+        ):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await stub.GetGenerationConfig(request)
             assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -97,7 +109,9 @@ async def test_the_bare_wire(tmp_path: Path) -> None:
 
 async def test_many_at_once(tmp_path: Path) -> None:
     async with _target(tmp_path) as target, AsyncClient(target.address) as client:
-        saves = [client.save_generation_config(f"c{i % 5}", max_new_tokens=1 + i % 3) for i in range(40)]
+        saves = [
+            client.save_generation_config(f"c{i % 5}", max_new_tokens=1 + i % 3) for i in range(40)
+        ]
         uses = [client.generate(PROMPT, max_new_tokens=3) for _ in range(8)]
         await asyncio.gather(*saves, *uses)
         assert await client.generation_configs() == [f"c{i}" for i in range(5)]

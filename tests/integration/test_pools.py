@@ -1,4 +1,7 @@
-"""Several draft services behind one name: sequences take turns, and none goes to one that drains."""
+"""Several draft services behind one name:
+
+sequences take turns, and none goes to one that drains.
+"""
 
 import asyncio
 import signal
@@ -44,7 +47,10 @@ def _followed(process: Process) -> int:
 
 async def test_a_pool_of_drafts(tmp_path: Path) -> None:
     flags = ("--ngram", "only", "--grace", "20")
-    with service("draft", tmp_path / "a.log", *flags) as a, service("draft", tmp_path / "b.log", *flags) as b:
+    with (
+        service("draft", tmp_path / "a.log", *flags) as a,
+        service("draft", tmp_path / "b.log", *flags) as b,
+    ):
         draft = Draft(f"ipv4:{a.address},{b.address}", Vocabulary(b"", 100))
         await _follow(draft)
         await asyncio.sleep(1)  # until it is connected to both
@@ -65,8 +71,13 @@ async def test_a_pool_of_drafts(tmp_path: Path) -> None:
         await draft.close()
 
 
-async def test_a_connection_that_ends_by_age_cuts_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    aged = [(name, 500 if name == "grpc.max_connection_age_ms" else value) for name, value in server._OPTIONS]
+async def test_a_connection_that_ends_by_age_cuts_no_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aged = [
+        (name, 500 if name == "grpc.max_connection_age_ms" else value)
+        for name, value in server._OPTIONS
+    ]
     assert aged != server._OPTIONS
     monkeypatch.setattr(server, "_OPTIONS", aged)
     table = random_table(10, 0)

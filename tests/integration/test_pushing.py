@@ -1,4 +1,7 @@
-"""Outcomes pushed ahead, over the real wire: found by the target, drafted while it verifies, told when ruled out."""
+"""Outcomes pushed ahead, over the real wire:
+
+found by the target, drafted while it verifies, told when ruled out.
+"""
 
 import asyncio
 from typing import Any
@@ -35,7 +38,10 @@ def hits(target: LoopbackTarget, arrival: str = "in_time") -> float:
 
 @pytest.mark.parametrize("law", LAWS)
 async def test_what_is_foreseen_is_not_waited_for(law: str) -> None:
-    """Steps of the target leave the draft time; a table with a few likely tokens is foreseen often."""
+    """Steps of the target leave the draft time;
+
+    a table with a few likely tokens is foreseen often.
+    """
     model = table_model(VOCAB)
     async with (
         draft_service(TableRows(OTHER * 0.3 + TABLE), model, ngram="off", q_width=0) as draft,
@@ -47,7 +53,9 @@ async def test_what_is_foreseen_is_not_waited_for(law: str) -> None:
         assert hits(target) > rounds / 2
         missed = misses(target, "unforeseen") + misses(target, "late")
         assert hits(target) + hits(target, "late") + missed >= rounds - 2
-        waited, trips = (target.value(f"foredraft_draft_{name}_seconds_sum") for name in ("wait", "round_trip"))
+        waited, trips = (
+            target.value(f"foredraft_draft_{name}_seconds_sum") for name in ("wait", "round_trip")
+        )
         assert waited < trips / 2, "most of the draft's time and the network's is hidden"
         assert draft.value("foredraft_draft_outcomes_total") >= hits(target)
         assert draft.value("foredraft_draft_wasted_tokens_total") > 0
@@ -80,11 +88,19 @@ async def test_pushing_can_be_turned_off() -> None:
     ):
         result = await client.generate(PROMPT, **FIELDS)
         assert result.stats.accepted == result.stats.proposed > 0
-        assert hits(target) == misses(target, "late") == draft.value("foredraft_draft_outcomes_total") == 0
+        assert (
+            hits(target)
+            == misses(target, "late")
+            == draft.value("foredraft_draft_outcomes_total")
+            == 0
+        )
 
 
 async def test_a_slow_tree_is_narrowed_to_what_came_true() -> None:
-    """The target is faster than the tree: the branch that turned out right goes on, and is waited for."""
+    """The target is faster than the tree:
+
+    the branch that turned out right goes on, and is waited for.
+    """
     model = table_model(VOCAB)
     rows = SlowRows(TABLE, 0.01)
     async with (
@@ -116,7 +132,10 @@ async def test_sequences_share_the_steps_of_a_draft() -> None:
 
 
 async def test_goodput_leaves_a_useless_draft_alone() -> None:
-    """Without a number of assistant tokens in the call, foredraft chooses; a draft that is always wrong is dropped."""
+    """Without a number of assistant tokens in the call, foredraft chooses;
+
+    a draft that is always wrong is dropped.
+    """
     model = table_model(VOCAB)
     wrong = -TABLE
     # Proposed tokens cost time: how often what does not pay is tried again is a matter of that.

@@ -1,4 +1,7 @@
-"""The two services as real processes: what an operator sees, and what a dying draft does (nothing)."""
+"""The two services as real processes:
+
+what an operator sees, and what a dying draft does (nothing).
+"""
 
 import copy
 import re
@@ -15,7 +18,15 @@ import pytest
 from transformers import AsyncTextIteratorStreamer, TextIteratorStreamer, TextStreamer
 
 from foredraft import Client
-from tests.integration.processes import MODELS, ROOT, Process, environment, free_port, service, until
+from tests.integration.processes import (
+    MODELS,
+    ROOT,
+    Process,
+    environment,
+    free_port,
+    service,
+    until,
+)
 from tests.models import bundled, stock
 
 DRAFT, TARGET = ["--model", str(MODELS / "draft")], ["--model", str(MODELS / "target")]
@@ -60,7 +71,10 @@ def test_assisted_text_is_plain_text(client: Client, prompts: list[str]) -> None
 
 
 def test_greedy_text_is_that_of_transformers(client: Client, prompts: list[str]) -> None:
-    model, module = bundled("target"), stock(copy.deepcopy(bundled("target").module))  # other tests give it rows
+    model, module = (
+        bundled("target"),
+        stock(copy.deepcopy(bundled("target").module)),
+    )  # other tests give it rows
     for prompt in prompts[:4]:
         inputs = model.tokenizer(prompt, return_tensors="pt")
         want = module.generate(**inputs, max_new_tokens=48, do_sample=False)  # type: ignore[operator]
@@ -76,13 +90,19 @@ def test_start_up_says_what_it_does(target: Process, draft: Process) -> None:
     assert "drafting by model+ngram" in draft.log.read_text()
 
 
-def test_transformers_own_streamers(client: Client, prompts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_transformers_own_streamers(
+    client: Client, prompts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     tokenizer = bundled("target").tokenizer
-    result = client.generate(prompts[0], max_new_tokens=24, streamer=TextStreamer(tokenizer, skip_prompt=True))
+    result = client.generate(
+        prompts[0], max_new_tokens=24, streamer=TextStreamer(tokenizer, skip_prompt=True)
+    )
     assert capsys.readouterr().out == result.text + "\n"
     iterator = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=30)
     thread = threading.Thread(
-        target=client.generate, args=(prompts[0],), kwargs={"max_new_tokens": 24, "streamer": iterator}
+        target=client.generate,
+        args=(prompts[0],),
+        kwargs={"max_new_tokens": 24, "streamer": iterator},
     )
     thread.start()
     assert "".join(iterator) == result.text
@@ -96,17 +116,25 @@ async def test_transformers_asynchronous_streamer(target: Process, prompts: list
 
     streamer = AsyncTextIteratorStreamer(bundled("target").tokenizer, skip_prompt=True, timeout=30)
     async with AsyncClient(target.address) as client:
-        running = asyncio.create_task(client.generate(prompts[0], max_new_tokens=24, streamer=streamer))
+        running = asyncio.create_task(
+            client.generate(prompts[0], max_new_tokens=24, streamer=streamer)
+        )
         text = "".join([piece async for piece in streamer])
         assert text == (await running).text
 
 
-def test_leaving_a_stream_frees_both_rows(client: Client, target: Process, draft: Process, prompts: list[str]) -> None:
+def test_leaving_a_stream_frees_both_rows(
+    client: Client, target: Process, draft: Process, prompts: list[str]
+) -> None:
     with client.stream(prompts[0], max_new_tokens=1500, eos_token_id=[]) as stream:
         next(iter(stream))
         assert metric(target, "foredraft_rows_in_use") == 1
         assert metric(draft, "foredraft_rows_in_use") == 1
-    until(lambda: metric(target, "foredraft_rows_in_use") == metric(draft, "foredraft_rows_in_use") == 0)
+    until(
+        lambda: (
+            metric(target, "foredraft_rows_in_use") == metric(draft, "foredraft_rows_in_use") == 0
+        )
+    )
 
 
 def test_logprobs(client: Client, prompts: list[str]) -> None:
@@ -127,7 +155,10 @@ def test_a_draft_that_dies_or_hangs_changes_speed_only(logs: Path, prompts: list
     try:
         first.wait_ready()
         flags = [*TARGET, "--draft", first.address, "--draft-timeout", "0.3"]
-        with service("target", logs / "survivor.log", *flags) as target, Client(target.address) as client:
+        with (
+            service("target", logs / "survivor.log", *flags) as target,
+            Client(target.address) as client,
+        ):
             want = client.generate(prompts[0], **fields)
             assert not want.stats.fallbacks
             for number in (signal.SIGSTOP, signal.SIGKILL):
@@ -147,7 +178,9 @@ def test_a_draft_that_dies_or_hangs_changes_speed_only(logs: Path, prompts: list
                 process.process.wait()
 
 
-def _with_signal(client: Client, draft: Process, number: signal.Signals, prompt: str, fields: dict[str, Any]) -> Any:
+def _with_signal(
+    client: Client, draft: Process, number: signal.Signals, prompt: str, fields: dict[str, Any]
+) -> Any:
     with client.stream(prompt, **fields) as stream:
         for i, _ in enumerate(stream):
             if i == 3:
@@ -155,7 +188,9 @@ def _with_signal(client: Client, draft: Process, number: signal.Signals, prompt:
     return stream.result
 
 
-def test_a_draft_of_another_language_is_not_used(logs: Path, tmp_path: Path, prompts: list[str]) -> None:
+def test_a_draft_of_another_language_is_not_used(
+    logs: Path, tmp_path: Path, prompts: list[str]
+) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     AutoModelForCausalLM.from_pretrained(MODELS / "draft").save_pretrained(tmp_path)
@@ -168,7 +203,10 @@ def test_a_draft_of_another_language_is_not_used(logs: Path, tmp_path: Path, pro
         Client(target.address) as client,
     ):
         result = client.generate(prompts[0], max_new_tokens=16)
-        assert result.text == client.generate(prompts[0], max_new_tokens=16, num_assistant_tokens=0).text
+        assert (
+            result.text
+            == client.generate(prompts[0], max_new_tokens=16, num_assistant_tokens=0).text
+        )
         assert "vocabulary" in result.stats.draft_unused_reason
         assert "vocabulary" in client.info().drafts[draft.address]
     assert "is not used" in target.log.read_text()
@@ -188,7 +226,9 @@ def test_an_ngram_draft_needs_no_model(logs: Path) -> None:
 def test_the_command_line(target: Process) -> None:
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "foredraft._cli", *args, "--address", target.address]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False)
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False
+        )
 
     told = run("generate", "def main(", "--max-new-tokens", "8", "--stats")
     assert told.returncode == 0, told.stderr

@@ -24,7 +24,13 @@ def _start(kind: str, *flags: str) -> str:
         if name not in flags:
             command += [name, "127.0.0.1:0"]
     result = subprocess.run(
-        [*command, *flags], cwd=ROOT, capture_output=True, text=True, env=environment(), check=False, timeout=120
+        [*command, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+        timeout=120,
     )
     assert result.returncode == 1, result.stderr
     (line,) = result.stderr.strip().splitlines()
@@ -40,7 +46,9 @@ def taken() -> Iterator[str]:
 
 
 def test_a_model_that_is_missing() -> None:
-    assert "'/no/such/model': there is no such directory" in _start("target", "--model", "/no/such/model")
+    assert "'/no/such/model': there is no such directory" in _start(
+        "target", "--model", "/no/such/model"
+    )
     assert "--model is required" in _start("target")
     assert "rows: 0 is not a number from 1 on" in _start("draft", "--rows", "0")
 
@@ -49,13 +57,17 @@ def test_named_configs_without_a_place() -> None:
     assert "there is no directory '/no/such'; make it" in _start(
         "target", "--model", "/no/such/model", "--generation-configs", "/no/such"
     )
-    assert "give --generation-configs DIR" in _start("target", "--model", "a/hub-id", "--save-generation-configs")
+    assert "give --generation-configs DIR" in _start(
+        "target", "--model", "a/hub-id", "--save-generation-configs"
+    )
 
 
 def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "draft", tmp_path / "model")
     (tmp_path / "model" / "tokenizer.json").unlink()
-    assert "put the model's tokenizer.json beside config.json" in _start("draft", "--model", str(tmp_path / "model"))
+    assert "put the model's tokenizer.json beside config.json" in _start(
+        "draft", "--model", str(tmp_path / "model")
+    )
 
 
 def test_an_address_in_use_is_told_before_the_model_is_loaded(taken: str) -> None:
@@ -69,7 +81,9 @@ async def test_the_same_for_metrics(taken: str) -> None:
         await draft.serve(DraftSettings(listen="127.0.0.1:0", metrics_listen=taken))
 
 
-@pytest.mark.parametrize("address", ["50051", "host:port", ":50051", "127.0.0.1:99999", "no.such.host.invalid:50051"])
+@pytest.mark.parametrize(
+    "address", ["50051", "host:port", ":50051", "127.0.0.1:99999", "no.such.host.invalid:50051"]
+)
 async def test_addresses_that_are_none(address: str) -> None:
     with pytest.raises(AddressError, match=re.escape(address)):
         await draft.serve(DraftSettings(listen=address))

@@ -1,6 +1,8 @@
-"""A real Prometheus on real services: every panel and record has data, every alert fires on its fault, and resolves.
+"""A real Prometheus on real services: every panel and record has data, every alert fires on its
+fault, and resolves.
 
-Windows and durations of the rules are a sixtieth of what they are; `rules_test.yml` has the real ones.
+Windows and durations of the rules are a sixtieth of what they are; `rules_test.yml` has the real
+ones.
 """
 
 import math
@@ -27,7 +29,9 @@ PATIENCE_S = 90.0
 
 def _hurried(rules: str) -> str:
     """Minutes become seconds, hours become minutes; the names of records stay."""
-    return re.sub(r"(\[|for: )(\d+)([mh])", lambda m: f"{m[1]}{m[2]}{'s' if m[3] == 'm' else 'm'}", rules)
+    return re.sub(
+        r"(\[|for: )(\d+)([mh])", lambda m: f"{m[1]}{m[2]}{'s' if m[3] == 'm' else 'm'}", rules
+    )
 
 
 class Stack:
@@ -39,7 +43,14 @@ class Stack:
         # One port for whichever draft runs, so that the same target of Prometheus finds it.
         self._metrics = f"127.0.0.1:{free_port()}"
         self.draft(MODELS / "draft")
-        flags = ("--model", str(MODELS / "target"), "--draft", f"127.0.0.1:{self._port}", "--rows", "4")
+        flags = (
+            "--model",
+            str(MODELS / "target"),
+            "--draft",
+            f"127.0.0.1:{self._port}",
+            "--rows",
+            "4",
+        )
         self.target: Process = stack.enter_context(service("target", folder / "target.log", *flags))
         client = f"127.0.0.1:{metrics.start_server(0, registry=self.registry)}"
         rules = folder / "rules.yml"
@@ -52,7 +63,9 @@ class Stack:
         self._drafting.close()
         if model is not None:
             flags = ("--model", str(model), "--metrics-listen", self._metrics)
-            self._drafting.enter_context(service("draft", self._folder / "draft.log", *flags, port=self._port))
+            self._drafting.enter_context(
+                service("draft", self._folder / "draft.log", *flags, port=self._port)
+            )
 
     def until_firing(self, *names: str) -> None:
         """Until all of them fire."""
@@ -63,7 +76,12 @@ class Stack:
         self._until(lambda: not set(names) & self.prometheus.firing(), f"{names} to resolve")
 
     def _until(self, condition: Callable[[], bool], wanted: str) -> None:
-        until(condition, PATIENCE_S, 0.3, lambda: f"waited for {wanted}; {self.prometheus.firing()} fire")
+        until(
+            condition,
+            PATIENCE_S,
+            0.3,
+            lambda: f"waited for {wanted}; {self.prometheus.firing()} fire",
+        )
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +97,16 @@ def _has_data(server: Prometheus, expression: str) -> bool:
 
 
 def test_every_panel_and_every_record_has_data(live: Stack) -> None:
-    panels = {f"{p.title}: {expression}" for _, panels in ROWS for p in panels for expression, _ in p.queries}
+    panels = {
+        f"{p.title}: {expression}"
+        for _, panels in ROWS
+        for p in panels
+        for expression, _ in p.queries
+    }
     chosen = {p: p.partition(": ")[2].replace("$__rate_interval", "20s") for p in panels}
-    wanted = {p: re.sub(r"\$(namespace|job)\b", ".*", expression) for p, expression in chosen.items()}
+    wanted = {
+        p: re.sub(r"\$(namespace|job)\b", ".*", expression) for p, expression in chosen.items()
+    }
     wanted |= {r["name"]: r["name"] for r in live.prometheus.rules() if r["type"] == "recording"}
     with (
         callers(live.target.address, mixed, 2, live.registry),

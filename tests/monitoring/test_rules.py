@@ -1,4 +1,7 @@
-"""Rules, alerts and dashboard as files: fresh, well formed, and as Prometheus and their own tests want them."""
+"""Rules, alerts and dashboard as files:
+
+fresh, well formed, and as Prometheus and their own tests want them.
+"""
 
 import json
 import re
@@ -40,19 +43,29 @@ def test_names_of_vllm_become_ours_as_the_documentation_says() -> None:
 
 @pytest.mark.tool("promtool")
 def test_promtool_takes_the_rules(tool: str) -> None:
-    told = subprocess.run([tool, "check", "rules", RULES], capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        [tool, "check", "rules", RULES], capture_output=True, text=True, check=False
+    )
     assert told.returncode == 0, told.stdout + told.stderr
 
 
 @pytest.mark.tool("promtool")
 def test_the_rules_tests(tool: str) -> None:
     tests = Path(__file__).parent / "rules_test.yml"
-    told = subprocess.run([tool, "test", "rules", tests], capture_output=True, text=True, check=False, cwd=RULES.parent)
+    told = subprocess.run(
+        [tool, "test", "rules", tests],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=RULES.parent,
+    )
     assert told.returncode == 0, told.stdout + told.stderr
 
 
 def _rules() -> list[dict[str, object]]:
-    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    return [
+        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    ]
 
 
 def test_every_alert_has_its_paragraph() -> None:
@@ -68,9 +81,13 @@ def test_every_alert_has_its_paragraph() -> None:
 
 
 def test_only_metrics_and_records_that_exist() -> None:
-    known = {m.name for m in METRICS} | {str(rule["record"]) for rule in _rules() if "record" in rule}
+    known = {m.name for m in METRICS} | {
+        str(rule["record"]) for rule in _rules() if "record" in rule
+    }
     expressions = [str(rule["expr"]) for rule in _rules()]
-    expressions += [expression for _, panels in ROWS for panel in panels for expression, _ in panel.queries]
+    expressions += [
+        expression for _, panels in ROWS for panel in panels for expression, _ in panel.queries
+    ]
     used = set()
     for expression in expressions:
         for name in re.findall(r"foredraft[_:][a-z0-9_:]+", expression):

@@ -64,7 +64,9 @@ def test_one_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with _collector() as (collector, endpoint):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        with service("draft", tmp_path / "draft.log", "--model", str(MODELS / "draft"), "--tracing") as draft:
+        with service(
+            "draft", tmp_path / "draft.log", "--model", str(MODELS / "draft"), "--tracing"
+        ) as draft:
             flags = ("--model", str(MODELS / "target"), "--draft", draft.address, "--tracing")
             with service("target", tmp_path / "target.log", *flags) as target:
                 command = [sys.executable, "-c", _APPLICATION, target.address]

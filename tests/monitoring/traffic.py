@@ -14,8 +14,12 @@ Call = Callable[[Client], object]
 def mixed(client: Client) -> None:
     """Greedy, sampled under both rules, a caller's own draft length, n-grams, no draft at all."""
     client.generate("def main(", max_new_tokens=48, eos_token_id=[])
-    client.generate("class Parser:", max_new_tokens=32, do_sample=True, temperature=0.7, seed=1, eos_token_id=[])
-    client.generate(["import os", "x = 1"], max_new_tokens=24, do_sample=True, num_assistant_tokens=5)
+    client.generate(
+        "class Parser:", max_new_tokens=32, do_sample=True, temperature=0.7, seed=1, eos_token_id=[]
+    )
+    client.generate(
+        ["import os", "x = 1"], max_new_tokens=24, do_sample=True, num_assistant_tokens=5
+    )
     client.generate("a b a b a b", max_new_tokens=16, prompt_lookup_num_tokens=4)
 
 
@@ -35,7 +39,9 @@ def long(client: Client) -> None:
 
 
 @contextmanager
-def callers(address: str, call: Call, count: int = 1, registry: CollectorRegistry | None = None) -> Iterator[None]:
+def callers(
+    address: str, call: Call, count: int = 1, registry: CollectorRegistry | None = None
+) -> Iterator[None]:
     """So many callers, for the time of the context."""
     over = threading.Event()
     with Client(address, registry=registry or CollectorRegistry()) as client:

@@ -27,7 +27,10 @@ def target() -> Iterator[Callable[..., FakeTarget]]:
 
 
 class Blocking:
-    """The asynchronous client, called from blocking tests: every call runs on the loop of a thread."""
+    """The asynchronous client, called from blocking tests:
+
+    every call runs on the loop of a thread.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._loop = asyncio.new_event_loop()

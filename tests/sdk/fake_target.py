@@ -16,7 +16,11 @@ Script = Callable[[target_pb2.GenerateRequest, Any], Iterator[target_pb2.Generat
 
 def started(request: target_pb2.GenerateRequest) -> target_pb2.GenerateResponse:
     """The first message; every prompt has the same ids."""
-    ids = [generation_pb2.TokenIds(ids=PROMPT_IDS) for _ in request.prompts] if request.return_prompt_ids else []
+    ids = (
+        [generation_pb2.TokenIds(ids=PROMPT_IDS) for _ in request.prompts]
+        if request.return_prompt_ids
+        else []
+    )
     return target_pb2.GenerateResponse(
         started=target_pb2.Started(
             request_id=request.request_id or "drawn",
@@ -28,11 +32,15 @@ def started(request: target_pb2.GenerateRequest) -> target_pb2.GenerateResponse:
     )
 
 
-def chunk(index: int, ids: tuple[int, ...], reason: Any = None, **fields: Any) -> target_pb2.GenerateResponse:
+def chunk(
+    index: int, ids: tuple[int, ...], reason: Any = None, **fields: Any
+) -> target_pb2.GenerateResponse:
     """Tokens; the text of id 3 is "t3 "."""
     text = "".join(f"t{i} " for i in ids)
     return target_pb2.GenerateResponse(
-        chunk=target_pb2.Chunk(sequence_index=index, token_ids=ids, text=text, finish_reason=reason, **fields)
+        chunk=target_pb2.Chunk(
+            sequence_index=index, token_ids=ids, text=text, finish_reason=reason, **fields
+        )
     )
 
 
@@ -48,28 +56,39 @@ def finished(sequences: int) -> target_pb2.GenerateResponse:
     )
     entries = [
         target_pb2.SequenceSummary(
-            sequence_index=i, finish_reason=target_pb2.FINISH_REASON_LENGTH, prompt_tokens=3, stats=stats
+            sequence_index=i,
+            finish_reason=target_pb2.FINISH_REASON_LENGTH,
+            prompt_tokens=3,
+            stats=stats,
         )
         for i in range(sequences)
     ]
     return target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=entries))
 
 
-def answer(request: target_pb2.GenerateRequest, context: Any) -> Iterator[target_pb2.GenerateResponse]:
+def answer(
+    request: target_pb2.GenerateRequest, context: Any
+) -> Iterator[target_pb2.GenerateResponse]:
     """Two chunks for each sequence; sequence i says 10 i + 1 to 10 i + 5."""
     count = len(request.prompts) * (request.config.num_return_sequences or 1)
     logprobs = [target_pb2.TokenLogprobs(logprob=-0.5, top_ids=[1], top_logprobs=[-0.5])]
     yield started(request)
     for i in range(count):
         more: Any = {"logprobs": logprobs * 3} if request.HasField("logprobs") else {}
-        yield chunk(i, (10 * i + 1, 10 * i + 2, 10 * i + 3), num_accepted=2, text_offsets=[0, 3, 6], **more)
+        yield chunk(
+            i, (10 * i + 1, 10 * i + 2, 10 * i + 3), num_accepted=2, text_offsets=[0, 3, 6], **more
+        )
     for i in range(count):
         more = {"logprobs": logprobs * 2} if request.HasField("logprobs") else {}
-        yield chunk(i, (10 * i + 4, 10 * i + 5), target_pb2.FINISH_REASON_LENGTH, num_accepted=1, **more)
+        yield chunk(
+            i, (10 * i + 4, 10 * i + 5), target_pb2.FINISH_REASON_LENGTH, num_accepted=1, **more
+        )
     yield finished(count)
 
 
-def endless(request: target_pb2.GenerateRequest, context: Any) -> Iterator[target_pb2.GenerateResponse]:
+def endless(
+    request: target_pb2.GenerateRequest, context: Any
+) -> Iterator[target_pb2.GenerateResponse]:
     """One token each 10 ms, until the caller leaves."""
     yield started(request)
     while context.is_active():
@@ -77,7 +96,9 @@ def endless(request: target_pb2.GenerateRequest, context: Any) -> Iterator[targe
         time.sleep(0.01)
 
 
-def silent(request: target_pb2.GenerateRequest, context: Any) -> Iterator[target_pb2.GenerateResponse]:
+def silent(
+    request: target_pb2.GenerateRequest, context: Any
+) -> Iterator[target_pb2.GenerateResponse]:
     """One chunk, then nothing until the call ends."""
     yield started(request)
     yield chunk(0, (1, 2))
@@ -88,7 +109,9 @@ def silent(request: target_pb2.GenerateRequest, context: Any) -> Iterator[target
 def fails(code: grpc.StatusCode, details: str = "no", after: int = 0, metadata: Any = ()) -> Script:
     """Ends with a status, after so many chunks; with 0 before any message."""
 
-    def script(request: target_pb2.GenerateRequest, context: Any) -> Iterator[target_pb2.GenerateResponse]:
+    def script(
+        request: target_pb2.GenerateRequest, context: Any
+    ) -> Iterator[target_pb2.GenerateResponse]:
         if after:
             yield started(request)
         for i in range(after):
@@ -125,15 +148,21 @@ class FakeTarget(target_pb2_grpc.TargetServiceServicer):
         count = len(request.prompt.text) or len(request.prompt.chat.messages)
         return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=range(count)))
 
-    def ListGenerationConfigs(self, request: Any, context: Any) -> target_pb2.ListGenerationConfigsResponse:
+    def ListGenerationConfigs(
+        self, request: Any, context: Any
+    ) -> target_pb2.ListGenerationConfigsResponse:
         return target_pb2.ListGenerationConfigsResponse(names=sorted(self.configs))
 
-    def GetGenerationConfig(self, request: Any, context: Any) -> target_pb2.GetGenerationConfigResponse:
+    def GetGenerationConfig(
+        self, request: Any, context: Any
+    ) -> target_pb2.GetGenerationConfigResponse:
         if request.name not in self.configs:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "generation_config: there is none")
         return target_pb2.GetGenerationConfigResponse(config=self.configs[request.name])
 
-    def SaveGenerationConfig(self, request: Any, context: Any) -> target_pb2.SaveGenerationConfigResponse:
+    def SaveGenerationConfig(
+        self, request: Any, context: Any
+    ) -> target_pb2.SaveGenerationConfigResponse:
         if request.name == "secret":
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not allowed")
         self.configs[request.name] = request.config
@@ -143,7 +172,11 @@ class FakeTarget(target_pb2_grpc.TargetServiceServicer):
         config = generation_pb2.GenerationConfig(temperature=0.5, top_k=0)
         config.eos_token_id.ids.append(2)
         return target_pb2.GetModelInfoResponse(
-            model="fake", max_length=512, rows=4, drafts={"draft:1": "ready"}, generation_config=config
+            model="fake",
+            max_length=512,
+            rows=4,
+            drafts={"draft:1": "ready"},
+            generation_config=config,
         )
 
     def start(self) -> "FakeTarget":

@@ -29,7 +29,11 @@ def test_no_stream_and_statistics(target: Target, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out == "t1 t2 t3 t4 t5 \n"
     stats = json.loads(err)
-    assert (stats["rounds"], stats["acceptance_rate"], stats["mean_acceptance_length"]) == (2, 0.75, 2.5)
+    assert (stats["rounds"], stats["acceptance_rate"], stats["mean_acceptance_length"]) == (
+        2,
+        0.75,
+        2.5,
+    )
 
 
 def test_several_sequences(target: Target, capsys: Capture) -> None:
@@ -48,9 +52,19 @@ def test_flags_become_fields(target: Target, monkeypatch: pytest.MonkeyPatch) ->
     request = fake.requests[0]
     config = request.config
     assert request.prompts[0].text == "from stdin"
-    assert (request.seed, config.max_new_tokens, config.do_sample, config.temperature) == (3, 7, True, 0.7)
-    assert (list(config.eos_token_id.ids), list(config.stop_strings.values)) == ([2, 3], ["a b", "c"])
-    assert [(list(entry.ids), entry.bias) for entry in config.sequence_bias.values] == [([1, 2], 3.5)]
+    assert (request.seed, config.max_new_tokens, config.do_sample, config.temperature) == (
+        3,
+        7,
+        True,
+        0.7,
+    )
+    assert (list(config.eos_token_id.ids), list(config.stop_strings.values)) == (
+        [2, 3],
+        ["a b", "c"],
+    )
+    assert [(list(entry.ids), entry.bias) for entry in config.sequence_bias.values] == [
+        ([1, 2], 3.5)
+    ]
     assert config.HasField("remove_invalid_values")
     assert not config.remove_invalid_values
 
@@ -81,7 +95,12 @@ def test_named_configs(target: Target, capsys: Capture) -> None:
     assert fake.requests[0].config_name == "precise"
     assert main(["configs", "secret", "--save", "{}", *at]) == 1
     assert "not allowed" in capsys.readouterr().err
-    for wrong in (["a", "--save", "[1]"], ["--save", "{}"], ["a", "--save", '{"name": "b"}'], ["a", "--save", "{"]):
+    for wrong in (
+        ["a", "--save", "[1]"],
+        ["--save", "{}"],
+        ["a", "--save", '{"name": "b"}'],
+        ["a", "--save", "{"],
+    ):
         with pytest.raises(SystemExit):
             main(["configs", *wrong, *at])
 
@@ -99,7 +118,8 @@ def test_an_error_after_text(target: Target, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["generate"], ["generate", "a", "--max-new-tokens", "x"], ["generate", "a", "--what"]]
+    "argv",
+    [[], ["generate"], ["generate", "a", "--max-new-tokens", "x"], ["generate", "a", "--what"]],
 )
 def test_wrong_usage(argv: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as left:

@@ -20,7 +20,9 @@ from tests.sdk.fake_target import FakeTarget
 
 def sent(config: Any = None, **fields: Any) -> dict[str, Any]:
     """What goes out, as plain values."""
-    message: dict[str, Any] = MessageToDict(config_message(config, fields), preserving_proto_field_name=True)
+    message: dict[str, Any] = MessageToDict(
+        config_message(config, fields), preserving_proto_field_name=True
+    )
     return message
 
 
@@ -34,13 +36,23 @@ def test_the_fields_are_those_of_transformers() -> None:
 
 def test_keywords_go_over_the_config() -> None:
     config = GenerationConfig(max_new_tokens=8, temperature=0.5, do_sample=True)
-    assert sent(config, temperature=0.7) == {"max_new_tokens": 8, "temperature": 0.7, "do_sample": True}
-    assert sent(config, temperature=None) == {"max_new_tokens": 8, "temperature": 0.5, "do_sample": True}
+    assert sent(config, temperature=0.7) == {
+        "max_new_tokens": 8,
+        "temperature": 0.7,
+        "do_sample": True,
+    }
+    assert sent(config, temperature=None) == {
+        "max_new_tokens": 8,
+        "temperature": 0.5,
+        "do_sample": True,
+    }
     assert sent() == {}
 
 
 def test_a_config_of_transformers() -> None:
-    config = transformers.GenerationConfig(max_new_tokens=8, do_sample=True, top_p=0.9, eos_token_id=[2, 3])
+    config = transformers.GenerationConfig(
+        max_new_tokens=8, do_sample=True, top_p=0.9, eos_token_id=[2, 3]
+    )
     assert sent(config, top_p=0.8) == {
         "max_new_tokens": 8,
         "do_sample": True,
@@ -51,11 +63,15 @@ def test_a_config_of_transformers() -> None:
 
 def test_the_defaults_of_transformers_are_no_request() -> None:
     defaults = transformers.GenerationConfig._get_default_generation_params()
-    refused = {name for name, value in defaults.items() if name not in FIELDS and not is_off(name, value)}
+    refused = {
+        name for name, value in defaults.items() if name not in FIELDS and not is_off(name, value)
+    }
     assert not refused
     message = sent(transformers.GenerationConfig(**defaults))
     assert message["do_sample"] is False  # it may go over the model's own config
-    assert "top_k" not in message  # means nothing without sampling, and older configs always carry it
+    assert (
+        "top_k" not in message
+    )  # means nothing without sampling, and older configs always carry it
     assert sent(do_sample=True, top_k=50)["top_k"] == 50
 
 
@@ -91,7 +107,9 @@ def test_every_field_of_transformers_has_a_way_out() -> None:
             sent(**{name: "x"})
 
 
-@pytest.mark.parametrize("name", ["prefix_allowed_tokens_fn", "logits_processor", "assistant_model", "input_ids"])
+@pytest.mark.parametrize(
+    "name", ["prefix_allowed_tokens_fn", "logits_processor", "assistant_model", "input_ids"]
+)
 def test_arguments_of_transformers_generate_have_a_way_out(name: str) -> None:
     with pytest.raises(InvalidRequestError, match="is not supported: "):
         sent(**{name: object()})
@@ -102,7 +120,9 @@ def test_a_result_is_what_return_dict_in_generate_asks_for() -> None:
 
 
 def test_an_unknown_keyword() -> None:
-    with pytest.raises(InvalidRequestError, match=r"'max_new_token' .* did you mean 'max_new_tokens'"):
+    with pytest.raises(
+        InvalidRequestError, match=r"'max_new_token' .* did you mean 'max_new_tokens'"
+    ):
         sent(max_new_token=3)
 
 
@@ -137,8 +157,16 @@ def test_what_is_no_config(config: Any) -> None:
         ("early_stopping", "never", "EARLY_STOPPING_NEVER"),
         ("exponential_decay_length_penalty", (5, 1.1), {"start": 5, "factor": 1.1}),
         ("cache_config", {"backend": "quanto", "nbits": 4}, {"backend": "quanto", "nbits": 4}),
-        ("watermarking_config", {"bias": 2.5, "context_width": 2}, {"greenlist": {"bias": 2.5, "context_width": 2}}),
-        ("watermarking_config", {"ngram_len": 5, "keys": [1, -2]}, {"synth_id": {"ngram_len": 5, "keys": ["1", "-2"]}}),
+        (
+            "watermarking_config",
+            {"bias": 2.5, "context_width": 2},
+            {"greenlist": {"bias": 2.5, "context_width": 2}},
+        ),
+        (
+            "watermarking_config",
+            {"ngram_len": 5, "keys": [1, -2]},
+            {"synth_id": {"ngram_len": 5, "keys": ["1", "-2"]}},
+        ),
     ],
 )
 def test_values(name: str, value: Any, on_the_wire: Any) -> None:
@@ -187,13 +215,21 @@ def test_values_out_of_range(name: str, value: Any) -> None:
 
 def test_nothing_is_sent_when_it_is_refused(target: Callable[..., FakeTarget]) -> None:
     fake = target()
-    with Client(fake.address) as client, pytest.raises(InvalidRequestError, match="low_memory=True"):
+    with (
+        Client(fake.address) as client,
+        pytest.raises(InvalidRequestError, match="low_memory=True"),
+    ):
         client.generate("a", transformers.GenerationConfig(low_memory=True))
     assert not fake.requests
 
 
 def test_what_a_client_cannot_be_made_of() -> None:
-    wrong: list[dict[str, Any]] = [{"address": []}, {"address": ""}, {"max_retries": -1}, {"timeout": 0}]
+    wrong: list[dict[str, Any]] = [
+        {"address": []},
+        {"address": ""},
+        {"max_retries": -1},
+        {"timeout": 0},
+    ]
     for fields in wrong:
         with pytest.raises(InvalidRequestError):
             Client(**fields)
@@ -203,10 +239,17 @@ def test_what_a_client_cannot_be_made_of() -> None:
 
 def test_a_negative_prompt_has_two_names() -> None:
     def away(given: Any, **kwargs: Any) -> list[list[int]]:
-        call = build_call([1], None, kwargs, Extras(None, None, None, None, given, None), return_prompt_ids=False)
+        call = build_call(
+            [1], None, kwargs, Extras(None, None, None, None, given, None), return_prompt_ids=False
+        )
         return [list(prompt.token_ids.ids) for prompt in call.request.negative_prompts]
 
-    assert away([5, 6]) == away(None, negative_prompt_ids=[5, 6]) == away([5, 6], negative_prompt_ids=None) == [[5, 6]]
+    assert (
+        away([5, 6])
+        == away(None, negative_prompt_ids=[5, 6])
+        == away([5, 6], negative_prompt_ids=None)
+        == [[5, 6]]
+    )
     with pytest.raises(InvalidRequestError) as caught:
         away([5], negative_prompt_ids=[6])
     assert caught.value.fields == ("negative_prompt", "negative_prompt_ids")

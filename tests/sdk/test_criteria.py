@@ -1,4 +1,7 @@
-"""Stopping criteria run in the SDK: asked about every token, cut inside a chunk, and the call is ended at once."""
+"""Stopping criteria run in the SDK:
+
+asked about every token, cut inside a chunk, and the call is ended at once.
+"""
 
 import builtins
 from collections.abc import Callable, Iterator
@@ -7,7 +10,13 @@ from typing import Any
 import pytest
 import torch
 from prometheus_client import CollectorRegistry
-from transformers import EosTokenCriteria, MaxLengthCriteria, MaxTimeCriteria, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    EosTokenCriteria,
+    MaxLengthCriteria,
+    MaxTimeCriteria,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from foredraft import Client, InvalidRequestError
 from foredraft.v1 import generation_pb2, target_pb2
@@ -34,7 +43,11 @@ class Seen(StoppingCriteria):
 def test_the_text_is_cut_inside_a_chunk(target: Target, connect: Connect) -> None:
     fake, seen = target(), Seen(2)
     result = connect(fake.address).generate("a", logprobs=0, stopping_criteria=[seen])
-    assert (result.token_ids, result.text, result.finish_reason) == ((1, 2), "t1 t2 ", "stopping_criteria")
+    assert (result.token_ids, result.text, result.finish_reason) == (
+        (1, 2),
+        "t1 t2 ",
+        "stopping_criteria",
+    )
     assert len(result.logprobs) == 2
     assert (result.prompt_tokens, result.stats.seed) == (3, 42)
     assert seen.asked == [(*PROMPT_IDS, 1), (*PROMPT_IDS, 1, 2)]
@@ -45,7 +58,9 @@ def test_the_text_is_cut_inside_a_chunk(target: Target, connect: Connect) -> Non
 def test_an_endless_call_is_cancelled(target: Target, connect: Connect) -> None:
     fake, registry = target(endless), CollectorRegistry()
     client = connect(fake.address, registry=registry)
-    with client.stream("a", stopping_criteria=lambda ids, _: ids.shape[1] == len(PROMPT_IDS) + 4) as stream:
+    with client.stream(
+        "a", stopping_criteria=lambda ids, _: ids.shape[1] == len(PROMPT_IDS) + 4
+    ) as stream:
         chunks = list(stream)
         assert fake.left.wait(1), "at once, not when the stream is left"
         assert [c.finish_reason for c in chunks] == [None] * 3 + ["stopping_criteria"]
@@ -55,9 +70,16 @@ def test_an_endless_call_is_cancelled(target: Target, connect: Connect) -> None:
 
 
 def test_the_last_chunk_of_a_stream_is_cut(target: Target, connect: Connect) -> None:
-    with connect(target().address).stream("a", stopping_criteria=StoppingCriteriaList([Seen(2)])) as stream:
+    with connect(target().address).stream(
+        "a", stopping_criteria=StoppingCriteriaList([Seen(2)])
+    ) as stream:
         (only,) = list(stream)
-    assert (only.token_ids, only.text, only.text_offsets, only.num_accepted) == ((1, 2), "t1 t2 ", (0, 3), 2)
+    assert (only.token_ids, only.text, only.text_offsets, only.num_accepted) == (
+        (1, 2),
+        "t1 t2 ",
+        (0, 3),
+        2,
+    )
     assert only.finish_reason == "stopping_criteria"
 
 
@@ -66,18 +88,34 @@ def test_every_sequence_by_itself(target: Target, connect: Connect) -> None:
     client = connect(fake.address)
     fields = {"do_sample": True, "num_return_sequences": 2}
     results = client.generate(["a", "b"], stopping_criteria=[Seen(12), Seen(23)], **fields)
-    assert [r.token_ids for r in results] == [(1, 2, 3, 4, 5), (11, 12), (21, 22, 23), (31, 32, 33, 34, 35)]
-    assert [r.finish_reason for r in results] == ["length", "stopping_criteria", "stopping_criteria", "length"]
+    assert [r.token_ids for r in results] == [
+        (1, 2, 3, 4, 5),
+        (11, 12),
+        (21, 22, 23),
+        (31, 32, 33, 34, 35),
+    ]
+    assert [r.finish_reason for r in results] == [
+        "length",
+        "stopping_criteria",
+        "stopping_criteria",
+        "length",
+    ]
     with client.stream(["a", "b"], stopping_criteria=[Seen(2), Seen(11)]) as stream:
         assert [(c.sequence_index, c.token_ids) for c in stream] == [(0, (1, 2)), (1, (11,))]
     assert [r.token_ids for r in stream.result] == [(1, 2), (11,)]
 
 
-def test_the_call_goes_on_until_the_last_sequence_has_ended(target: Target, connect: Connect) -> None:
+def test_the_call_goes_on_until_the_last_sequence_has_ended(
+    target: Target, connect: Connect
+) -> None:
     """Sequence 0 is ignored once it is cut; sequence 1 is ended by the service."""
     fake = target()
     with connect(fake.address).stream(["a", "b"], stopping_criteria=Seen(2)) as stream:
-        assert [(c.sequence_index, c.token_ids) for c in stream] == [(0, (1, 2)), (1, (11, 12, 13)), (1, (14, 15))]
+        assert [(c.sequence_index, c.token_ids) for c in stream] == [
+            (0, (1, 2)),
+            (1, (11, 12, 13)),
+            (1, (14, 15)),
+        ]
     assert [r.finish_reason for r in stream.result] == ["stopping_criteria", "length"]
 
 

@@ -1,4 +1,7 @@
-"""Every status is a class of errors; errors carry what came before them, and the name of the request."""
+"""Every status is a class of errors;
+
+errors carry what came before them, and the name of the request.
+"""
 
 import time
 from collections.abc import Callable
@@ -54,10 +57,16 @@ def test_the_table_knows_every_status(code: grpc.StatusCode) -> None:
     assert (error.partial, error.request_id) == ([], "r")
 
 
-@pytest.mark.parametrize("code", [c for c in grpc.StatusCode if c is not grpc.StatusCode.OK], ids=lambda c: c.name)
-def test_every_status_from_the_wire(target: Target, connect: Connect, code: grpc.StatusCode) -> None:
+@pytest.mark.parametrize(
+    "code", [c for c in grpc.StatusCode if c is not grpc.StatusCode.OK], ids=lambda c: c.name
+)
+def test_every_status_from_the_wire(
+    target: Target, connect: Connect, code: grpc.StatusCode
+) -> None:
     fake = target(fails(code, "because", after=2))
-    with pytest.raises(getattr(foredraft, EXPECTED.get(code.name, "InternalError")), match="because") as raised:
+    with pytest.raises(
+        getattr(foredraft, EXPECTED.get(code.name, "InternalError")), match="because"
+    ) as raised:
         connect(fake.address).generate("a")
     assert [(r.token_ids, r.text) for r in raised.value.partial] == [((1, 2), "t1 t2 ")]
     assert raised.value.request_id == fake.requests[0].request_id
@@ -83,7 +92,10 @@ def test_partial_results_of_several_sequences(target: Target, connect: Connect) 
     seen = []
     with pytest.raises(InternalError, match="INTERNAL: broken") as raised, stream:
         seen.extend(stream)
-    assert [(r.sequence_index, r.token_ids) for r in raised.value.partial] == [(0, (8, 9)), (1, (7,))]
+    assert [(r.sequence_index, r.token_ids) for r in raised.value.partial] == [
+        (0, (8, 9)),
+        (1, (7,)),
+    ]
     assert not seen or len(seen) == 2
     with pytest.raises(InternalError):
         _ = stream.result

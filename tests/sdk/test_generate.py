@@ -25,7 +25,12 @@ def test_a_single_prompt(target: Target, connect: Connect) -> None:
     assert result.request_id == fake.requests[0].request_id != ""
     assert fake.requests[0].prompts[0].text == "def main("
     stats = result.stats
-    assert (stats.rounds, stats.proposed, stats.accepted, stats.acceptance_histogram) == (2, 4, 3, (0, 1, 1))
+    assert (stats.rounds, stats.proposed, stats.accepted, stats.acceptance_histogram) == (
+        2,
+        4,
+        3,
+        (0, 1, 1),
+    )
     assert (stats.acceptance_rate, stats.mean_acceptance_length) == (0.75, 2.5)
     assert (stats.drafter, stats.fallbacks, stats.seed, stats.sampling_rule) == (
         "model",
@@ -52,13 +57,22 @@ def test_stream(target: Target, connect: Connect) -> None:
 
 @pytest.mark.parametrize(
     "ids",
-    [[5, 6], (5, 6), torch.tensor([5, 6]), np.array([5, 6]), [np.int64(5), np.int64(6)], list(torch.tensor([5, 6]))],
+    [
+        [5, 6],
+        (5, 6),
+        torch.tensor([5, 6]),
+        np.array([5, 6]),
+        [np.int64(5), np.int64(6)],
+        list(torch.tensor([5, 6])),
+    ],
     ids=["list", "tuple", "tensor", "array", "numpy scalars", "torch scalars"],
 )
 def test_ids(target: Target, connect: Connect, ids: Any) -> None:
     fake = target()
     assert isinstance(connect(fake.address).generate(ids), Result)
-    assert fake.requests[0].prompts == [generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[5, 6]))]
+    assert fake.requests[0].prompts == [
+        generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[5, 6]))
+    ]
 
 
 def test_a_conversation(target: Target, connect: Connect) -> None:
@@ -105,8 +119,15 @@ def test_several_sequences_come_prompt_by_prompt(target: Target, connect: Connec
 
 def test_the_arguments_that_are_no_parameters(target: Target, connect: Connect) -> None:
     fake = target()
-    fields = {"seed": 2**64 - 1, "sampling_rule": "rejection", "logprobs": 1, "generated_ids": [8, 9]}
-    result = connect(fake.address, metadata={"Authorization": "Bearer x"}).generate("a", do_sample=True, **fields)
+    fields = {
+        "seed": 2**64 - 1,
+        "sampling_rule": "rejection",
+        "logprobs": 1,
+        "generated_ids": [8, 9],
+    }
+    result = connect(fake.address, metadata={"Authorization": "Bearer x"}).generate(
+        "a", do_sample=True, **fields
+    )
     request = fake.requests[0]
     assert (request.seed, request.logprobs) == (2**64 - 1, 1)
     assert request.sampling_rule == generation_pb2.SAMPLING_RULE_REJECTION
@@ -190,7 +211,12 @@ def test_tokenize(target: Target, connect: Connect) -> None:
 
 def test_info(target: Target, connect: Connect) -> None:
     info = connect(target().address).info()
-    assert (info.model, info.max_length, info.rows, info.drafts) == ("fake", 512, 4, {"draft:1": "ready"})
+    assert (info.model, info.max_length, info.rows, info.drafts) == (
+        "fake",
+        512,
+        4,
+        {"draft:1": "ready"},
+    )
     assert info.generation_config == GenerationConfig(temperature=0.5, top_k=0, eos_token_id=(2,))
     with pytest.raises(AttributeError):
         info.model = "other"

@@ -21,7 +21,9 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-def test_a_generation_is_counted(target: Target, connect: Connect, registry: CollectorRegistry) -> None:
+def test_a_generation_is_counted(
+    target: Target, connect: Connect, registry: CollectorRegistry
+) -> None:
     client = connect(target().address, registry=registry)
     client.generate("a")
     client.generate("a")
@@ -46,7 +48,10 @@ def test_outcomes(target: Target, connect: Connect, registry: CollectorRegistry)
     with client.stream("a") as stream:
         next(stream)
     value = registry.get_sample_value
-    counts = {o: value("foredraft_client_requests_total", {"outcome": o}) for o in ("internal", "ok", "cancelled")}
+    counts = {
+        o: value("foredraft_client_requests_total", {"outcome": o})
+        for o in ("internal", "ok", "cancelled")
+    }
     assert counts == {"internal": 2, "ok": 1, "cancelled": 1}
 
 

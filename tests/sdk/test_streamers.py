@@ -1,4 +1,7 @@
-"""transformers' own streamers: the prompt first, then the tokens as they come, and an end on every path."""
+"""transformers' own streamers:
+
+the prompt first, then the tokens as they come, and an end on every path.
+"""
 
 import asyncio
 import threading
@@ -11,7 +14,12 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import AsyncTextIteratorStreamer, PreTrainedTokenizerFast, TextIteratorStreamer, TextStreamer
+from transformers import (
+    AsyncTextIteratorStreamer,
+    PreTrainedTokenizerFast,
+    TextIteratorStreamer,
+    TextStreamer,
+)
 
 from foredraft import AsyncClient, InternalError, InvalidRequestError
 from tests.sdk.fake_target import FakeTarget, fails
@@ -58,9 +66,15 @@ def test_what_a_streamer_is_given(target: Target, connect: Connect) -> None:
 
 @pytest.mark.parametrize("skip_prompt", [True, False])
 def test_text_streamer(
-    target: Target, connect: Connect, tokenizer: Any, skip_prompt: bool, capsys: pytest.CaptureFixture[str]
+    target: Target,
+    connect: Connect,
+    tokenizer: Any,
+    skip_prompt: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    connect(target().address).generate("a", streamer=TextStreamer(tokenizer, skip_prompt=skip_prompt))
+    connect(target().address).generate(
+        "a", streamer=TextStreamer(tokenizer, skip_prompt=skip_prompt)
+    )
     assert capsys.readouterr().out == ("" if skip_prompt else PROMPT) + GENERATED + "\n"
 
 
@@ -84,15 +98,20 @@ async def test_asynchronous_text_iterator_streamer(target: Target, tokenizer: An
 def test_the_end_comes_also_after_an_error(target: Target, connect: Connect) -> None:
     recorder = Recorder()
     with pytest.raises(InternalError):
-        connect(target(fails(grpc.StatusCode.INTERNAL, after=2)).address).generate("a", streamer=recorder)
+        connect(target(fails(grpc.StatusCode.INTERNAL, after=2)).address).generate(
+            "a", streamer=recorder
+        )
     assert [v.tolist() for v in recorder.given] == [[[5, 6, 7]], [1], [2]]
     assert recorder.ends == 1
 
 
 @pytest.mark.parametrize(
-    ("inputs", "fields"), [(["a", "b"], {}), (["a"], {}), ("a", {"num_return_sequences": 2}), ("a", {"top_p": "x"})]
+    ("inputs", "fields"),
+    [(["a", "b"], {}), (["a"], {}), ("a", {"num_return_sequences": 2}), ("a", {"top_p": "x"})],
 )
-def test_refusals_end_the_streamer_too(target: Target, connect: Connect, inputs: Any, fields: dict[str, Any]) -> None:
+def test_refusals_end_the_streamer_too(
+    target: Target, connect: Connect, inputs: Any, fields: dict[str, Any]
+) -> None:
     fake, recorder = target(), Recorder()
     with pytest.raises(InvalidRequestError) as raised:
         connect(fake.address).generate(inputs, streamer=recorder, do_sample=True, **fields)

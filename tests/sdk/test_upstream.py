@@ -22,7 +22,10 @@ FIELDS: list[dict[str, Any]] = [
     {"do_sample": True, "watermarking_config": {"bias": 2.5, "seeding_scheme": "selfhash"}},
     {"do_sample": True, "watermarking_config": WatermarkingConfig(context_width=2)},
     {"do_sample": True, "watermarking_config": {"ngram_len": 5, "keys": [1, 2]}},
-    {"do_sample": True, "watermarking_config": SynthIDTextWatermarkingConfig(5, [1, 2], sampling_table_size=16)},
+    {
+        "do_sample": True,
+        "watermarking_config": SynthIDTextWatermarkingConfig(5, [1, 2], sampling_table_size=16),
+    },
     {"output_scores": True, "output_logits": True},
     {"num_assistant_tokens": 5, "num_assistant_tokens_schedule": "constant"},
 ]
@@ -43,15 +46,23 @@ def test_there_and_back(fields: dict[str, Any]) -> None:
     assert again == sent
 
 
-@pytest.mark.parametrize("fields", [f for f in FIELDS if "penalty_alpha" not in f], ids=lambda fields: " ".join(fields))
+@pytest.mark.parametrize(
+    "fields", [f for f in FIELDS if "penalty_alpha" not in f], ids=lambda fields: " ".join(fields)
+)
 def test_it_can_be_saved_as_for_a_hub(fields: dict[str, Any], tmp_path: Path) -> None:
-    """save_pretrained is strict, and push_to_hub goes through it; the contrastive example is refused there."""
+    """save_pretrained is strict, and push_to_hub goes through it;
+
+    the contrastive example is refused there.
+    """
     GenerationConfig(**fields).to_transformers().save_pretrained(tmp_path)
     assert (tmp_path / "generation_config.json").stat().st_size
 
 
 def test_it_shows_what_is_set() -> None:
-    assert repr(GenerationConfig(top_k=0, do_sample=True)) == "GenerationConfig(do_sample=True, top_k=0)"
+    assert (
+        repr(GenerationConfig(top_k=0, do_sample=True))
+        == "GenerationConfig(do_sample=True, top_k=0)"
+    )
     assert repr(GenerationConfig()) == "GenerationConfig()"
 
 
@@ -89,7 +100,10 @@ def test_a_config_that_transformers_saved_and_read(tmp_path: Path) -> None:
     config = transformers.GenerationConfig.from_pretrained(tmp_path)
     assert config.sequence_bias == {"(1, 2)": 3.0, "(4,)": -1.0}
     message = config_message(config, {})
-    assert [(list(e.ids), e.bias) for e in message.sequence_bias.values] == [([1, 2], 3.0), ([4], -1.0)]
+    assert [(list(e.ids), e.bias) for e in message.sequence_bias.values] == [
+        ([1, 2], 3.0),
+        ([4], -1.0),
+    ]
     for wrong in ("(1, x)", "1, 2", "(-1)", "("):
         with pytest.raises(InvalidRequestError):
             config_message(None, {"sequence_bias": {wrong: 1.0}})

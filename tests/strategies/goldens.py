@@ -1,4 +1,5 @@
-"""The golden outputs of transformers 4.55.4, the models that they are of, and the processors that they ask for.
+"""The golden outputs of transformers 4.55.4, the models that they are of, and the processors that
+they ask for.
 
 `golden/make.py` says how they were made.
 """
@@ -21,8 +22,13 @@ Case = dict[str, Any]
 
 @cache
 def fixture(name: str) -> dict[str, Any]:
-    """Of "diverse" or "contrastive": `cases`, and `probes`, the first logits that follow `prompts` in each model."""
-    found: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / f"{name}.json").read_text())
+    """Of "diverse" or "contrastive":
+
+    `cases`, and `probes`, the first logits that follow `prompts` in each model.
+    """
+    found: dict[str, Any] = json.loads(
+        (Path(__file__).parent / "golden" / f"{name}.json").read_text()
+    )
     return found
 
 
@@ -32,7 +38,15 @@ def golden_model(name: str) -> nn.Module:
 
 
 def name_of(case: Case) -> str:
-    left_out = ("prompt", "sequences", "scores", "stops", "max_new_tokens", "pad_token_id", "eos_token_id")
+    left_out = (
+        "prompt",
+        "sequences",
+        "scores",
+        "stops",
+        "max_new_tokens",
+        "pad_token_id",
+        "eos_token_id",
+    )
     return ",".join(f"{key}={value}" for key, value in case.items() if key not in left_out)
 
 
@@ -45,7 +59,11 @@ def processors(case: Case) -> Callable[[Sequence[tuple[int, ...]], Tensor], Tens
     if "no_repeat_ngram_size" in case:
         chosen.append(hf.NoRepeatNGramLogitsProcessor(case["no_repeat_ngram_size"]))
     if "min_new_tokens" in case:
-        chosen.append(hf.MinNewTokensLengthLogitsProcessor(length, case["min_new_tokens"], case["eos_token_id"]))
+        chosen.append(
+            hf.MinNewTokensLengthLogitsProcessor(
+                length, case["min_new_tokens"], case["eos_token_id"]
+            )
+        )
     if "forced_eos_token_id" in case:
         limit = length + case["max_new_tokens"]
         chosen.append(hf.ForcedEOSTokenLogitsProcessor(limit, case["forced_eos_token_id"]))

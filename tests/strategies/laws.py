@@ -25,10 +25,17 @@ def guided_law(
     return law
 
 
-async def texts_of(client: AsyncClient, prompt: Sequence[int], count: int, **fields: Any) -> Counter[tuple[int, ...]]:
+async def texts_of(
+    client: AsyncClient, prompt: Sequence[int], count: int, **fields: Any
+) -> Counter[tuple[int, ...]]:
     """Sampled texts, counted; the whole distribution unless fields say otherwise."""
     counts: Counter[tuple[int, ...]] = Counter()
-    options = {"do_sample": True, "top_k": 0, "num_assistant_tokens": 2, "num_return_sequences": 50} | fields
+    options = {
+        "do_sample": True,
+        "top_k": 0,
+        "num_assistant_tokens": 2,
+        "num_return_sequences": 50,
+    } | fields
     while counts.total() < count:
         counts.update(result.token_ids for result in await client.generate(list(prompt), **options))
     return counts

@@ -1,4 +1,7 @@
-"""Beam sampling has transformers' distribution: both against the same enumerated law. Seeds repeat."""
+"""Beam sampling has transformers' distribution:
+
+both against the same enumerated law. Seeds repeat.
+"""
 
 from collections import Counter
 from functools import cache
@@ -23,8 +26,15 @@ OURS, THEIRS = 8_000, 20_000
 @cache
 def _model() -> nn.Module:
     torch.manual_seed(2)
-    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=VOCAB, initializer_range=0.7, eos_token_id=None, pad_token_id=0, **size)
+    size = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = LlamaConfig(
+        vocab_size=VOCAB, initializer_range=0.7, eos_token_id=None, pad_token_id=0, **size
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -37,8 +47,8 @@ def _log_probs(text: tuple[int, ...]) -> Tensor:
 def _law() -> dict[tuple[int, ...], float]:
     """Of the best of two beams over two tokens.
 
-    Of the continuations that are drawn, in order and without replacement, the likeliest go on; when all texts end,
-    those that were drawn first are the ones that count.
+    Of the continuations that are drawn, in order and without replacement, the likeliest go on; when
+    all texts end, those that were drawn first are the ones that count.
     """
     law: Counter[tuple[int, ...]] = Counter()
     first = _log_probs(())
@@ -83,16 +93,30 @@ def test_the_law_of_the_best_text() -> None:
     torch.manual_seed(0)
     ids = torch.tensor([PROMPT] * THEIRS)
     out = _model().generate(  # type: ignore[operator]
-        ids, attention_mask=torch.ones_like(ids), num_beams=BEAMS, do_sample=True, max_new_tokens=2, top_k=0
+        ids,
+        attention_mask=torch.ones_like(ids),
+        num_beams=BEAMS,
+        do_sample=True,
+        max_new_tokens=2,
+        top_k=0,
     )
     assert p_value(Counter(map(tuple, out[:, len(PROMPT) :].tolist())), law) > LUCK
 
 
 async def test_a_seed_repeats_whoever_is_beside() -> None:
     """And another seed, or another prompt of the batch, has noise of its own."""
-    fields = {"num_beams": 3, "do_sample": True, "max_new_tokens": 16, "num_return_sequences": 3, "top_k": 0}
+    fields = {
+        "num_beams": 3,
+        "do_sample": True,
+        "max_new_tokens": 16,
+        "num_return_sequences": 3,
+        "top_k": 0,
+    }
     table = random_table(10, 4)
-    async with target_service(TableRows(table), table_model(10)) as target, AsyncClient(target.address) as client:
+    async with (
+        target_service(TableRows(table), table_model(10)) as target,
+        AsyncClient(target.address) as client,
+    ):
         alone = await client.generate([1, 2, 3], seed=5, **fields)
         batch = await client.generate([[1, 2, 3]] * 2, seed=5, **fields)
         other = await client.generate([1, 2, 3], seed=6, **fields)

@@ -29,11 +29,15 @@ def _random(name: str) -> nn.Module:
     return random_model(name)
 
 
-def reference(name: str, prompt: Sequence[int], count: int, **fields: Any) -> list[tuple[list[int], float]]:
+def reference(
+    name: str, prompt: Sequence[int], count: int, **fields: Any
+) -> list[tuple[list[int], float]]:
     return _generated(_random(name), prompt, count, **fields)
 
 
-def _generated(module: nn.Module, prompt: Sequence[int], count: int, **fields: Any) -> list[tuple[list[int], float]]:
+def _generated(
+    module: nn.Module, prompt: Sequence[int], count: int, **fields: Any
+) -> list[tuple[list[int], float]]:
     """transformers' texts, without padding, and their scores."""
     stock(module)
     options = {"max_new_tokens": NEW_TOKENS, "pad_token_id": 4095, "do_sample": False} | fields
@@ -58,13 +62,17 @@ def model(request: pytest.FixtureRequest) -> LoadedModel:
     return loaded(random_model(request.param), request.param)
 
 
-async def check(target: LoopbackTarget, model: LoadedModel, wanted: dict[str, Any], prompt: Sequence[int]) -> None:
+async def check(
+    target: LoopbackTarget, model: LoadedModel, wanted: dict[str, Any], prompt: Sequence[int]
+) -> None:
     count = wanted.get("num_return_sequences", 1)
     async with AsyncClient(target.address) as client:
         found = await client.generate(list(prompt), **{"max_new_tokens": NEW_TOKENS, **wanted})
     results = found if isinstance(found, list) else [found]
     fields = {name: value for name, value in wanted.items() if name != "num_return_sequences"}
-    for got, (ids, score) in zip(results, reference(model.name, prompt, count, **fields), strict=True):
+    for got, (ids, score) in zip(
+        results, reference(model.name, prompt, count, **fields), strict=True
+    ):
         assert list(got.token_ids) == ids
         assert got.score == pytest.approx(score, rel=1e-4)
         assert got.text == model.tokenizer.decode(ids, skip_special_tokens=True)
@@ -73,9 +81,16 @@ async def check(target: LoopbackTarget, model: LoadedModel, wanted: dict[str, An
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 async def test_texts_and_scores(model: LoadedModel, early_stopping: Any) -> None:
     async with target_service(rows_of(model.module), model) as target:
-        for prompt, num_beams, eos, penalty in product(PROMPTS[::2], (2, 5), ([0], EOS), (1.0, -0.5, 2.0)):
+        for prompt, num_beams, eos, penalty in product(
+            PROMPTS[::2], (2, 5), ([0], EOS), (1.0, -0.5, 2.0)
+        ):
             fields = {"num_beams": num_beams, "eos_token_id": eos, "length_penalty": penalty}
-            await check(target, model, fields | {"early_stopping": early_stopping, "num_return_sequences": 2}, prompt)
+            await check(
+                target,
+                model,
+                fields | {"early_stopping": early_stopping, "num_return_sequences": 2},
+                prompt,
+            )
 
 
 @pytest.mark.parametrize(
@@ -98,13 +113,21 @@ async def test_with_processors_and_limits(fields: dict[str, Any]) -> None:
 
 
 async def test_with_a_row_for_each_beam() -> None:
-    """Where rows have no branches, or one has no room for them: beams go on in rows, and copy what they share."""
+    """Where rows have no branches, or one has no room for them:
+
+    beams go on in rows, and copy what they share.
+    """
     model = loaded(random_model("llama"), "llama")
     rows = rows_of(model.module, count=5)
     rows.branches = False
     async with target_service(rows, model) as target:
         for prompt in PROMPTS:
-            await check(target, model, {"num_beams": 5, "num_return_sequences": 5, "eos_token_id": EOS}, prompt)
+            await check(
+                target,
+                model,
+                {"num_beams": 5, "num_return_sequences": 5, "eos_token_id": EOS},
+                prompt,
+            )
         assert target.engine.pool.in_use == 0
     small = rows_of(loaded(random_model("llama"), "llama").module, count=5, capacity=96)
     async with target_service(small, model) as target:
@@ -117,15 +140,26 @@ async def test_with_a_row_for_each_beam() -> None:
 
 async def test_a_model_with_separate_rows() -> None:
     torch.manual_seed(0)
-    config = BloomConfig(vocab_size=4096, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3)
+    config = BloomConfig(
+        vocab_size=4096, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3
+    )
     module = BloomForCausalLM(config).eval()
-    want = [list(ids) for ids, _ in _generated(copy.deepcopy(module), PROMPTS[0], 3, num_beams=3, eos_token_id=EOS)]
+    want = [
+        list(ids)
+        for ids, _ in _generated(
+            copy.deepcopy(module), PROMPTS[0], 3, num_beams=3, eos_token_id=EOS
+        )
+    ]
     model = loaded(module, "bloom")
     rows = rows_of(module, count=3)
     assert rows.layout == "separate"
     async with target_service(rows, model) as target, AsyncClient(target.address) as client:
         found = await client.generate(
-            PROMPTS[0], num_beams=3, num_return_sequences=3, eos_token_id=EOS, max_new_tokens=NEW_TOKENS
+            PROMPTS[0],
+            num_beams=3,
+            num_return_sequences=3,
+            eos_token_id=EOS,
+            max_new_tokens=NEW_TOKENS,
         )
     assert [list(result.token_ids) for result in found] == want
 
@@ -153,7 +187,9 @@ async def test_beams_stream_what_they_share(prompts: list[str]) -> None:
     async with target_service(rows, model) as target, AsyncClient(target.address) as client:
         for prompt in prompts[:4]:
             seen: dict[int, list[int]] = {0: [], 1: []}
-            async with client.stream(prompt, num_beams=3, num_return_sequences=2, max_new_tokens=32) as stream:
+            async with client.stream(
+                prompt, num_beams=3, num_return_sequences=2, max_new_tokens=32
+            ) as stream:
                 async for chunk in stream:
                     early += len(chunk.token_ids) if not chunk.finish_reason else 0
                     seen[chunk.sequence_index] += chunk.token_ids
@@ -177,7 +213,10 @@ async def test_out_of_time() -> None:
 async def test_a_cancelled_search_frees_its_rows() -> None:
     rows = SlowRows(random_table(10, 4), 0.02, count=3)
     rows.branches = False
-    async with target_service(rows, table_model(10)) as target, AsyncClient(target.address) as client:
+    async with (
+        target_service(rows, table_model(10)) as target,
+        AsyncClient(target.address) as client,
+    ):
         async with client.stream([1, 2, 3], num_beams=3, max_new_tokens=100) as stream:
             async for _ in stream:
                 assert target.engine.pool.in_use == 3

@@ -1,4 +1,7 @@
-"""Named configs: what is one, what survives a file, what is refused; and whose value a parameter has."""
+"""Named configs: what is one, what survives a file, what is refused;
+
+and whose value a parameter has.
+"""
 
 import json
 import os
@@ -63,7 +66,9 @@ def test_a_round_trip(named: NamedConfigs, tmp_path: Path, fields: dict[str, Any
         with pytest.raises(TypeError):  # transformers takes every mapping for a WatermarkingConfig
             transformers.GenerationConfig.from_pretrained(tmp_path, "mine.json")
         given = fields["watermarking_config"]
-        upstream = transformers.GenerationConfig.from_pretrained(tmp_path, "mine.json", watermarking_config=given)
+        upstream = transformers.GenerationConfig.from_pretrained(
+            tmp_path, "mine.json", watermarking_config=given
+        )
     else:
         upstream = transformers.GenerationConfig.from_pretrained(tmp_path, "mine.json")
     read = config_message(upstream, {})
@@ -118,21 +123,34 @@ def test_what_is_a_named_config(named: NamedConfigs, tmp_path: Path) -> None:
     ]:
         with pytest.raises(InvalidFieldError, match=reason) as caught:
             named.get(name)
-        assert caught.value.fields == (("generation_config", field) if field else ("generation_config",))
+        assert caught.value.fields == (
+            ("generation_config", field) if field else ("generation_config",)
+        )
 
 
 def test_a_name_that_is_none(named: NamedConfigs, tmp_path: Path) -> None:
     _put(tmp_path, "translation", {"top_k": 3})
     _put(tmp_path, "summary", {"top_k": 3})
     _put(tmp_path, "other", [1])
-    with pytest.raises(InvalidFieldError, match=r"did you mean 'translation'\?; .* are summary, translation") as caught:
+    with pytest.raises(
+        InvalidFieldError, match=r"did you mean 'translation'\?; .* are summary, translation"
+    ) as caught:
         named.get("translatoin")
     assert caught.value.field == "generation_config"
     with pytest.raises(InvalidFieldError, match="the model's own, which always holds"):
         named.get("generation_config")
     with pytest.raises(InvalidFieldError, match=r"other\.json holds no generation config"):
         named.get("other")
-    for name in ("../secret", "/etc/passwd", "translation.json", "", ".", "a/b", "a\0b", "x" * 9999):
+    for name in (
+        "../secret",
+        "/etc/passwd",
+        "translation.json",
+        "",
+        ".",
+        "a/b",
+        "a\0b",
+        "x" * 9999,
+    ):
         with pytest.raises(InvalidFieldError, match="there is no config named"):
             named.get(name)
 
@@ -148,7 +166,9 @@ def test_the_operators_directory_goes_before_the_models(tmp_path: Path) -> None:
     assert named.get("both").top_k == 1
     named.save("only2", Config(top_k=9))
     assert named.get("only2").top_k == 9
-    assert json.loads((second / "only2.json").read_text())["top_k"] == 2, "the model's own files stay"
+    assert json.loads((second / "only2.json").read_text())["top_k"] == 2, (
+        "the model's own files stay"
+    )
 
 
 def test_saving_is_off_unless_it_is_allowed(tmp_path: Path) -> None:
@@ -158,7 +178,20 @@ def test_saving_is_off_unless_it_is_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a b", "../up", "a/b", "a.b", "é", "x" * 65, "config", "generation_config", "Tokenizer", "a\n"]
+    "name",
+    [
+        "",
+        "a b",
+        "../up",
+        "a/b",
+        "a.b",
+        "é",
+        "x" * 65,
+        "config",
+        "generation_config",
+        "Tokenizer",
+        "a\n",
+    ],
 )
 def test_names_that_are_not_saved(named: NamedConfigs, tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidFieldError) as caught:
@@ -220,7 +253,12 @@ def test_readers_beside_writers_see_whole_files(named: NamedConfigs, tmp_path: P
     def write(top_k: int) -> None:
         try:
             for _ in range(25):
-                named.save("a", Config(top_k=top_k, stop_strings=generation_pb2.Strings(values=["x" * 900 * top_k])))
+                named.save(
+                    "a",
+                    Config(
+                        top_k=top_k, stop_strings=generation_pb2.Strings(values=["x" * 900 * top_k])
+                    ),
+                )
         except BaseException as error:
             failures.append(error)
 
@@ -247,13 +285,17 @@ def test_places(tmp_path: Path) -> None:
         places(TargetSettings(model=model, generation_configs=str(tmp_path / "none")))
     with pytest.raises(SettingsError, match="give --generation-configs DIR"):
         places(TargetSettings(model="nobody/nothing", save_generation_configs=True))
-    assert places(TargetSettings(model="nobody/nothing", generation_configs=other, save_generation_configs=True)) == (
-        tmp_path,
-    )
+    assert places(
+        TargetSettings(
+            model="nobody/nothing", generation_configs=other, save_generation_configs=True
+        )
+    ) == (tmp_path,)
 
 
 def test_a_snapshot_of_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configs, "try_to_load_from_cache", lambda *_, **__: str(tmp_path / "config.json"))
+    monkeypatch.setattr(
+        configs, "try_to_load_from_cache", lambda *_, **__: str(tmp_path / "config.json")
+    )
     assert places(TargetSettings(model="somebody/something")) == (tmp_path,)
 
 
@@ -304,10 +346,14 @@ def test_what_a_call_could_not_ask_for_is_not_saved(
     ],
     ids=lambda value: " ".join(value),
 )
-def test_contradictions_that_transformers_ignores(fields: dict[str, Any], named_fields: tuple[str, ...]) -> None:
+def test_contradictions_that_transformers_ignores(
+    fields: dict[str, Any], named_fields: tuple[str, ...]
+) -> None:
     prompt = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))
     with pytest.raises(InvalidFieldError) as caught:
-        _planner().request(target_pb2.GenerateRequest(prompts=[prompt], config=config_message(None, fields)), "")
+        _planner().request(
+            target_pb2.GenerateRequest(prompts=[prompt], config=config_message(None, fields)), ""
+        )
     assert caught.value.fields == named_fields
 
 
@@ -327,13 +373,32 @@ PRECEDENCE: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({"min_new_tokens": 0}, {"min_length": 12}, {}),
     ({}, {"min_length": 12}, {"min_new_tokens": 1}),
     ({}, {}, {"min_new_tokens": 4, "min_length": 9}),
-    ({"do_sample": True, "temperature": 0.5}, {"temperature": 0.6, "top_p": 0.9}, {"top_p": 0.8, "top_k": 7}),
+    (
+        {"do_sample": True, "temperature": 0.5},
+        {"temperature": 0.6, "top_p": 0.9},
+        {"top_p": 0.8, "top_k": 7},
+    ),
     ({"do_sample": True}, {"top_k": 3, "eos_token_id": [3, 4]}, {"eos_token_id": [5]}),
-    ({"do_sample": True, "eos_token_id": [6]}, {"suppress_tokens": [1, 2]}, {"suppress_tokens": [9], "min_p": 0.1}),
-    ({"repetition_penalty": 1.25}, {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2}, {"do_sample": True}),
+    (
+        {"do_sample": True, "eos_token_id": [6]},
+        {"suppress_tokens": [1, 2]},
+        {"suppress_tokens": [9], "min_p": 0.1},
+    ),
+    (
+        {"repetition_penalty": 1.25},
+        {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2},
+        {"do_sample": True},
+    ),
     ({"do_sample": False}, {}, {"do_sample": True, "temperature": 0.6}),
 ]
-_COMPARED = ("do_sample", "top_k", "top_p", "temperature", "repetition_penalty", "no_repeat_ngram_size")
+_COMPARED = (
+    "do_sample",
+    "top_k",
+    "top_p",
+    "temperature",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+)
 _IDS = ("eos_token_id", "suppress_tokens")
 
 

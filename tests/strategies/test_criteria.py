@@ -1,4 +1,7 @@
-"""Stopping criteria inside accepted blocks (hole 2: transformers' assisted decoding misses them there)."""
+"""Stopping criteria inside accepted blocks (hole 2:
+
+transformers' assisted decoding misses them there).
+"""
 
 import copy
 from collections.abc import AsyncIterator
@@ -25,7 +28,11 @@ class LastIs(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         n = len(self._tokens)
-        return (input_ids[:, -n:] == self._tokens).all(dim=1) if input_ids.shape[1] >= n else torch.tensor([False])
+        return (
+            (input_ids[:, -n:] == self._tokens).all(dim=1)
+            if input_ids.shape[1] >= n
+            else torch.tensor([False])
+        )
 
 
 def _rows(kind: str) -> Rows:
@@ -62,14 +69,20 @@ async def test_one_that_is_met_inside_an_accepted_block_ends_the_text() -> None:
             ) as stream:
                 async for chunk in stream:
                     chunks.append(chunk)
-            assert stream.result.token_ids == whole.token_ids[:end] == sum((c.token_ids for c in chunks), ())
+            assert (
+                stream.result.token_ids
+                == whole.token_ids[:end]
+                == sum((c.token_ids for c in chunks), ())
+            )
             assert stream.result.text == whole.text[:end] == "".join(c.text for c in chunks)
             assert stream.result.finish_reason == "stopping_criteria"
             inside += 0 < chunks[-1].num_accepted == len(chunks[-1].token_ids) < 8
     assert inside >= 8, "most of them were met by a token that a draft had proposed"
 
 
-async def test_the_text_is_that_of_transformers_without_assistance(client: AsyncClient, prompts: list[str]) -> None:
+async def test_the_text_is_that_of_transformers_without_assistance(
+    client: AsyncClient, prompts: list[str]
+) -> None:
     model: Any = stock(copy.deepcopy(bundled("target").module))
     tokenizer = bundled("target").tokenizer
     for prompt in prompts[:4]:
@@ -89,9 +102,17 @@ async def test_the_text_is_that_of_transformers_without_assistance(client: Async
 
 
 async def test_sampled_sequences_of_a_batch(client: AsyncClient, prompts: list[str]) -> None:
-    """Each by itself: the same texts as without criteria, each cut after its own first newline token."""
+    """Each by itself: the same texts as without criteria, each cut after its own first newline
+    token.
+    """
     newline = bundled("target").tokenizer("\n")["input_ids"][-1]
-    fields = {"max_new_tokens": 40, "do_sample": True, "num_return_sequences": 2, "seed": 5, **ASSISTED}
+    fields = {
+        "max_new_tokens": 40,
+        "do_sample": True,
+        "num_return_sequences": 2,
+        "seed": 5,
+        **ASSISTED,
+    }
     whole = await client.generate(prompts[:3], **fields)
     cut = await client.generate(prompts[:3], stopping_criteria=LastIs(newline), **fields)
     assert len(cut) == 6

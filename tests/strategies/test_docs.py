@@ -38,7 +38,9 @@ def test_every_way_to_generate_has_an_example() -> None:
 async def address() -> AsyncIterator[str]:
     model = bundled("target")
     async with (
-        draft_service(rows_of(copy.deepcopy(bundled("draft").module), 16), bundled("draft")) as draft,
+        draft_service(
+            rows_of(copy.deepcopy(bundled("draft").module), 16), bundled("draft")
+        ) as draft,
         target_service(
             rows_of(copy.deepcopy(model.module), 16, spare=16),
             model,
@@ -50,7 +52,9 @@ async def address() -> AsyncIterator[str]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("example", [block for _, block in _examples()], ids=[name for name, _ in _examples()])
+@pytest.mark.parametrize(
+    "example", [block for _, block in _examples()], ids=[name for name, _ in _examples()]
+)
 async def test_the_examples_run(address: str, example: str) -> None:
     def run() -> None:
         with Client(address) as client:

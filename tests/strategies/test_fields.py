@@ -1,4 +1,7 @@
-"""Every other parameter says what it says in transformers: texts, scores and logits are compared with its own."""
+"""Every other parameter says what it says in transformers:
+
+texts, scores and logits are compared with its own.
+"""
 
 import copy
 from typing import Any
@@ -61,7 +64,12 @@ async def test_greedy_texts_scores_and_logits(fields: dict[str, Any]) -> None:
         options = {} if "max_length" in fields else {"max_new_tokens": NEW_TOKENS}
         for k in (0, 4):
             got = await client.generate(
-                PROMPT, num_assistant_tokens=k, output_scores=True, output_logits=True, **options, **fields
+                PROMPT,
+                num_assistant_tokens=k,
+                output_scores=True,
+                output_logits=True,
+                **options,
+                **fields,
             )
             assert list(got.token_ids) == want.sequences[0, len(PROMPT) :].tolist()
             assert len(got.scores) == len(got.logits) == len(got.token_ids)
@@ -71,28 +79,48 @@ async def test_greedy_texts_scores_and_logits(fields: dict[str, Any]) -> None:
 
 
 async def test_scores_of_sampled_texts_are_those_after_the_warpers() -> None:
-    fields = {"do_sample": True, "temperature": 0.7, "top_k": 12, "top_p": 0.9, "repetition_penalty": 1.2}
+    fields = {
+        "do_sample": True,
+        "temperature": 0.7,
+        "top_k": 12,
+        "top_p": 0.9,
+        "repetition_penalty": 1.2,
+    }
     model = loaded(random_model("llama"), "llama")
     config = transformers.GenerationConfig(**fields, max_length=100, eos_token_id=0)
     stocked = stock(random_model("llama"))
     stocked._prepare_special_tokens(config, device="cpu")
     chain = stocked._get_logits_processor(config, input_ids_seq_length=len(PROMPT), device="cpu")
-    async with target_service(rows_of(model.module), model) as target, AsyncClient(target.address) as client:
+    async with (
+        target_service(rows_of(model.module), model) as target,
+        AsyncClient(target.address) as client,
+    ):
         for rule in ("rejection", "coupled"):
-            got = await client.generate(PROMPT, max_new_tokens=8, sampling_rule=rule, output_scores=True, **fields)
+            got = await client.generate(
+                PROMPT, max_new_tokens=8, sampling_rule=rule, output_scores=True, **fields
+            )
             for at, (token, row) in enumerate(zip(got.token_ids, got.scores, strict=True)):
                 ids = torch.tensor([[*PROMPT, *got.token_ids[:at]]])
                 wanted = chain(ids, stocked(ids).logits[:, -1].detach().float())[0]
-                torch.testing.assert_close(torch.tensor(row.dense(4096)), wanted, atol=2e-3, rtol=1e-3)
+                torch.testing.assert_close(
+                    torch.tensor(row.dense(4096)), wanted, atol=2e-3, rtol=1e-3
+                )
                 assert token in row.ids
                 assert len(row.values) <= 12
             assert not got.logits
 
 
-async def test_rows_are_sent_in_messages_that_a_client_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("target_service.output.stream._CHUNK_BYTES", 40_000)  # two rows of this vocabulary
+async def test_rows_are_sent_in_messages_that_a_client_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "target_service.output.stream._CHUNK_BYTES", 40_000
+    )  # two rows of this vocabulary
     model = loaded(random_model("llama"), "llama")
-    async with target_service(rows_of(model.module), model) as target, AsyncClient(target.address) as client:
+    async with (
+        target_service(rows_of(model.module), model) as target,
+        AsyncClient(target.address) as client,
+    ):
         fields = {"max_new_tokens": 30, "prompt_lookup_num_tokens": 8, "logprobs": 1}
         whole = await client.generate(PROMPT, **fields)
         pieces, text = 0, ""
@@ -110,7 +138,9 @@ async def test_rows_are_sent_in_messages_that_a_client_takes(monkeypatch: pytest
 
 
 async def test_healing_finds_tokens_that_begin_with_a_space() -> None:
-    """Where transformers looks for the decoded text among the tokens' forms, and finds something else."""
+    """Where transformers looks for the decoded text among the tokens' forms, and finds something
+    else.
+    """
     model = bundled("target")
     tokenizer = model.tokenizer
     async with target_service(rows_of(copy.deepcopy(model.module)), model) as target:
@@ -132,8 +162,12 @@ async def test_token_healing(end: str, prompts: list[str]) -> None:
         AsyncClient(target.address) as client,
     ):
         for prompt in (prompts[0] + end, prompts[3][:80] + end):
-            healed = module.heal_tokens(tokenizer(prompt, return_tensors="pt")["input_ids"], tokenizer)
-            want = module.generate(healed, attention_mask=torch.ones_like(healed), max_new_tokens=12, do_sample=False)
+            healed = module.heal_tokens(
+                tokenizer(prompt, return_tensors="pt")["input_ids"], tokenizer
+            )
+            want = module.generate(
+                healed, attention_mask=torch.ones_like(healed), max_new_tokens=12, do_sample=False
+            )
             got = await client.generate(prompt, token_healing=True, max_new_tokens=12)
             assert list(got.token_ids) == want[0, healed.shape[1] :].tolist()
             assert got.prompt_tokens == healed.shape[1]
@@ -153,7 +187,11 @@ async def test_the_heuristic_goes_on_from_call_to_call() -> None:
     ):
         longest = {}
         for schedule in ("heuristic", "heuristic_transient"):
-            fields = {"num_assistant_tokens": 3, "num_assistant_tokens_schedule": schedule, "max_new_tokens": 25}
+            fields = {
+                "num_assistant_tokens": 3,
+                "num_assistant_tokens_schedule": schedule,
+                "max_new_tokens": 25,
+            }
             fields |= {"assistant_confidence_threshold": 0.0}
             results = [await client.generate([1, 2, 3], **fields) for _ in range(2)]
             longest[schedule] = [len(r.stats.acceptance_histogram) - 1 for r in results]
@@ -181,4 +219,6 @@ async def test_what_is_refused_by_name() -> None:
         with pytest.raises(InvalidRequestError) as raised:
             await client.generate([1, 2], config)
         assert set(raised.value.fields) == {"exponential_decay_length_penalty", "eos_token_id"}
-        assert (await client.generate([1, 2], assistant_lookbehind=10)).token_ids  # transformers' default
+        assert (
+            await client.generate([1, 2], assistant_lookbehind=10)
+        ).token_ids  # transformers' default

@@ -1,4 +1,6 @@
-"""Diverse beam search and contrastive search, over the wire, give the golden outputs of transformers 4.55.4."""
+"""Diverse beam search and contrastive search, over the wire, give the golden outputs of
+transformers 4.55.4.
+"""
 
 import copy
 from typing import Any
@@ -37,12 +39,16 @@ async def test_they_are_transformers_own(kind: str, name: str, branches: bool) -
     assert len(cases) > 5
     async with target_service(rows, model) as target, AsyncClient(target.address) as client:
         for case in cases[:: 1 if branches else 3]:
-            fields: dict[str, Any] = {key: value for key, value in case.items() if key not in _NO_PARAMETERS}
+            fields: dict[str, Any] = {
+                key: value for key, value in case.items() if key not in _NO_PARAMETERS
+            }
             found = await client.generate(case["prompt"], **fields)
             results = found if isinstance(found, list) else [found]
             for result, ids in zip(results, case["sequences"], strict=True):
                 assert list(result.token_ids) == ids[: len(result.token_ids)]
                 assert set(ids[len(result.token_ids) :]) <= {case["pad_token_id"]}
             if case["scores"]:
-                assert [result.score for result in results] == pytest.approx(case["scores"], rel=1e-4)
+                assert [result.score for result in results] == pytest.approx(
+                    case["scores"], rel=1e-4
+                )
             assert {result.stats.drafter for result in results} == {"none"}

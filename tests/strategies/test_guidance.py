@@ -24,7 +24,9 @@ DRAFTED: list[dict[str, Any]] = [
 ]
 
 
-def _reference(name: str, prompt: Sequence[int], scale: float, negative: Sequence[int] | None) -> list[int]:
+def _reference(
+    name: str, prompt: Sequence[int], scale: float, negative: Sequence[int] | None
+) -> list[int]:
     module = copy.deepcopy(bundled("target").module) if name == "target" else random_model(name)
     ids = torch.tensor([prompt])
     away = None if negative is None else torch.tensor([negative])
@@ -48,14 +50,18 @@ async def test_greedy_texts(name: str, negative: list[int] | None) -> None:
     draft = bundled("draft")
     async with (
         draft_service(rows_of(copy.deepcopy(draft.module)), draft) as drafting,
-        target_service(rows_of(copy.deepcopy(model.module), spare=16), model, drafting.address) as target,
+        target_service(
+            rows_of(copy.deepcopy(model.module), spare=16), model, drafting.address
+        ) as target,
         AsyncClient(target.address) as client,
     ):
         for drafted in DRAFTED:
             fields = {"guidance_scale": 1.7, "max_new_tokens": NEW_TOKENS, **drafted}
             got = await client.generate(prompt, negative_prompt=negative, **fields)
             assert list(got.token_ids) == want
-        several = await client.generate([prompt, prompt], negative_prompt_ids=negative and [negative, prompt], **fields)
+        several = await client.generate(
+            [prompt, prompt], negative_prompt_ids=negative and [negative, prompt], **fields
+        )
         assert list(several[0].token_ids) == want
         assert target.engine.pool.in_use == 0
 
@@ -71,7 +77,13 @@ async def test_sampled_texts_have_the_guided_law(fields: dict[str, Any]) -> None
         AsyncClient(target.address) as client,
     ):
         counts = await texts_of(
-            client, prompt, 1000, negative_prompt=away, guidance_scale=1.6, max_new_tokens=length, **fields
+            client,
+            prompt,
+            1000,
+            negative_prompt=away,
+            guidance_scale=1.6,
+            max_new_tokens=length,
+            **fields,
         )
     assert p_value(counts, law) > LUCK
 
@@ -97,9 +109,17 @@ async def test_what_contradicts_it() -> None:
     ):
         cases: list[tuple[AsyncClient, dict[str, Any], set[str]]] = [
             (client, {"negative_prompt": [1]}, {"negative_prompt", "guidance_scale"}),
-            (client, {"negative_prompt": [[1], [2]], "guidance_scale": 2.0}, {"negative_prompt", "prompts"}),
+            (
+                client,
+                {"negative_prompt": [[1], [2]], "guidance_scale": 2.0},
+                {"negative_prompt", "prompts"},
+            ),
             (client, {"num_beams": 2, "guidance_scale": 2.0}, {"guidance_scale", "num_beams"}),
-            (client, {"guidance_scale": 2.0, "negative_prompt": [1] * 500}, {"negative_prompt", "max_new_tokens"}),
+            (
+                client,
+                {"guidance_scale": 2.0, "negative_prompt": [1] * 500},
+                {"negative_prompt", "max_new_tokens"},
+            ),
             (alone, {"guidance_scale": 2.0}, {"guidance_scale"}),
         ]
         for asked, fields, named in cases:

@@ -1,7 +1,9 @@
-"""What transformers 5.23 gets wrong (the reference's list), as far as it is a strategy's business; each is a test here.
+"""What transformers 5.23 gets wrong (the reference's list), as far as it is a strategy's business;
+each is a test here.
 
-1, 2 and 7 (stop strings with a draft, ends inside an accepted block, draft length on the call): tests/exactness.
-3 (SynthID under assistance): test_watermarks. 5 (a quantized cache under assistance): test_quantized.
+1, 2 and 7 (stop strings with a draft, ends inside an accepted block, draft length on the call):
+tests/exactness. 3 (SynthID under assistance): test_watermarks. 5 (a quantized cache under
+assistance): test_quantized.
 """
 
 import asyncio
@@ -15,12 +17,20 @@ from tests.models import bundled, rows_of
 
 
 async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
-    """Hole 4: with a cache that is kept between calls, assisted generation in transformers says something else."""
+    """Hole 4: with a cache that is kept between calls, assisted generation in transformers says
+    something else.
+    """
     for drafts in ("model", "lookup"):
-        fields = {"num_assistant_tokens": 5} if drafts == "model" else {"prompt_lookup_num_tokens": 5}
+        fields = (
+            {"num_assistant_tokens": 5} if drafts == "model" else {"prompt_lookup_num_tokens": 5}
+        )
         async with (
-            draft_service(rows_of(copy.deepcopy(bundled("draft").module)), bundled("draft")) as draft,
-            target_service(rows_of(copy.deepcopy(bundled("target").module)), bundled("target"), draft.address) as kept,
+            draft_service(
+                rows_of(copy.deepcopy(bundled("draft").module)), bundled("draft")
+            ) as draft,
+            target_service(
+                rows_of(copy.deepcopy(bundled("target").module)), bundled("target"), draft.address
+            ) as kept,
             AsyncClient(kept.address) as client,
         ):
             for prompt in prompts[:4]:
@@ -29,9 +39,12 @@ async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
                 fed = kept.value("foredraft_step_tokens_sum")
                 turn = [*ids, *first.token_ids, *ids[:6]]
                 second = await client.generate(turn, max_new_tokens=20, **fields)
-                # The row is found again: what is fed is the end of the text and the rounds, not the whole.
+                # The row is found again: what is fed is the end of the text and the rounds, not the
+                # whole.
                 assert kept.value("foredraft_step_tokens_sum") - fed < len(turn) + 60
-                plain = await client.generate([*turn, *second.token_ids[:5]], max_new_tokens=15, num_assistant_tokens=0)
+                plain = await client.generate(
+                    [*turn, *second.token_ids[:5]], max_new_tokens=15, num_assistant_tokens=0
+                )
                 assert second.token_ids[5:] == plain.token_ids
 
 
@@ -44,7 +57,12 @@ async def test_a_streamer_of_beam_sampling_ends() -> None:
             streamer = TextIteratorStreamer(model.tokenizer, skip_prompt=True, timeout=20)
             with Client(target.address) as client:
                 result = client.generate(
-                    "def main(", streamer=streamer, num_beams=3, do_sample=True, seed=1, max_new_tokens=12
+                    "def main(",
+                    streamer=streamer,
+                    num_beams=3,
+                    do_sample=True,
+                    seed=1,
+                    max_new_tokens=12,
                 )
             return "".join(streamer), result.text
 

@@ -1,7 +1,8 @@
-"""Quantized rows: what a token attends to is a matter of positions alone, whatever drafts, however it was fed.
+"""Quantized rows: what a token attends to is a matter of positions alone, whatever drafts, however
+it was fed.
 
-In double precision, where rounding moves no number over the edge between two levels, texts are equal without excuse;
-in fp32, how often that happens is measured.
+In double precision, where rounding moves no number over the edge between two levels, texts are
+equal without excuse; in fp32, how often that happens is measured.
 """
 
 import asyncio
@@ -69,7 +70,9 @@ def _rows(count: int = 4, spare: int = 0, name: str = "llama") -> PackedRows:
 # What a row computes, against the rule written down once more, position by position.
 
 
-def _by_the_rule(model: nn.Module, ids: Sequence[int], spec: CacheSpec, window: int | None = None) -> Tensor:
+def _by_the_rule(
+    model: nn.Module, ids: Sequence[int], spec: CacheSpec, window: int | None = None
+) -> Tensor:
     """Logits of all positions, float64 [n, vocab]."""
     made, size = quantizer(spec.backend, spec.nbits), spec.q_group_size
 
@@ -77,9 +80,13 @@ def _by_the_rule(model: nn.Module, ids: Sequence[int], spec: CacheSpec, window: 
         whole = len(states) // size * size
         groups = [states[at : at + size] for at in range(0, whole, size)]
         parts = [made.quantize(g, axis) for g in groups]
-        return torch.cat([made.dequantize([p], axis, g.shape) for p, g in zip(parts, groups, strict=True)])
+        return torch.cat(
+            [made.dequantize([p], axis, g.shape) for p, g in zip(parts, groups, strict=True)]
+        )
 
-    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> tuple[Tensor, None]:
+    def attend(
+        module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any
+    ) -> tuple[Tensor, None]:
         keys, values = key[0].transpose(0, 1), value[0].transpose(0, 1)  # [n, kv heads, size]
         quantized = read(keys, spec.axis_key), read(values, spec.axis_value)
         repeats, out = query.shape[1] // key.shape[1], []
@@ -99,7 +106,9 @@ def _by_the_rule(model: nn.Module, ids: Sequence[int], spec: CacheSpec, window: 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral"])
 def test_rows_follow_the_rule(name: str, spec: CacheSpec) -> None:
-    """However ragged the pieces, with rejected tokens across the ends of groups, beside a dense row."""
+    """However ragged the pieces, with rejected tokens across the ends of groups, beside a dense
+    row.
+    """
     ids, generator = _prompt(90), torch.Generator().manual_seed(1)
     window = getattr(_model(name).config, "sliding_window", None)  # type: ignore[union-attr]
     with torch.inference_mode():
@@ -110,7 +119,8 @@ def test_rows_follow_the_rule(name: str, spec: CacheSpec) -> None:
             n, wrong = torch.randint(1, 20, (2,), generator=generator).tolist()
             new = ids[at : at + n]
             got = rows.forward(
-                [Feed(1, at, new), Feed(2, at, [*new, *[7] * wrong], cache=spec)], [len(new), len(new) + wrong]
+                [Feed(1, at, new), Feed(2, at, [*new, *[7] * wrong], cache=spec)],
+                [len(new), len(new) + wrong],
             )
             beside.append(got[: len(new)])
             parts.append(got[len(new) : 2 * len(new)])
@@ -123,7 +133,9 @@ def test_rows_follow_the_rule(name: str, spec: CacheSpec) -> None:
 # Texts.
 
 
-def _proposals(kind: str, right: Sequence[int], prompt: int) -> Callable[[Sequence[int], int], Proposal]:
+def _proposals(
+    kind: str, right: Sequence[int], prompt: int
+) -> Callable[[Sequence[int], int], Proposal]:
     index = NgramDrafter(max_ngram=2)
 
     def propose(tokens: Sequence[int], k: int) -> Proposal:
@@ -132,13 +144,19 @@ def _proposals(kind: str, right: Sequence[int], prompt: int) -> Callable[[Sequen
         if kind == "perfect":
             return Proposal(good)
         if kind == "model":
-            return Proposal(tuple((t + 7) % 4096 if (at + i) % 3 == 2 else t for i, t in enumerate(good)))
+            return Proposal(
+                tuple((t + 7) % 4096 if (at + i) % 3 == 2 else t for i, t in enumerate(good))
+            )
         if kind == "adversarial":
             wrong = at % 2 and k - 1
             return Proposal(tuple((t + 1) % 4096 if i == wrong else t for i, t in enumerate(good)))
         if kind == "beside":  # its third token is wrong, and the right one an alternative
             bad = tuple((t + 1) % 4096 if i == 2 else t for i, t in enumerate(good))
-            return Proposal(bad, alternatives=((2, good[2]), (1, 5))) if len(good) > 2 else Proposal(good)
+            return (
+                Proposal(bad, alternatives=((2, good[2]), (1, 5)))
+                if len(good) > 2
+                else Proposal(good)
+            )
         if kind == "ngram":
             index.extend(tokens[len(index.tokens) :])
             return index.propose(k)
@@ -168,7 +186,9 @@ async def _text(
 
 
 @pytest.mark.parametrize("rule", [Rule.GREEDY, Rule.COUPLED])
-async def test_text_does_not_depend_on_drafter_k_chunking_or_load(spec: CacheSpec, rule: Rule) -> None:
+async def test_text_does_not_depend_on_drafter_k_chunking_or_load(
+    spec: CacheSpec, rule: Rule
+) -> None:
     prompts = [_prompt(n) for n in (3, 40, 75)]
     engine = Engine(_rows(8), 4096)
     try:
@@ -188,9 +208,18 @@ async def test_text_does_not_depend_on_drafter_k_chunking_or_load(spec: CacheSpe
                 for p, w in zip(prompts, wants, strict=True)
                 for kind in ("perfect", "adversarial", "none")
             ]
-            others = [_text(engine, p, None, "model", k, w, rule) for p, w in zip(prompts, dense, strict=True)]
-            got = await asyncio.gather(*[one for pair in zip(quantized[::3], others, strict=True) for one in pair])
-            assert got == [text for pair in zip(wants, dense, strict=True) for text in pair], (k, chunk, "mixed")
+            others = [
+                _text(engine, p, None, "model", k, w, rule)
+                for p, w in zip(prompts, dense, strict=True)
+            ]
+            got = await asyncio.gather(
+                *[one for pair in zip(quantized[::3], others, strict=True) for one in pair]
+            )
+            assert got == [text for pair in zip(wants, dense, strict=True) for text in pair], (
+                k,
+                chunk,
+                "mixed",
+            )
             rest = await asyncio.gather(*quantized[1::3], *quantized[2::3])
             assert rest == [*wants, *wants], (k, chunk, "together")
         finally:
@@ -198,28 +227,45 @@ async def test_text_does_not_depend_on_drafter_k_chunking_or_load(spec: CacheSpe
 
 
 async def test_single_precision_is_measured(measured: Callable[[str], None]) -> None:
-    """Rounding can move a number over the edge between two levels: how often texts differ for that."""
+    """Rounding can move a number over the edge between two levels:
+
+    how often texts differ for that.
+    """
     spec, equal, of = installed(SPECS["quanto-4"]), 0, 0
     engine = Engine(PackedRows(copy.deepcopy(_model()).float(), 4, 256), 4096)
     try:
         for seed in range(6):
             want = await _text(engine, _prompt(40, seed), spec)
             for kind, k in (("perfect", 16), ("adversarial", 16), ("model", 4)):
-                equal, of = equal + (await _text(engine, _prompt(40, seed), spec, kind, k, want) == want), of + 1
+                equal, of = (
+                    equal + (await _text(engine, _prompt(40, seed), spec, kind, k, want) == want),
+                    of + 1,
+                )
     finally:
         engine.close()
-    measured(f"quantized fp32 llama, residual_length 1: {equal} of {of} assisted texts equal the plain one")
+    measured(
+        f"quantized fp32 llama, residual_length 1: {equal} of {of} assisted texts equal the plain one"
+    )
     assert equal >= of - 3
 
 
 # Groups.
 
 
-@pytest.mark.parametrize(("residual", "kind"), [(1, "perfect"), (20, "adversarial"), (20, "model"), (1, "none")])
-async def test_a_group_is_quantized_once(residual: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("residual", "kind"), [(1, "perfect"), (20, "adversarial"), (20, "model"), (1, "none")]
+)
+async def test_a_group_is_quantized_once(
+    residual: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, calls = quantizer("fp8", 8), []
     quantize = made.quantize
-    monkeypatch.setattr(made, "quantize", lambda states, axis: calls.append(1) or quantize(states, axis), raising=False)
+    monkeypatch.setattr(
+        made,
+        "quantize",
+        lambda states, axis: calls.append(1) or quantize(states, axis),
+        raising=False,
+    )
     spec, prompt = CacheSpec("fp8", 8, q_group_size=8, residual_length=residual), _prompt(40)
     rows = _rows()
     engine = Engine(rows, 4096, chunk_tokens=16)
@@ -232,13 +278,22 @@ async def test_a_group_is_quantized_once(residual: int, kind: str, monkeypatch: 
     finally:
         engine.close()
     layers = next(row for row in rows._cache._quantized.values())._layers
-    groups = max(len(layer.groups) for row in rows._cache._quantized.values() for layer in row._layers.values())
+    groups = max(
+        len(layer.groups)
+        for row in rows._cache._quantized.values()
+        for layer in row._layers.values()
+    )
     assert groups >= (len(prompt) + NEW_TOKENS - residual - 16) // 8
     assert len(calls) <= 2 * len(layers) * groups
 
 
-def test_tokens_that_may_be_rejected_are_quantized_for_one_pass_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a short residual the queries of a proposal need it; what was rejected is quantized anew."""
+def test_tokens_that_may_be_rejected_are_quantized_for_one_pass_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a short residual the queries of a proposal need it;
+
+    what was rejected is quantized anew.
+    """
     spec = CacheSpec("fp8", 8, q_group_size=8, residual_length=1)
     with torch.inference_mode():
         rows = _rows()
@@ -267,7 +322,9 @@ def test_forks_share_groups_and_go_on_apart() -> None:
         assert fork.keys.untyped_storage().data_ptr() == source.keys.untyped_storage().data_ptr()
         both = [Feed(0, 42, [9] * 18, cache=spec), Feed(2, 42, ids[42:], cache=spec)]
         apart = rows.forward(both, [18, 18])
-        fresh = rows.forward([Feed(0, 0, [*ids[:42], *[9] * 18], cache=spec), Feed(3, 0, ids, cache=spec)], [18, 18])
+        fresh = rows.forward(
+            [Feed(0, 0, [*ids[:42], *[9] * 18], cache=spec), Feed(3, 0, ids, cache=spec)], [18, 18]
+        )
     assert torch.allclose(apart, fresh, atol=1e-4)
 
 
@@ -317,7 +374,9 @@ def test_four_bits_take_a_third_at_4k(name: str, measured: Callable[[str], None]
         rows.forward([Feed(0, 0, [1])], [1])
     fp16 = sum(2 * t[0, :, 0].numel() for pair in rows._cache._stores.values() for t in pair)
     share = (resident + scratch) / CONTEXT / fp16
-    measured(f"{name}: {(resident + scratch) / CONTEXT:.0f} bytes a token at 4k, {share:.3f} of fp16")
+    measured(
+        f"{name}: {(resident + scratch) / CONTEXT:.0f} bytes a token at 4k, {share:.3f} of fp16"
+    )
     assert share <= 0.35
 
 
@@ -331,7 +390,9 @@ def test_many_groups_are_read_as_the_library_reads_one(
 ) -> None:
     spec = installed(SPECS[name])
     made = quantizer(spec.backend, spec.nbits)
-    states = torch.randn(5, spec.q_group_size, 2, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
+    states = torch.randn(
+        5, spec.q_group_size, 2, 24, generator=torch.Generator().manual_seed(0)
+    ).to(dtype)
     states[3, :, 1, 3] = 0.5  # a channel, and positions, of equal numbers
     states[4] = 0
     for axis in BACKENDS[spec.backend].axes:
@@ -347,7 +408,12 @@ def _library(made: Any, states: Tensor, axis: int) -> Tensor:
     matrix, size = states.flatten(1), len(states)
     if isinstance(made, Hqq):
         data, meta = made._library.quantize(
-            matrix, axis=axis, nbits=made._nbits, group_size=size, device="cpu", compute_dtype=states.dtype
+            matrix,
+            axis=axis,
+            nbits=made._nbits,
+            group_size=size,
+            device="cpu",
+            compute_dtype=states.dtype,
         )
         meta["compute_dtype"] = states.dtype
         made._library.cuda(data, meta=meta, device="cpu")

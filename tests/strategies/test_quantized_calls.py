@@ -1,4 +1,7 @@
-"""Quantized caches as calls ask for them: fields, defaults, refusals, and the whole way over the wire."""
+"""Quantized caches as calls ask for them:
+
+fields, defaults, refusals, and the whole way over the wire.
+"""
 
 import copy
 from typing import Any
@@ -23,12 +26,20 @@ from tests.strategies.test_quantized import SPECS, installed
 PROMPT = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))
 
 
-def _spec(defaults: Config | None = None, can_quantize: bool = True, **fields: Any) -> CacheSpec | None:
+def _spec(
+    defaults: Config | None = None, can_quantize: bool = True, **fields: Any
+) -> CacheSpec | None:
     config = Config()
     for name, value in fields.items():
         write(config, name, value)
-    planner = Planner(table_model(20), defaults or Config(), ServiceLimits(64, quantizes=can_quantize))
-    return planner.request(target_pb2.GenerateRequest(prompts=[PROMPT], config=config), "").plans[0].cache
+    planner = Planner(
+        table_model(20), defaults or Config(), ServiceLimits(64, quantizes=can_quantize)
+    )
+    return (
+        planner.request(target_pb2.GenerateRequest(prompts=[PROMPT], config=config), "")
+        .plans[0]
+        .cache
+    )
 
 
 def _quantized(**config: Any) -> dict[str, Any]:
@@ -49,10 +60,15 @@ def test_the_call_wins_over_the_model_over_the_service() -> None:
     service = of_service("quantized", '{"backend": "fp8", "residual_length": 5}')
     defaults = model_config("model", {})
     fill_cache(defaults, service)
-    assert _spec(defaults) == check_default(defaults, True) == CacheSpec("fp8", 8, residual_length=5)
+    assert (
+        _spec(defaults) == check_default(defaults, True) == CacheSpec("fp8", 8, residual_length=5)
+    )
     assert _spec(defaults, cache_implementation="dynamic") is None
     assert _spec(defaults, cache_config={"backend": "fp8"}) == CacheSpec("fp8", 8)
-    of_model = {"cache_implementation": "quantized", "cache_config": {"backend": "fp8", "residual_length": 7}}
+    of_model = {
+        "cache_implementation": "quantized",
+        "cache_config": {"backend": "fp8", "residual_length": 7},
+    }
     defaults = model_config("model", of_model)
     fill_cache(defaults, service)
     assert _spec(defaults) == CacheSpec("fp8", 8, residual_length=7)
@@ -72,15 +88,43 @@ REFUSED: dict[str, tuple[dict[str, Any], set[str], str]] = {
         "cache_implementation='quantized'",
     ),
     "no such backend": (_quantized(backend="HIGGS"), {"cache_config"}, "quanto, hqq or fp8"),
-    "three bits of quanto": (_quantized(backend="quanto", nbits=3), {"cache_config"}, "nbits of quanto is 2 or 4"),
+    "three bits of quanto": (
+        _quantized(backend="quanto", nbits=3),
+        {"cache_config"},
+        "nbits of quanto is 2 or 4",
+    ),
     "five bits of hqq": (_quantized(backend="hqq", nbits=5), {"cache_config"}, "1, 2, 3, 4 or 8"),
     "four bits of fp8": (_quantized(backend="fp8", nbits=4), {"cache_config"}, "nbits of fp8 is 8"),
-    "groups of fp8": (_quantized(backend="fp8", q_group_size=64), {"cache_config"}, "leave q_group_size out"),
-    "an axis of fp8": (_quantized(backend="fp8", axis_key=-1), {"cache_config"}, "leave axis_key out"),
-    "axis 1 of quanto": (_quantized(backend="quanto", axis_key=1), {"cache_config"}, "axis_key of quanto is 0 or -1"),
-    "axis -1 of hqq": (_quantized(backend="hqq", axis_value=-1), {"cache_config"}, "axis_value of hqq is 0 or 1"),
-    "a group of 60": (_quantized(backend="hqq", q_group_size=60), {"cache_config"}, "multiple of 8"),
-    "a group of 4096": (_quantized(backend="hqq", q_group_size=4096), {"cache_config"}, "from 8 to 1024"),
+    "groups of fp8": (
+        _quantized(backend="fp8", q_group_size=64),
+        {"cache_config"},
+        "leave q_group_size out",
+    ),
+    "an axis of fp8": (
+        _quantized(backend="fp8", axis_key=-1),
+        {"cache_config"},
+        "leave axis_key out",
+    ),
+    "axis 1 of quanto": (
+        _quantized(backend="quanto", axis_key=1),
+        {"cache_config"},
+        "axis_key of quanto is 0 or -1",
+    ),
+    "axis -1 of hqq": (
+        _quantized(backend="hqq", axis_value=-1),
+        {"cache_config"},
+        "axis_value of hqq is 0 or 1",
+    ),
+    "a group of 60": (
+        _quantized(backend="hqq", q_group_size=60),
+        {"cache_config"},
+        "multiple of 8",
+    ),
+    "a group of 4096": (
+        _quantized(backend="hqq", q_group_size=4096),
+        {"cache_config"},
+        "from 8 to 1024",
+    ),
     "no residual": (_quantized(backend="fp8", residual_length=0), {"cache_config"}, "at least 1"),
 }
 
@@ -97,8 +141,12 @@ def test_what_cannot_be_is_refused_by_name_with_the_way_out(name: str) -> None:
 def test_a_missing_library_is_refused_with_the_line_that_installs_it(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foredraft_engine.cache.quantizers.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InvalidFieldError, match=rf"pip install -e '\.\[server,{backend}\]'") as caught:
+    monkeypatch.setattr(
+        "foredraft_engine.cache.quantizers.importlib.util.find_spec", lambda name: None
+    )
+    with pytest.raises(
+        InvalidFieldError, match=rf"pip install -e '\.\[server,{backend}\]'"
+    ) as caught:
         _spec(**_quantized(backend=backend))
     assert caught.value.field == "cache_config"
     assert not BACKENDS[backend].is_installed
@@ -132,7 +180,12 @@ def test_models_whose_rows_cannot_be_quantized() -> None:
 
 @pytest.mark.parametrize(
     ("implementation", "config"),
-    [("dynamic", '{"backend": "fp8"}'), ("quantized", "{"), ("quantized", "[]"), ("quantized", '{"bits": 4}')],
+    [
+        ("dynamic", '{"backend": "fp8"}'),
+        ("quantized", "{"),
+        ("quantized", "[]"),
+        ("quantized", '{"bits": 4}'),
+    ],
 )
 def test_a_service_is_not_started_with_what_cannot_be(implementation: str, config: str) -> None:
     with pytest.raises(SettingsError, match="cache"):
@@ -140,14 +193,18 @@ def test_a_service_is_not_started_with_what_cannot_be(implementation: str, confi
 
 
 @pytest.mark.parametrize("backend", ["quanto", "hqq", "fp8"])
-async def test_over_the_wire_texts_are_the_same_with_any_assistance(backend: str, prompts: list[str]) -> None:
+async def test_over_the_wire_texts_are_the_same_with_any_assistance(
+    backend: str, prompts: list[str]
+) -> None:
     """A draft service, n-grams, alternatives, or nothing; beside calls that are not quantized."""
     for name in SPECS:
         if name.startswith(backend):
             installed(SPECS[name])
     model, draft = bundled("target"), bundled("draft")
     rows = PackedRows(copy.deepcopy(model.module).double(), 6, 512, spare=16)
-    config = {"backend": backend, "residual_length": 1} | ({} if backend == "fp8" else {"q_group_size": 16})
+    config = {"backend": backend, "residual_length": 1} | (
+        {} if backend == "fp8" else {"q_group_size": 16}
+    )
     fields = {"max_new_tokens": 48, "cache_implementation": "quantized", "cache_config": config}
     ways: list[dict[str, Any]] = [{"num_assistant_tokens": 16}, {"prompt_lookup_num_tokens": 8}, {}]
     async with (

@@ -1,4 +1,7 @@
-"""Searches over a quantized cache: a fork shares what is quantized, and scores are those of the text read at once."""
+"""Searches over a quantized cache:
+
+a fork shares what is quantized, and scores are those of the text read at once.
+"""
 
 import asyncio
 from typing import Any
@@ -36,19 +39,29 @@ async def _score(engine: Engine, text: list[int]) -> float:
 )
 async def test_scores_are_those_of_the_text_read_at_once(fields: dict[str, Any]) -> None:
     model = loaded(random_model("llama"), "llama")
-    async with target_service(rows_of(model.module, 6), model) as target, AsyncClient(target.address) as client:
+    async with (
+        target_service(rows_of(model.module, 6), model) as target,
+        AsyncClient(target.address) as client,
+    ):
         found = await client.generate(PROMPT, **QUANTIZED, **fields)
         for result in found if isinstance(found, list) else [found]:
             if "diversity_penalty" not in fields:  # which is part of the score
-                assert result.score == pytest.approx(await _score(target.engine, list(result.token_ids)), abs=2e-3)
+                assert result.score == pytest.approx(
+                    await _score(target.engine, list(result.token_ids)), abs=2e-3
+                )
         dense = await client.generate(PROMPT, max_new_tokens=24, **fields)
-    assert [r.token_ids for r in _all(dense)] != [r.token_ids for r in _all(found)], "it is no other cache"
+    assert [r.token_ids for r in _all(dense)] != [r.token_ids for r in _all(found)], (
+        "it is no other cache"
+    )
 
 
 async def test_far_from_any_group_it_is_the_dense_search() -> None:
     model = loaded(random_model("llama"), "llama")
     near = QUANTIZED | {"cache_config": {**CACHE, "residual_length": 100}}
-    async with target_service(rows_of(model.module, 6), model) as target, AsyncClient(target.address) as client:
+    async with (
+        target_service(rows_of(model.module, 6), model) as target,
+        AsyncClient(target.address) as client,
+    ):
         for fields in (
             {"num_beams": 3},
             {"penalty_alpha": 0.6, "top_k": 4},
@@ -70,11 +83,16 @@ async def test_every_way_to_generate_runs_on_it() -> None:
         {"num_beams": 3},
         {"do_sample": True, "seed": 1, "num_return_sequences": 3},
     ]
-    async with target_service(rows_of(model.module, 12), model) as target, AsyncClient(target.address) as client:
+    async with (
+        target_service(rows_of(model.module, 12), model) as target,
+        AsyncClient(target.address) as client,
+    ):
         alone = [_all(await client.generate(PROMPT, **QUANTIZED, **fields)) for fields in ways]
         calls = [client.generate(PROMPT, **QUANTIZED, **fields) for fields in ways]
         together = [_all(found) for found in await _gathered(calls)]
-    assert [[r.token_ids for r in one] for one in alone] == [[r.token_ids for r in one] for one in together]
+    assert [[r.token_ids for r in one] for one in alone] == [
+        [r.token_ids for r in one] for one in together
+    ]
 
 
 def _all(found: Any) -> list[Any]:

@@ -1,4 +1,7 @@
-"""Several sequences of one prompt: it is fed once, on the target and on the draft, and the rows fork."""
+"""Several sequences of one prompt:
+
+it is fed once, on the target and on the draft, and the rows fork.
+"""
 
 from collections import Counter
 
@@ -16,11 +19,18 @@ async def test_the_prompt_is_fed_once() -> None:
     target_rows, draft_rows = TableRows(table), TableRows(table)
     async with (
         draft_service(draft_rows, table_model(VOCAB), ngram="off") as draft,
-        target_service(target_rows, table_model(VOCAB), draft.address, chunk_tokens=64, outcomes=0) as target,
+        target_service(
+            target_rows, table_model(VOCAB), draft.address, chunk_tokens=64, outcomes=0
+        ) as target,
         AsyncClient(target.address) as client,
     ):
         results = await client.generate(
-            PROMPT, num_return_sequences=6, do_sample=True, max_new_tokens=4, num_assistant_tokens=2, seed=1
+            PROMPT,
+            num_return_sequences=6,
+            do_sample=True,
+            max_new_tokens=4,
+            num_assistant_tokens=2,
+            seed=1,
         )
         batch = await client.generate([PROMPT[:150]] * 3, max_new_tokens=4, num_assistant_tokens=2)
     assert len(results) == 6
@@ -32,7 +42,10 @@ async def test_the_prompt_is_fed_once() -> None:
 
 
 async def test_assisted_sequences_have_the_law_each() -> None:
-    """With a draft, forked rows and a seed for all: every sequence by itself, and no two alike more than by chance."""
+    """With a draft, forked rows and a seed for all:
+
+    every sequence by itself, and no two alike more than by chance.
+    """
     vocab, length, prompt = 4, 3, [1, 2, 3]
     table, other = random_table(vocab, 1), random_table(vocab, 2)
     law = exact_law(TableRows(table), prompt, length)
@@ -45,11 +58,18 @@ async def test_assisted_sequences_have_the_law_each() -> None:
     ):
         for _ in range(8):
             results = await client.generate(
-                prompt, num_return_sequences=60, do_sample=True, top_k=0, max_new_tokens=length, num_assistant_tokens=2
+                prompt,
+                num_return_sequences=60,
+                do_sample=True,
+                top_k=0,
+                max_new_tokens=length,
+                num_assistant_tokens=2,
             )
             for result in results:
                 counts[result.sequence_index % 2][result.token_ids] += 1
-            pairs += sum(a.token_ids == b.token_ids for a, b in zip(results[::2], results[1::2], strict=True))
+            pairs += sum(
+                a.token_ids == b.token_ids for a, b in zip(results[::2], results[1::2], strict=True)
+            )
     for counted in counts.values():
         assert p_value(counted, law) > LUCK
     expected = 8 * 30 * sum(p * p for p in law.values())

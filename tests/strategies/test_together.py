@@ -10,7 +10,8 @@ from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of
 
 NEW_TOKENS = 24
-# Seeds, and what is drafted by equality: nothing here depends on what a draft happens to have in time.
+# Seeds, and what is drafted by equality: nothing here depends on what a draft happens to have in
+# time.
 EVERY: dict[str, dict[str, Any]] = {
     "greedy": {},
     "assisted": {"num_assistant_tokens": 5},
@@ -29,7 +30,9 @@ def _texts(found: Result | Sequence[Result]) -> list[tuple[int, ...]]:
     return [result.token_ids for result in (found if isinstance(found, Sequence) else [found])]
 
 
-async def _streamed(client: AsyncClient, prompt: str, fields: dict[str, Any]) -> list[tuple[int, ...]]:
+async def _streamed(
+    client: AsyncClient, prompt: str, fields: dict[str, Any]
+) -> list[tuple[int, ...]]:
     """What the chunks hold, checked against the result."""
     seen: dict[int, list[int]] = {}
     text: dict[int, str] = {}
@@ -45,9 +48,13 @@ async def _streamed(client: AsyncClient, prompt: str, fields: dict[str, Any]) ->
 
 async def test_each_says_what_it_says_alone(prompts: list[str]) -> None:
     async with (
-        draft_service(rows_of(copy.deepcopy(bundled("draft").module), 20), bundled("draft")) as draft,
+        draft_service(
+            rows_of(copy.deepcopy(bundled("draft").module), 20), bundled("draft")
+        ) as draft,
         target_service(
-            rows_of(copy.deepcopy(bundled("target").module), 20, spare=16), bundled("target"), draft.address
+            rows_of(copy.deepcopy(bundled("target").module), 20, spare=16),
+            bundled("target"),
+            draft.address,
         ) as target,
         AsyncClient(target.address) as client,
     ):
@@ -57,9 +64,14 @@ async def test_each_says_what_it_says_alone(prompts: list[str]) -> None:
             for name, fields in EVERY.items()
         }
         together = await asyncio.gather(
-            *(client.generate(prompt, max_new_tokens=NEW_TOKENS, **fields) for fields in EVERY.values())
+            *(
+                client.generate(prompt, max_new_tokens=NEW_TOKENS, **fields)
+                for fields in EVERY.values()
+            )
         )
-        streamed = await asyncio.gather(*(_streamed(client, prompt, fields) for fields in EVERY.values()))
+        streamed = await asyncio.gather(
+            *(_streamed(client, prompt, fields) for fields in EVERY.values())
+        )
         assert target.engine.pool.in_use == 0
     assert dict(zip(EVERY, map(_texts, together), strict=True)) == alone
     assert dict(zip(EVERY, streamed, strict=True)) == alone

@@ -1,4 +1,7 @@
-"""Watermarks are as strong in assisted text as in plain text, whatever drafts; greedy text is that of transformers."""
+"""Watermarks are as strong in assisted text as in plain text, whatever drafts;
+
+greedy text is that of transformers.
+"""
 
 import copy
 import statistics
@@ -17,7 +20,8 @@ from tests.models import bundled, loaded, random_model, rows_of, stock
 GREEN = {"bias": 2.5, "greenlist_ratio": 0.25}
 SYNTH_ID = {"ngram_len": 5, "keys": [654, 400, 836, 123, 340, 443, 597, 160, 57, 29]}
 TEXTS, NEW_TOKENS = 8, 48
-# Ways to draft: none, n-grams, a model that pushes ahead and one that is waited for, under both rules.
+# Ways to draft: none, n-grams, a model that pushes ahead and one that is waited for, under both
+# rules.
 WAYS: dict[str, dict[str, Any]] = {
     "lookup, rejection": {"prompt_lookup_num_tokens": 4, "sampling_rule": "rejection"},
     "lookup, coupled": {"prompt_lookup_num_tokens": 4, "sampling_rule": "coupled"},
@@ -30,9 +34,13 @@ WAYS: dict[str, dict[str, Any]] = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[AsyncClient]:
     async with (
-        draft_service(rows_of(copy.deepcopy(bundled("draft").module), TEXTS, spare=160), bundled("draft")) as draft,
+        draft_service(
+            rows_of(copy.deepcopy(bundled("draft").module), TEXTS, spare=160), bundled("draft")
+        ) as draft,
         target_service(
-            rows_of(copy.deepcopy(bundled("target").module), TEXTS, spare=16), bundled("target"), draft.address
+            rows_of(copy.deepcopy(bundled("target").module), TEXTS, spare=16),
+            bundled("target"),
+            draft.address,
         ) as target,
         AsyncClient(target.address, timeout=300) as client,
     ):
@@ -41,7 +49,9 @@ async def client() -> AsyncIterator[AsyncClient]:
 
 async def _sampled(client: AsyncClient, seed: int, **fields: Any) -> list[Result]:
     options = {"do_sample": True, "top_k": 0, "eos_token_id": [], "max_new_tokens": NEW_TOKENS}
-    found: list[Result] = await client.generate("def main(", num_return_sequences=TEXTS, seed=seed, **options, **fields)
+    found: list[Result] = await client.generate(
+        "def main(", num_return_sequences=TEXTS, seed=seed, **options, **fields
+    )
     return found
 
 
@@ -52,11 +62,17 @@ async def _statistic(client: AsyncClient, texts: list[Result], mark: Any) -> lis
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("mark", [GREEN, SYNTH_ID], ids=["green lists", "SynthID"])
-async def test_assisted_text_is_marked_as_plain_text_is(client: AsyncClient, mark: dict[str, Any]) -> None:
+async def test_assisted_text_is_marked_as_plain_text_is(
+    client: AsyncClient, mark: dict[str, Any]
+) -> None:
     unmarked = await _statistic(client, await _sampled(client, 1, num_assistant_tokens=0), mark)
-    plain = await _statistic(client, await _sampled(client, 1, num_assistant_tokens=0, watermarking_config=mark), mark)
+    plain = await _statistic(
+        client, await _sampled(client, 1, num_assistant_tokens=0, watermarking_config=mark), mark
+    )
     spread = statistics.stdev([*plain]) / TEXTS**0.5
-    assert statistics.mean(plain) > statistics.mean(unmarked) + 6 * spread, "it tells marked text from other text"
+    assert statistics.mean(plain) > statistics.mean(unmarked) + 6 * spread, (
+        "it tells marked text from other text"
+    )
     drafted = 0
     for seed, (way, fields) in enumerate(WAYS.items(), 2):
         texts = await _sampled(client, seed, watermarking_config=mark, **fields)
@@ -69,7 +85,9 @@ async def test_assisted_text_is_marked_as_plain_text_is(client: AsyncClient, mar
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("mark", [GREEN, SYNTH_ID], ids=["green lists", "SynthID"])
-async def test_a_seed_gives_the_same_marked_text_with_any_draft(client: AsyncClient, mark: dict[str, Any]) -> None:
+async def test_a_seed_gives_the_same_marked_text_with_any_draft(
+    client: AsyncClient, mark: dict[str, Any]
+) -> None:
     texts = [
         [text.token_ids for text in await _sampled(client, 7, watermarking_config=mark, **fields)]
         for fields in ({"num_assistant_tokens": 0}, {"num_assistant_tokens": 5}, {})
@@ -77,7 +95,9 @@ async def test_a_seed_gives_the_same_marked_text_with_any_draft(client: AsyncCli
     assert all(other == texts[0] for other in texts[1:])
 
 
-@pytest.mark.parametrize("fields", [{}, {"seeding_scheme": "selfhash", "context_width": 2}], ids=["left", "self"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"seeding_scheme": "selfhash", "context_width": 2}], ids=["left", "self"]
+)
 async def test_greedy_marked_text_is_that_of_transformers(fields: dict[str, Any]) -> None:
     model, prompt = loaded(random_model("llama"), "llama"), [5, 9, 300, 5, 9]
     config = WatermarkingConfig(bias=8.0, **fields)
@@ -85,7 +105,11 @@ async def test_greedy_marked_text_is_that_of_transformers(fields: dict[str, Any]
     want = (
         stock(random_model("llama"))
         .generate(  # type: ignore[operator]
-            ids, attention_mask=torch.ones_like(ids), watermarking_config=config, max_new_tokens=24, do_sample=False
+            ids,
+            attention_mask=torch.ones_like(ids),
+            watermarking_config=config,
+            max_new_tokens=24,
+            do_sample=False,
         )[0, 5:]
         .tolist()
     )
@@ -94,12 +118,22 @@ async def test_greedy_marked_text_is_that_of_transformers(fields: dict[str, Any]
         target_service(rows_of(model.module, spare=16), model, draft.address) as target,
         AsyncClient(target.address) as client,
     ):
-        for drafted in ({"num_assistant_tokens": 0}, {"num_assistant_tokens": 3}, {"prompt_lookup_num_tokens": 3}, {}):
-            got = await client.generate(prompt, watermarking_config=config, max_new_tokens=24, **drafted)
+        for drafted in (
+            {"num_assistant_tokens": 0},
+            {"num_assistant_tokens": 3},
+            {"prompt_lookup_num_tokens": 3},
+            {},
+        ):
+            got = await client.generate(
+                prompt, watermarking_config=config, max_new_tokens=24, **drafted
+            )
             assert list(got.token_ids) == want
         # A draft equal to the target has the same marks, and so is accepted.
         got = await client.generate(
-            prompt, watermarking_config=config, num_assistant_tokens=3, assistant_confidence_threshold=0.0
+            prompt,
+            watermarking_config=config,
+            num_assistant_tokens=3,
+            assistant_confidence_threshold=0.0,
         )
         assert got.stats.acceptance_rate > 0.9
 
@@ -128,4 +162,6 @@ async def test_what_cannot_be_marked_or_told(client: AsyncClient) -> None:
         await client.detect_watermark([5], GREEN)
     assert raised.value.fields == ("inputs",)
     config = SynthIDTextWatermarkingConfig(**SYNTH_ID)
-    assert (await client.detect_watermark("def main(argv):\n    return argv", config)).num_tokens_scored > 0
+    assert (
+        await client.detect_watermark("def main(argv):\n    return argv", config)
+    ).num_tokens_scored > 0

@@ -26,7 +26,9 @@ class LastTokenIn(StoppingCriteria):
         return torch.isin(input_ids[:, -1], self.ids)
 
 
-def compare(model: nn.Module, settings: BeamSettings, eos: Sequence[int], stops: Sequence[int], count: int) -> bool:
+def compare(
+    model: nn.Module, settings: BeamSettings, eos: Sequence[int], stops: Sequence[int], count: int
+) -> bool:
     """Whether a text ended before its length was reached, in a search that equals transformers'.
 
     The driver is the simplest there is: every beam read anew in every step.
@@ -34,8 +36,12 @@ def compare(model: nn.Module, settings: BeamSettings, eos: Sequence[int], stops:
     search, last = BeamSearch(settings), {*eos, *stops}
     shared = []
     while not search.done:
-        logits: Tensor = model(torch.tensor([[*PROMPT, *text] for text in search.texts])).logits[:, -1].float()
-        search.step(logits.log_softmax(-1), lambda t: t[-1] in last or len(t) == settings.max_new_tokens)
+        logits: Tensor = (
+            model(torch.tensor([[*PROMPT, *text] for text in search.texts])).logits[:, -1].float()
+        )
+        search.step(
+            logits.log_softmax(-1), lambda t: t[-1] in last or len(t) == settings.max_new_tokens
+        )
         shared.append(search.shared(count))
     out = model.generate(  # type: ignore[operator]
         torch.tensor([PROMPT]),
@@ -69,7 +75,9 @@ def model() -> nn.Module:
 @torch.inference_mode()
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 2.0])
-def test_it_is_transformers_own(model: nn.Module, early_stopping: Any, length_penalty: float) -> None:
+def test_it_is_transformers_own(
+    model: nn.Module, early_stopping: Any, length_penalty: float
+) -> None:
     ended = False
     ends: list[list[int]] = [[0], list(range(0, 4096, 16)), list(range(0, 4096, 3))]
     for num_beams, eos in product((2, 5), ends):
@@ -83,7 +91,9 @@ def test_it_is_transformers_own(model: nn.Module, early_stopping: Any, length_pe
 @torch.inference_mode()
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0])
-def test_what_stops_a_text_need_not_be_eos(model: nn.Module, early_stopping: Any, length_penalty: float) -> None:
+def test_what_stops_a_text_need_not_be_eos(
+    model: nn.Module, early_stopping: Any, length_penalty: float
+) -> None:
     """Then fewer live beams may be left than there are to be, down to none."""
     ended = False
     for num_beams, eos, step in product((2, 5), ([], [0]), (2, 40)):
@@ -103,5 +113,7 @@ def test_what_stops_a_text_need_not_be_eos(model: nn.Module, early_stopping: Any
         ([(1,), (2,)], ()),
     ],
 )
-def test_the_beginning_that_texts_share(texts: list[tuple[int, ...]], beginning: tuple[int, ...]) -> None:
+def test_the_beginning_that_texts_share(
+    texts: list[tuple[int, ...]], beginning: tuple[int, ...]
+) -> None:
     assert shared_beginning(texts) == beginning

@@ -47,7 +47,9 @@ async def test_they_say_what_they_say_alone(engine: Engine, name: str) -> None:
             texts = [[*texts[parent], token] for parent, token in zip(parents, ids, strict=True)]
             got = await grown.grow(parents, ids, lambda logits, hidden: logits)
             for text, logits in zip(texts, got, strict=True):
-                torch.testing.assert_close(logits, _logits(model, [*PROMPT, *text]), atol=2e-4, rtol=1e-3)
+                torch.testing.assert_close(
+                    logits, _logits(model, [*PROMPT, *text]), atol=2e-4, rtol=1e-3
+                )
     assert engine.pool.in_use == 0
 
 
@@ -56,9 +58,13 @@ async def test_peeking_keeps_the_token_alone(engine: Engine, name: str) -> None:
     async with engine.pool.lend(PROMPT, "") as row:
         await engine.score(row, PROMPT[:-1], 0)
         candidates = [7, 300, 5]
-        logits, hidden = await peek(engine, row, PROMPT[-1], candidates, lambda logits, hidden: (logits, hidden))
+        logits, hidden = await peek(
+            engine, row, PROMPT[-1], candidates, lambda logits, hidden: (logits, hidden)
+        )
         for i, candidate in enumerate(candidates):
-            torch.testing.assert_close(logits[i], _logits(model, [*PROMPT, candidate]), atol=2e-4, rtol=1e-3)
+            torch.testing.assert_close(
+                logits[i], _logits(model, [*PROMPT, candidate]), atol=2e-4, rtol=1e-3
+            )
         assert hidden.shape == (3, 48)
         assert row.cached == PROMPT
         after = await engine.score(row, [77], 1)

@@ -33,10 +33,19 @@ def test_it_is_transformers_own(case: Case) -> None:
 
 def test_the_golden_outputs_have_every_kind_of_end() -> None:
     lengths = {
-        (len(case["sequences"][0]) < case["max_new_tokens"], bool(case["stops"]), "forced_eos_token_id" in case)
+        (
+            len(case["sequences"][0]) < case["max_new_tokens"],
+            bool(case["stops"]),
+            "forced_eos_token_id" in case,
+        )
         for case in CASES
     }
-    assert lengths >= {(True, True, False), (True, False, False), (False, False, False), (False, False, True)}
+    assert lengths >= {
+        (True, True, False),
+        (True, False, False),
+        (False, False, False),
+        (False, False, True),
+    }
 
 
 def test_the_formula() -> None:

@@ -21,7 +21,10 @@ def searched(case: Case) -> DiverseBeamSearch:
 
 
 def drive(search: Search, case: Case) -> list[tuple[int, ...]]:
-    """The simplest there is: every beam read anew in every step. What was shared after each step."""
+    """The simplest there is:
+
+    every beam read anew in every step. What was shared after each step.
+    """
     shared = []
     while not search.done:
         ids = torch.tensor([[*case["prompt"], *text] for text in search.texts])
@@ -39,7 +42,9 @@ def test_the_models_are_those_of_the_golden_outputs(kind: str, model: str) -> No
     golden = fixture(kind)
     assert golden["transformers"] == "4.55.4"
     probe = golden["probes"][model]
-    logits = golden_model(model)(torch.tensor([golden["prompts"][model]])).logits[0, -1, : len(probe)]
+    logits = golden_model(model)(torch.tensor([golden["prompts"][model]])).logits[
+        0, -1, : len(probe)
+    ]
     torch.testing.assert_close(logits, torch.tensor(probe), rtol=0, atol=1e-4)
 
 
@@ -54,20 +59,31 @@ def test_it_is_transformers_own(case: Case) -> None:
         assert set(ids[len(one.ids) :]) <= {case["pad_token_id"]}
         assert one.score == pytest.approx(score, rel=1e-4)
         assert all(one.ids[: len(beginning)] == beginning for beginning in shared)
-    assert [len(beginning) for beginning in shared] == sorted(len(beginning) for beginning in shared)
+    assert [len(beginning) for beginning in shared] == sorted(
+        len(beginning) for beginning in shared
+    )
 
 
 def test_the_golden_outputs_have_every_kind_of_end() -> None:
-    stopped = [case for case in CASES if case["stops"] and len(case["sequences"][0]) < case["max_new_tokens"]]
+    stopped = [
+        case
+        for case in CASES
+        if case["stops"] and len(case["sequences"][0]) < case["max_new_tokens"]
+    ]
     assert any(case["eos_token_id"][0] in case["sequences"][0] for case in stopped)
     assert any(case["pad_token_id"] == case["eos_token_id"][0] for case in CASES)
     for early_stopping in (False, True, "never"):
         these = [case for case in CASES if case["early_stopping"] == early_stopping]
-        assert any(set(case["eos_token_id"]) & {i for one in case["sequences"] for i in one} for case in these)
+        assert any(
+            set(case["eos_token_id"]) & {i for one in case["sequences"] for i in one}
+            for case in these
+        )
 
 
 def test_groups_that_are_over_leave_their_padding_to_be_shunned() -> None:
-    settings = DiverseBeamSettings(4, 2, 9.0, 8, eos_token_ids=(0,), pad_token_id=3, early_stopping=True)
+    settings = DiverseBeamSettings(
+        4, 2, 9.0, 8, eos_token_ids=(0,), pad_token_id=3, early_stopping=True
+    )
     search = DiverseBeamSearch(settings)
     likes_the_end = torch.tensor([0.0, -0.5, -1.0, -8.0, -9.0]).repeat(2, 1)
     likes_padding = torch.tensor([-20.0, -2.0, -1.0, 0.0, -9.0]).repeat(2, 1)

@@ -44,7 +44,9 @@ async def _decode(engine: Engine, prompt: list[int], n: int, proposals: bool = F
 
 async def test_what_waits_is_joined(engine: Engine) -> None:
     prompts = [[i, i + 1, i + 2] for i in range(6)]
-    texts = await asyncio.gather(*(_decode(engine, p, 12, proposals=i % 2 == 0) for i, p in enumerate(prompts)))
+    texts = await asyncio.gather(
+        *(_decode(engine, p, 12, proposals=i % 2 == 0) for i, p in enumerate(prompts))
+    )
     assert texts == [_greedy(engine, p, 12) for p in prompts]
     assert max(engine.rows.steps) == 6  # type: ignore[attr-defined]
 
@@ -59,7 +61,9 @@ async def test_a_long_prompt_leaves_steps_to_others(engine: Engine) -> None:
 
 async def test_more_sequences_than_rows_wait_in_line(engine: Engine) -> None:
     prompts = [[i % VOCAB, (i * 5) % VOCAB] for i in range(25)]
-    assert await asyncio.gather(*(_decode(engine, p, 6) for p in prompts)) == [_greedy(engine, p, 6) for p in prompts]
+    assert await asyncio.gather(*(_decode(engine, p, 6) for p in prompts)) == [
+        _greedy(engine, p, 6) for p in prompts
+    ]
     assert engine.pool.in_use == engine.pool.waiting == 0
 
 

@@ -17,8 +17,12 @@ def steps(flat_s: float, token_s: float) -> StepTimes:
     return pace
 
 
-def settled(pace: StepTimes, times: DraftTimes, acceptance: float, bound: int = 20) -> tuple[Goodput, float]:
-    """After 300 rounds with a draft of this acceptance, and the time that they took as a share of plain decoding's."""
+def settled(
+    pace: StepTimes, times: DraftTimes, acceptance: float, bound: int = 20
+) -> tuple[Goodput, float]:
+    """After 300 rounds with a draft of this acceptance, and the time that they took as a share of
+    plain decoding's.
+    """
     goodput, draw, taken_s, tokens = Goodput(Estimates(pace), bound), random.Random(0), 0.0, 0
     plain_s = (pace.at(1) or 0.0) + 0.0004
     for _ in range(300):
@@ -59,7 +63,11 @@ def test_the_bound_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("acceptance", "times"),
-    [(0.0, DraftTimes(0.0, 0.001, 0.5)), (0.0, DraftTimes(0.05, 0.01, 0.0)), (0.2, DraftTimes(0.1, 0.02, 0.1))],
+    [
+        (0.0, DraftTimes(0.0, 0.001, 0.5)),
+        (0.0, DraftTimes(0.05, 0.01, 0.0)),
+        (0.2, DraftTimes(0.1, 0.02, 0.1)),
+    ],
     ids=["wrong", "wrong and far", "poor, far and slow"],
 )
 def test_no_draft_makes_it_much_slower(acceptance: float, times: DraftTimes) -> None:
@@ -77,7 +85,9 @@ def test_waiting_or_going_on() -> None:
     assert not goodput.waits(5, DraftTimes(0.3, 0.001, 0.8), 0)
 
 
-@pytest.mark.parametrize(("token_s", "stood", "some"), [(0.0, True, True), (0.0, False, False), (0.03, True, False)])
+@pytest.mark.parametrize(
+    ("token_s", "stood", "some"), [(0.0, True, True), (0.0, False, False), (0.03, True, False)]
+)
 def test_alternatives_where_they_pay(token_s: float, stood: bool, some: bool) -> None:
     """They cost width and save rounds: both are measured."""
     times, pace = DraftTimes(0.0, 0.001, 0.9), steps(0.03, token_s)

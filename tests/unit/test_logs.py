@@ -18,8 +18,12 @@ def restored() -> object:
 
 def test_text(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up("target")
-    logging.getLogger("x").info("request ended", extra=logs.fields(outcome="ok", duration_s=0.123456789))
-    assert capsys.readouterr().err.endswith("INFO target x: request ended outcome=ok duration_s=0.123457\n")
+    logging.getLogger("x").info(
+        "request ended", extra=logs.fields(outcome="ok", duration_s=0.123456789)
+    )
+    assert capsys.readouterr().err.endswith(
+        "INFO target x: request ended outcome=ok duration_s=0.123457\n"
+    )
 
 
 def test_nothing_begins_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,7 +38,9 @@ async def test_json_with_the_request(capsys: pytest.CaptureFixture[str]) -> None
     try:
         raise ValueError("no")
     except ValueError:
-        logging.getLogger("x").warning("went %s", "wrong", exc_info=True, extra=logs.fields(rounds=3))
+        logging.getLogger("x").warning(
+            "went %s", "wrong", exc_info=True, extra=logs.fields(rounds=3)
+        )
     record = json.loads(capsys.readouterr().err)
     assert record | {"time": "", "exception": ""} == {
         "time": "", "level": "warning", "service": "draft", "logger": "x", "message": "went wrong",

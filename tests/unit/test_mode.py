@@ -28,7 +28,10 @@ def _mode(model: Config | None = None, **fields: Any) -> Mode:
     [
         ({}, Mode.ASSISTED),
         ({"do_sample": True, "num_return_sequences": 3}, Mode.ASSISTED),
-        ({"num_beams": 1, "penalty_alpha": 0.0, "early_stopping": False, "length_penalty": 1.0}, Mode.ASSISTED),
+        (
+            {"num_beams": 1, "penalty_alpha": 0.0, "early_stopping": False, "length_penalty": 1.0},
+            Mode.ASSISTED,
+        ),
         ({"num_beams": 4, "num_return_sequences": 4}, Mode.BEAMS),
         ({"num_beams": 2, "do_sample": True, "early_stopping": "never"}, Mode.BEAMS),
         ({"num_beams": 2, "num_assistant_tokens": 0}, Mode.BEAMS),
@@ -51,7 +54,10 @@ def test_modes(fields: dict[str, Any], mode: Mode) -> None:
         ({"diversity_penalty": 2.0}, {"diversity_penalty", "num_beams"}),
         ({"num_beams": 4, "diversity_penalty": 2.0}, {"diversity_penalty", "num_beam_groups"}),
         ({"num_beams": 2, "num_return_sequences": 3}, {"num_return_sequences", "num_beams"}),
-        ({"num_beams": 4, "num_beam_groups": 3, "diversity_penalty": 1.0}, {"num_beam_groups", "num_beams"}),
+        (
+            {"num_beams": 4, "num_beam_groups": 3, "diversity_penalty": 1.0},
+            {"num_beam_groups", "num_beams"},
+        ),
         ({"num_beams": 4, "num_beam_groups": 2}, {"num_beam_groups", "diversity_penalty"}),
         ({"num_beam_groups": 2, "diversity_penalty": 1.0}, {"num_beam_groups", "num_beams"}),
         (
@@ -60,7 +66,10 @@ def test_modes(fields: dict[str, Any], mode: Mode) -> None:
         ),
         ({"num_beams": 4, "penalty_alpha": 0.5}, {"penalty_alpha", "num_beams"}),
         ({"num_beams": 4, "num_assistant_tokens": 5}, {"num_assistant_tokens", "num_beams"}),
-        ({"num_beams": 4, "prompt_lookup_num_tokens": 5}, {"prompt_lookup_num_tokens", "num_beams"}),
+        (
+            {"num_beams": 4, "prompt_lookup_num_tokens": 5},
+            {"prompt_lookup_num_tokens", "num_beams"},
+        ),
         ({"num_beams": 4, "guidance_scale": 1.5}, {"guidance_scale", "num_beams"}),
         ({"penalty_alpha": 0.5, "do_sample": True}, {"penalty_alpha", "do_sample"}),
         ({"penalty_alpha": 0.5, "top_k": 1}, {"penalty_alpha", "top_k"}),

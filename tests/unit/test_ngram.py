@@ -28,7 +28,11 @@ def test_finds_what_a_search_finds(text: list[int], longest: int) -> None:
             endless = so_far[: end + 1]
             for _ in range(5):
                 source = len(endless)
-                endless.append(so_far[source] if source < len(so_far) else endless[source - (len(so_far) - end - 1)])
+                endless.append(
+                    so_far[source]
+                    if source < len(so_far)
+                    else endless[source - (len(so_far) - end - 1)]
+                )
             assert list(proposed) == endless[end + 1 :]
         else:
             assert proposed == ()

@@ -11,7 +11,10 @@ SEEDS = st.integers(min_value=0, max_value=2**64 - 1)
 
 
 def test_the_hash_is_splitmix64() -> None:
-    """First outputs for seed 1234567, as published with the algorithm; uniform shows their upper 52 bits."""
+    """First outputs for seed 1234567, as published with the algorithm;
+
+    uniform shows their upper 52 bits.
+    """
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     numbers = uniform(torch.tensor([1234567]), 4)[0].tolist()
     assert numbers == [((value >> 12) + 0.5) * 2.0**-52 for value in published]
@@ -31,7 +34,9 @@ def test_numbers_are_uniform_and_independent() -> None:
     keys = torch.tensor([key(seed, Purpose.ACCEPT, seed % 3, seed % 7) for seed in range(2000)])
     numbers = uniform(keys, 50)
     assert kstest(numbers.flatten().numpy(), "uniform").pvalue > 1e-6
-    neighbours = torch.corrcoef(torch.stack([numbers[:, :-1].flatten(), numbers[:, 1:].flatten()]))[0, 1]
+    neighbours = torch.corrcoef(torch.stack([numbers[:, :-1].flatten(), numbers[:, 1:].flatten()]))[
+        0, 1
+    ]
     lines = torch.corrcoef(torch.stack([numbers[:-1].flatten(), numbers[1:].flatten()]))[0, 1]
     assert abs(neighbours) < 0.02
     assert abs(lines) < 0.02

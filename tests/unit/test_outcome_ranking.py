@@ -7,7 +7,10 @@ from target_service.drafting.inbox import Inbox
 
 
 def view(*confidences: float) -> Preview:
-    """Proposed are 0, 1, 2 ...; four candidates after each position, 10 to 13, the first the likeliest."""
+    """Proposed are 0, 1, 2 ...;
+
+    four candidates after each position, 10 to 13, the first the likeliest.
+    """
     places = range(len(confidences) + 1)
     return Preview(
         confidences,
@@ -44,7 +47,9 @@ def test_a_turnout_is_where_the_text_leaves_the_proposal() -> None:
     assert tree.outcome_of([0, 1, 5]) == (2, 5)
     assert tree.outcome_of([9]) == (0, 9)
     assert tree.outcome_of([7, 3]) == (3, 3), "in the first alternative"
-    assert tree.outcome_of([0, 8, 4, 4, 4]) == (4, 4), "in the second; more rounds were told at once"
+    assert tree.outcome_of([0, 8, 4, 4, 4]) == (4, 4), (
+        "in the second; more rounds were told at once"
+    )
     assert tree.outcome_of([0, 1]) is None, "nothing tells how it went on"
     assert [tree.depth(node) for node in range(5)] == [0, 1, 2, 0, 1]
 
@@ -61,7 +66,9 @@ def test_what_comes_after_an_alternative_is_an_outcome() -> None:
 
 
 def block(base_len: int, *paths: list[int], block_id: int = 1) -> draft_pb2.Block:
-    outcomes = [draft_pb2.Outcome(path=p, proposal=draft_pb2.Proposal(ids=[block_id])) for p in paths]
+    outcomes = [
+        draft_pb2.Outcome(path=p, proposal=draft_pb2.Proposal(ids=[block_id])) for p in paths
+    ]
     return draft_pb2.Block(block_id=block_id, base_len=base_len, outcomes=outcomes)
 
 

@@ -18,7 +18,9 @@ def _planner(**defaults: Any) -> Planner:
     return Planner(table_model(20), model_config("model", defaults), ServiceLimits(64))
 
 
-def _request(planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any) -> Request:
+def _request(
+    planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any
+) -> Request:
     top = {n: fields.pop(n) for n in ("seed", "sampling_rule", "logprobs") if n in fields}
     message = target_pb2.GenerateRequest(prompts=[prompt], config=Config(**fields), **top)
     return (planner or _planner()).request(message, "")
@@ -30,8 +32,12 @@ def test_lengths_are_those_of_transformers() -> None:
     assert _request(max_length=9).plans[0].max_length == 9
     assert _request(max_length=50, max_new_tokens=4).plans[0].max_length == 7
     assert _request(_planner(max_length=40)).plans[0].max_length == 40
-    assert _request(_planner(max_length=4000)).plans[0].max_length == 64, "a model's own limit is cut to the rows'"
-    assert _request(_planner(max_new_tokens=6), max_length=30).plans[0].max_length == 9, "wherever it comes from"
+    assert _request(_planner(max_length=4000)).plans[0].max_length == 64, (
+        "a model's own limit is cut to the rows'"
+    )
+    assert _request(_planner(max_new_tokens=6), max_length=30).plans[0].max_length == 9, (
+        "wherever it comes from"
+    )
 
 
 def test_the_call_wins_over_the_model_over_the_defaults() -> None:
@@ -57,7 +63,9 @@ def test_rules_and_seeds() -> None:
 
 
 def test_generated_ids_are_no_prompt() -> None:
-    prompt = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]), generated_ids=[4, 5])
+    prompt = generation_pb2.Prompt(
+        token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]), generated_ids=[4, 5]
+    )
     plan = _request(prompt=prompt, max_new_tokens=6).plans[0]
     assert plan.tokens == (1, 2, 3, 4, 5)
     assert plan.sampling.prompt_length == 3
@@ -82,7 +90,10 @@ def test_generated_ids_are_no_prompt() -> None:
         ("prompt_lookup_num_tokens", {"prompt_lookup_num_tokens": 3, "num_assistant_tokens": 0}),
         ("stop_strings", {"stop_strings": generation_pb2.Strings(values=[""])}),
         ("eos_token_id", {"eos_token_id": generation_pb2.TokenIds(ids=[20])}),
-        ("bad_words_ids", {"bad_words_ids": generation_pb2.TokenIdsList(values=[generation_pb2.TokenIds()])}),
+        (
+            "bad_words_ids",
+            {"bad_words_ids": generation_pb2.TokenIdsList(values=[generation_pb2.TokenIds()])},
+        ),
         ("min_new_tokens", {"min_new_tokens": 30, "max_new_tokens": 10}),
         ("sampling_rule", {"sampling_rule": 2}),
         ("sampling_rule", {"sampling_rule": 9, "do_sample": True}),

@@ -1,4 +1,7 @@
-"""Batched warpers equal transformers' classes; processors are functions of the tokens, at every position."""
+"""Batched warpers equal transformers' classes;
+
+processors are functions of the tokens, at every position.
+"""
 
 from typing import Any
 
@@ -45,7 +48,9 @@ def test_batched_warpers_equal_those_of_transformers(rows: list[Sampling], seed:
     logits = torch.randn(len(rows), 64, generator=torch.Generator().manual_seed(seed)) * 3
     logits[:, 3] = logits[:, 4]  # a tie
     logits[:, 9] = float("-inf")  # something that a processor removed
-    want = torch.cat([_transformers_warpers(s)(None, logits[i : i + 1]) for i, s in enumerate(rows)])
+    want = torch.cat(
+        [_transformers_warpers(s)(None, logits[i : i + 1]) for i, s in enumerate(rows)]
+    )
     assert torch.equal(warp(rows, logits), want)
 
 
@@ -79,41 +84,71 @@ def test_scores_equal_those_of_generate(fields: dict[str, Any]) -> None:
     sampled = fields.get("do_sample", False)
     values = {"top_k": 0, "max_length": 30, **fields}
     given = {name: value for name, value in values.items() if name != "do_sample"}
-    sampling = Sampling(rule=Rule.REJECTION if sampled else Rule.GREEDY, prompt_length=len(prompt), **given)
+    sampling = Sampling(
+        rule=Rule.REJECTION if sampled else Rule.GREEDY, prompt_length=len(prompt), **given
+    )
     model = random_model("llama")
-    plain: dict[str, Any] = {n: [list(i) for i in v] if n == "bad_words_ids" else v for n, v in values.items()}
+    plain: dict[str, Any] = {
+        n: [list(i) for i in v] if n == "bad_words_ids" else v for n, v in values.items()
+    }
     plain = {
-        n: dict(v) if n == "sequence_bias" else list(v) if isinstance(v, tuple) and n != "bad_words_ids" else v
+        n: dict(v)
+        if n == "sequence_bias"
+        else list(v)
+        if isinstance(v, tuple) and n != "bad_words_ids"
+        else v
         for n, v in plain.items()
     }
     config = GenerationConfig(**plain)
-    config._eos_token_tensor = torch.tensor(plain["eos_token_id"]) if "eos_token_id" in plain else None
-    for name, neutral in {"typical_p": 1.0, "top_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}.items():
+    config._eos_token_tensor = (
+        torch.tensor(plain["eos_token_id"]) if "eos_token_id" in plain else None
+    )
+    for name, neutral in {
+        "typical_p": 1.0,
+        "top_p": 1.0,
+        "epsilon_cutoff": 0.0,
+        "eta_cutoff": 0.0,
+    }.items():
         if getattr(config, name) is None:
             setattr(config, name, neutral)
     chain = model._get_logits_processor(config, input_ids_seq_length=len(prompt), device="cpu")
     logits = torch.randn(len(block) + 1, 64, generator=torch.Generator().manual_seed(1)) * 2
     context = torch.tensor([[*prompt, *block]])
-    want = torch.cat([chain(context[:, : len(prompt) + i], logits[i : i + 1]) for i in range(len(block) + 1)])
+    want = torch.cat(
+        [chain(context[:, : len(prompt) + i], logits[i : i + 1]) for i in range(len(block) + 1)]
+    )
     got = process([Scored(Processors(sampling, CPU), [*prompt, *block], len(block) + 1)], logits)
     assert torch.equal(got, want)
 
 
 def test_equal_histories_are_read_together() -> None:
-    """Sequences that differ in seed share a call of the processors; the scores are those of each alone."""
+    """Sequences that differ in seed share a call of the processors;
+
+    the scores are those of each alone.
+    """
     samplings = [
-        Sampling(rule=Rule.COUPLED, seed=seed, repetition_penalty=1.5, no_repeat_ngram_size=2, temperature=0.9)
+        Sampling(
+            rule=Rule.COUPLED,
+            seed=seed,
+            repetition_penalty=1.5,
+            no_repeat_ngram_size=2,
+            temperature=0.9,
+        )
         for seed in range(3)
     ] + [Sampling(repetition_penalty=1.5), Sampling(rule=Rule.REJECTION)]
     tokens = [[1, 2, 1, 3], [2, 2, 1, 5], [1, 2, 1], [7, 7, 7, 7], [1, 2, 3, 4]]
     counts = [3, 2, 1, 2, 1]
     logits = torch.randn(sum(counts), 32, generator=torch.Generator().manual_seed(0))
     before = logits.clone()
-    batch = [Scored(Processors(s, CPU), t, n) for s, t, n in zip(samplings, tokens, counts, strict=True)]
+    batch = [
+        Scored(Processors(s, CPU), t, n) for s, t, n in zip(samplings, tokens, counts, strict=True)
+    ]
     parts = logits.split(counts)
     alone = torch.cat([process([item], part) for item, part in zip(batch, parts, strict=True)])
     assert torch.equal(process(batch, logits), alone)
-    assert torch.equal(logits, before), "the model's own logits stay: log-probabilities are read from them"
+    assert torch.equal(logits, before), (
+        "the model's own logits stay: log-probabilities are read from them"
+    )
 
 
 def test_sequences_of_a_batch_do_not_touch_each_other() -> None:

@@ -23,7 +23,9 @@ from tests.models import bundled, random_model, rows_of
 
 def _bloom() -> nn.Module:
     torch.manual_seed(0)
-    config = BloomConfig(vocab_size=4096, hidden_size=48, n_layer=2, n_head=4, initializer_range=0.25)
+    config = BloomConfig(
+        vocab_size=4096, hidden_size=48, n_layer=2, n_head=4, initializer_range=0.25
+    )
     return BloomForCausalLM(config).eval()
 
 
@@ -36,7 +38,9 @@ def _gemma2() -> nn.Module:
     return Gemma2ForCausalLM(config).eval()
 
 
-MODELS = {name: (lambda name=name: random_model(name)) for name in ("llama", "qwen3", "gpt2", "mistral")}
+MODELS = {
+    name: (lambda name=name: random_model(name)) for name in ("llama", "qwen3", "gpt2", "mistral")
+}
 MODELS |= {"gemma2": _gemma2, "bloom": _bloom}
 
 
@@ -51,11 +55,15 @@ def test_ragged_rows_equal_separate_forwards(name: str) -> None:
         assert rows.layout == ("separate" if name == "bloom" else "packed")
         rows.forward([Feed(i, 0, t[:5]) for i, t in enumerate(texts)], [0] * 4)
         # Neighbours of equal and of unequal width, and a row that rests.
-        rows.forward([Feed(1, 5, texts[1][5:30]), Feed(2, 5, texts[2][5:9]), Feed(3, 5, texts[3][5:30])], [0] * 3)
+        rows.forward(
+            [Feed(1, 5, texts[1][5:30]), Feed(2, 5, texts[2][5:9]), Feed(3, 5, texts[3][5:30])],
+            [0] * 3,
+        )
         # A rejected proposal: the same positions again with other tokens.
         rows.forward([Feed(1, 30, [1, 2, 3]), Feed(2, 9, [1, 2, 3])], [1, 1])
         got = rows.forward(
-            [Feed(0, 5, texts[0][5:]), Feed(1, 30, texts[1][30:33]), Feed(2, 9, texts[2][9:12])], [1, 3, 2]
+            [Feed(0, 5, texts[0][5:]), Feed(1, 30, texts[1][30:33]), Feed(2, 9, texts[2][9:12])],
+            [1, 3, 2],
         )
         expected = torch.cat([want[0][5:], want[1][30:33], want[2][10:12]])
         assert torch.allclose(got, expected, atol=1e-3, rtol=1e-4)
@@ -72,7 +80,9 @@ def test_branches_equal_texts_of_their_own(name: str) -> None:
     other = trunk[::-1]
     branches = {(7, 8, 9): [], (7, 8, 5): [], (7, 6): [], (4,): []}
     with torch.inference_mode():
-        want = {branch: model(torch.tensor([[*trunk, *branch]])).logits[0, -1] for branch in branches}
+        want = {
+            branch: model(torch.tensor([[*trunk, *branch]])).logits[0, -1] for branch in branches
+        }
         beside = model(torch.tensor([other])).logits[0, -3:]
         rows = rows_of(model, 3, 32, 32)
         assert rows.spare == 32
@@ -163,7 +173,10 @@ ROPES: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("kind", ROPES)
 def test_rope_that_looks_at_the_batch_is_served_up_to_its_switch(kind: str, tmp_path: Path) -> None:
-    """Past the switch a sequence's frequencies would depend on its neighbours; start-up says where it is."""
+    """Past the switch a sequence's frequencies would depend on its neighbours;
+
+    start-up says where it is.
+    """
     positions = 64 if kind == "dynamic" else 256
     config = LlamaConfig(
         vocab_size=4096, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,

@@ -24,11 +24,18 @@ def _ids(text: str) -> list[int]:
         ({"stop_strings": ["cd"]}, "abcde", "abcd", "stop_string"),
         ({"stop_strings": ["zz", "b"]}, "abcde", "ab", "stop_string"),
         ({"stop_strings": ["ya"]}, "abcde", "a", "stop_string"),  # begins in the prompt
-        ({"stop_strings": ["xy"]}, "abcde", "abcde", ""),  # lies in the prompt: nothing completed it
+        (
+            {"stop_strings": ["xy"]},
+            "abcde",
+            "abcde",
+            "",
+        ),  # lies in the prompt: nothing completed it
         ({"eos_token_id": [7]}, "abcdefgh", "abcdefgh", "eos_token"),  # at the limit, EOS says more
     ],
 )
-def test_a_block_is_cut_at_the_token_that_ends_it(fields: dict, block: str, kept: str, reason: str) -> None:  # type: ignore[type-arg]
+def test_a_block_is_cut_at_the_token_that_ends_it(
+    fields: dict, block: str, kept: str, reason: str
+) -> None:  # type: ignore[type-arg]
     stopping = Stopping(plan(_ids("xy"), 8, **fields), LETTERS)
     taken = stopping.take(_ids(block))
     assert (taken.text, taken.reason) == (kept, reason)

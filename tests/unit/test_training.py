@@ -6,7 +6,18 @@ import pytest
 
 from demo import corpus, distill, measure, train
 
-SMALL = ["--vocab", "300", "--target-steps", "2", "--draft-steps", "2", "--target-batch", "2", "--draft-batch", "2"]
+SMALL = [
+    "--vocab",
+    "300",
+    "--target-steps",
+    "2",
+    "--draft-steps",
+    "2",
+    "--target-batch",
+    "2",
+    "--draft-batch",
+    "2",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +32,9 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _train(folder: Path, seed: int) -> list[bytes]:
-    train.main([*SMALL, "--continuations", "1", "--places", "1", "--seed", str(seed), "--out", str(folder)])
+    train.main(
+        [*SMALL, "--continuations", "1", "--places", "1", "--seed", str(seed), "--out", str(folder)]
+    )
     return [(folder / name / "model.safetensors").read_bytes() for name in ("target", "draft")]
 
 

@@ -1,4 +1,6 @@
-"""Drafting ahead: a branch says what would have been drafted after the verdict, and tells nothing by its time."""
+"""Drafting ahead: a branch says what would have been drafted after the verdict, and tells nothing
+by its time.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,21 +28,29 @@ LAWS = {
     "greedy": BASE,
     "rejection": replace(BASE, rule=Rule.REJECTION, temperature=0.8),
     "coupled": replace(BASE, rule=Rule.COUPLED, temperature=0.8),
-    "penalties": replace(BASE, rule=Rule.REJECTION, repetition_penalty=1.5, no_repeat_ngram_size=2, top_k=9),
+    "penalties": replace(
+        BASE, rule=Rule.REJECTION, repetition_penalty=1.5, no_repeat_ngram_size=2, top_k=9
+    ),
 }
 
 
 def everything(preview: Preview, most: int) -> list[tuple[int, int]]:
     """Two candidates after every number of accepted tokens."""
-    return [(accepted, rank) for accepted in range(len(preview.candidates)) for rank in range(2)][:most]
+    return [(accepted, rank) for accepted in range(len(preview.candidates)) for rank in range(2)][
+        :most
+    ]
 
 
-async def draft(engine: Engine, law: Sampling, tokens: Sequence[int], confidence: float = 0.0) -> Proposal:
+async def draft(
+    engine: Engine, law: Sampling, tokens: Sequence[int], confidence: float = 0.0
+) -> Proposal:
     async with engine.pool.lend(tokens, "") as row:
         async for _ in engine.prefill(row, tokens):
             pass
         processors = Processors(law, engine.device)
-        return await engine.draft(row, tokens, K, processors, epoch=2, confidence=confidence, width=5)
+        return await engine.draft(
+            row, tokens, K, processors, epoch=2, confidence=confidence, width=5
+        )
 
 
 async def ahead(
@@ -90,7 +100,9 @@ def dense(proposal: Proposal) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("confidence", [0.0, 0.35])
 @pytest.mark.parametrize("name", LAWS)
-async def test_a_branch_is_what_would_be_drafted_after_the_verdict(name: str, confidence: float) -> None:
+async def test_a_branch_is_what_would_be_drafted_after_the_verdict(
+    name: str, confidence: float
+) -> None:
     engine = Engine(TableRows(random_table(VOCAB, 3)), VOCAB)
     law = LAWS[name]
     verified = (await draft(engine, law, TEXT)).ids
@@ -104,7 +116,11 @@ async def test_a_branch_is_what_would_be_drafted_after_the_verdict(name: str, co
 @pytest.mark.parametrize("name", ["greedy", "coupled"])
 @pytest.mark.parametrize("model", ["llama", "table"])
 async def test_branches_after_an_alternative(name: str, model: str) -> None:
-    rows = TableRows(random_table(VOCAB, 3)) if model == "table" else rows_of(random_model("llama"), 3, 64, 64)
+    rows = (
+        TableRows(random_table(VOCAB, 3))
+        if model == "table"
+        else rows_of(random_model("llama"), 3, 64, 64)
+    )
     engine, law = Engine(rows, VOCAB if model == "table" else 4096), LAWS[name]
     verified = (await draft(engine, law, TEXT)).ids
     beside = ((0, (verified[0] + 1) % VOCAB), (2, (verified[2] + 3) % VOCAB))
@@ -112,7 +128,9 @@ async def test_branches_after_an_alternative(name: str, model: str) -> None:
     paths = [o.path for o in found.outcomes]
     for at, token in beside:
         stem = (*verified[:at], token)
-        assert sum(path[:-1] == stem for path in paths) == 2, "it is a place like any other to go on from"
+        assert sum(path[:-1] == stem for path in paths) == 2, (
+            "it is a place like any other to go on from"
+        )
     for outcome in found.outcomes:
         same(outcome.proposal, await draft(engine, law, [*TEXT, *outcome.path]))
     engine.close()
@@ -151,19 +169,21 @@ async def test_candidates_are_the_likely_next_tokens(name: str) -> None:
     engine, law = Engine(TableRows(table), VOCAB), LAWS[name]
     verified = (await draft(engine, law, TEXT)).ids
     found = await ahead(engine, law, verified)
-    for accepted, candidates in enumerate(found.view.candidates):
+    for accepted, candidates in enumerate(found.preview.candidates):
         assert 0 < len(candidates) <= RANKS
         if accepted < K:
             assert verified[accepted] not in candidates, "it was rejected"
     if name in ("greedy", "coupled"):
         # What comes after all of them is certain.
         last = (await draft(engine, law, [*TEXT, *verified])).ids[0]
-        assert found.view.candidates[K][0] == last
+        assert found.preview.candidates[K][0] == last
     engine.close()
 
 
 async def test_a_tree_takes_as_long_whatever_is_drawn() -> None:
-    """Branches that end early, by an end of text or for lack of confidence, are cut when all are done."""
+    """Branches that end early, by an end of text or for lack of confidence, are cut when all are
+    done.
+    """
     law = replace(LAWS["rejection"], eos_token_id=tuple(range(1, VOCAB, 2)))
     for confidence, sampling in ((0.0, LAWS["rejection"]), (0.9, LAWS["rejection"]), (0.0, law)):
         steps: list[Step] = []
@@ -178,9 +198,14 @@ async def test_a_tree_takes_as_long_whatever_is_drawn() -> None:
             assert all(o.path[-1] % 2 == 0 for o in found.outcomes) or sampling is not law
 
 
-@pytest.mark.parametrize(("token_s", "wanted_s", "most"), [(0.0, 0.001, 32), (0.001, 0.3, 32), (0.001, 0.05, 9)])
+@pytest.mark.parametrize(
+    ("token_s", "wanted_s", "most"), [(0.0, 0.001, 32), (0.001, 0.3, 32), (0.001, 0.05, 9)]
+)
 def test_branches_that_come_in_time(token_s: float, wanted_s: float, most: int) -> None:
-    """Wide steps that cost no more are used; those that would be late are narrowed; not known is not late."""
+    """Wide steps that cost no more are used;
+
+    those that would be late are narrowed; not known is not late.
+    """
     pace = StepTimes()
     assert _affordable(pace, 32, 5, wanted_s) == 32
     for tokens in (1, 8, 32):

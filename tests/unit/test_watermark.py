@@ -25,7 +25,9 @@ def _text(length: int, kinds: int) -> list[int]:
     return torch.randint(kinds, (length,), generator=torch.Generator().manual_seed(length)).tolist()
 
 
-def _scores(sampling: Sampling, generated: list[int], count: int, logits: torch.Tensor) -> torch.Tensor:
+def _scores(
+    sampling: Sampling, generated: list[int], count: int, logits: torch.Tensor
+) -> torch.Tensor:
     return process([Scored(Processors(sampling, CPU), [*PROMPT, *generated], count)], logits)
 
 
@@ -43,11 +45,16 @@ def _scores(sampling: Sampling, generated: list[int], count: int, logits: torch.
 def test_green_lists(fields: dict[str, Any]) -> None:
     generated, count = _text(8, 20), 5
     theirs = hf.WatermarkLogitsProcessor(VOCAB, "cpu", **fields)
-    sampling = Sampling(rule=Rule.REJECTION, prompt_length=len(PROMPT), watermark=Greenlist(VOCAB, **fields))
+    sampling = Sampling(
+        rule=Rule.REJECTION, prompt_length=len(PROMPT), watermark=Greenlist(VOCAB, **fields)
+    )
     logits = torch.randn(count, VOCAB, generator=torch.Generator().manual_seed(1)) * 3
     whole = [*PROMPT, *generated]
     want = torch.cat(
-        [theirs(torch.tensor([whole[: len(whole) - count + 1 + i]]), logits[i : i + 1]) for i in range(count)]
+        [
+            theirs(torch.tensor([whole[: len(whole) - count + 1 + i]]), logits[i : i + 1])
+            for i in range(count)
+        ]
     )
     assert torch.equal(_scores(sampling, generated, count, logits), want)
 
@@ -57,21 +64,34 @@ def test_green_lists(fields: dict[str, Any]) -> None:
     [
         {"ngram_len": 3, "keys": [5, 9, 12, 7]},
         {"ngram_len": 2, "keys": [1], "context_history_size": 3},
-        {"ngram_len": 5, "keys": list(range(20)), "skip_first_ngram_calls": True, "sampling_table_seed": 3},
+        {
+            "ngram_len": 5,
+            "keys": list(range(20)),
+            "skip_first_ngram_calls": True,
+            "sampling_table_seed": 3,
+        },
         {"ngram_len": 3, "keys": [5, 9], "sampling_table_size": 17, "debug_mode": True},
     ],
     ids=str,
 )
 @pytest.mark.parametrize("count", [1, 4])
 def test_synthid(fields: dict[str, Any], count: int) -> None:
-    """Its processor is called token by token; ours is asked about the last positions, in any order."""
-    defaults: dict[str, Any] = {"sampling_table_size": 2**16, "sampling_table_seed": 0, "context_history_size": 1024}
+    """Its processor is called token by token;
+
+    ours is asked about the last positions, in any order.
+    """
+    defaults: dict[str, Any] = {
+        "sampling_table_size": 2**16,
+        "sampling_table_seed": 0,
+        "context_history_size": 1024,
+    }
     theirs = hf.SynthIDTextWatermarkLogitsProcessor(**{**defaults, **fields}, device="cpu")
     generated = _text(60, 3)
     logits = torch.randn(len(generated) + 1, VOCAB, generator=torch.Generator().manual_seed(1)) * 3
     logits[:, 7] = float("-inf")  # something that a warper removed
     want = [
-        theirs(torch.tensor([[*PROMPT, *generated[:i]]]), logits[i : i + 1]).clone() for i in range(len(generated) + 1)
+        theirs(torch.tensor([[*PROMPT, *generated[:i]]]), logits[i : i + 1]).clone()
+        for i in range(len(generated) + 1)
     ]
     mark = SynthId(**{**fields, "keys": tuple(fields["keys"])})
     sampling = Sampling(rule=Rule.COUPLED, prompt_length=len(PROMPT), watermark=mark)
@@ -79,8 +99,12 @@ def test_synthid(fields: dict[str, Any], count: int) -> None:
         got = _scores(sampling, generated[:last], count, logits[last - count + 1 : last + 1])
         for i in range(count):
             expected = want[last - count + 1 + i][0]
-            expected = expected.masked_fill(expected <= torch.finfo(torch.float32).min, float("-inf"))
-            torch.testing.assert_close(got[i].softmax(-1), expected.softmax(-1), atol=1e-5, rtol=1e-4)
+            expected = expected.masked_fill(
+                expected <= torch.finfo(torch.float32).min, float("-inf")
+            )
+            torch.testing.assert_close(
+                got[i].softmax(-1), expected.softmax(-1), atol=1e-5, rtol=1e-4
+            )
 
 
 def _detector() -> Detector:
@@ -92,7 +116,9 @@ def _request(ids: list[int], **fields: Any) -> target_pb2.DetectWatermarkRequest
     return target_pb2.DetectWatermarkRequest(texts=texts, **fields)
 
 
-@pytest.mark.parametrize("fields", [{}, {"seeding_scheme": "selfhash", "context_width": 2}, {"context_width": 2}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"seeding_scheme": "selfhash", "context_width": 2}, {"context_width": 2}]
+)
 @pytest.mark.parametrize("once", [False, True])
 def test_the_statistics_are_those_of_transformers(fields: dict[str, Any], once: bool) -> None:
     ids = _text(80, 12)
@@ -100,9 +126,18 @@ def test_the_statistics_are_those_of_transformers(fields: dict[str, Any], once: 
     theirs = WatermarkDetector(LlamaConfig(vocab_size=VOCAB, bos_token_id=49), "cpu", config, once)
     want = theirs(torch.tensor([ids]), z_threshold=0.5, return_dict=True)
     wire = generation_pb2.WatermarkingConfig(greenlist=generation_pb2.Greenlist(**fields))
-    answer = _detector().detect(_request(ids, watermarking_config=wire, z_threshold=0.5, ignore_repeated_ngrams=once))
+    answer = _detector().detect(
+        _request(ids, watermarking_config=wire, z_threshold=0.5, ignore_repeated_ngrams=once)
+    )
     got = answer.detections[0]
-    for name in ("num_tokens_scored", "num_green_tokens", "green_fraction", "z_score", "p_value", "confidence"):
+    for name in (
+        "num_tokens_scored",
+        "num_green_tokens",
+        "green_fraction",
+        "z_score",
+        "p_value",
+        "confidence",
+    ):
         assert getattr(got, name) == pytest.approx(float(getattr(want, name)[0]), rel=1e-6)
     assert got.prediction == bool(want.prediction[0])
 
@@ -114,7 +149,9 @@ def test_g_values_are_those_of_transformers() -> None:
     mask = theirs.compute_context_repetition_mask(torch.tensor([ids]))[0].bool()
     assert 0 < mask.sum() < len(mask)
     assert torch.equal(g_values(SynthId(4, tuple(keys)), ids), g[mask])
-    wire = generation_pb2.WatermarkingConfig(synth_id=generation_pb2.SynthId(ngram_len=4, keys=keys))
+    wire = generation_pb2.WatermarkingConfig(
+        synth_id=generation_pb2.SynthId(ngram_len=4, keys=keys)
+    )
     found = _detector().detect(_request(ids, watermarking_config=wire)).detections[0]
     assert found.num_tokens_scored == mask.sum()
     assert found.mean_score == pytest.approx(g[mask].mean().item())

@@ -3,19 +3,33 @@
 from deploy.monitoring.panels import BY_JOB, Panel, rate, times
 
 PANELS = (
-    Panel("Calls", "reqps", "By outcome.", ((rate("client_requests_total", "outcome"), "{{outcome}}"),)),
-    times("Time to first token, as callers see it", "client_time_to_first_token", "Retries included."),
+    Panel(
+        "Calls",
+        "reqps",
+        "By outcome.",
+        ((rate("client_requests_total", "outcome"), "{{outcome}}"),),
+    ),
+    times(
+        "Time to first token, as callers see it", "client_time_to_first_token", "Retries included."
+    ),
     times(
         "Between tokens, as callers see it",
         "client_inter_token_latency",
         "A token's share of the time between chunks.",
     ),
     times("Whole calls", "client_request", "Retries included."),
-    Panel("Tokens received", "suffix: tok/s", "By clients.", ((rate("client_tokens_total"), BY_JOB),)),
+    Panel(
+        "Tokens received", "suffix: tok/s", "By clients.", ((rate("client_tokens_total"), BY_JOB),)
+    ),
     Panel(
         "Acceptance, as results tell",
         "percentunit",
         "Accepted of proposed tokens.",
-        ((f"{rate('client_accepted_tokens_total')} / {rate('client_draft_tokens_total')}", BY_JOB),),
+        (
+            (
+                f"{rate('client_accepted_tokens_total')} / {rate('client_draft_tokens_total')}",
+                BY_JOB,
+            ),
+        ),
     ),
 )

@@ -3,11 +3,20 @@
 from deploy.monitoring.panels import BY_JOB, JOB, RATE, Panel, gauge, rate, record, times
 
 PANELS = (
-    Panel("Draft services", "short", "As the targets found them.", ((gauge("drafts", "state"), "{{state}}"),)),
+    Panel(
+        "Draft services",
+        "short",
+        "As the targets found them.",
+        ((gauge("drafts", "state"), "{{state}}"),),
+    ),
     times("Round trip", "draft_round_trip", "From a commit to the block that was used."),
     times("Waited for", "draft_wait", "Of the round trip, what the round waited for."),
     times("Proposing", "propose", "From a commit to its proposal, inside the draft."),
-    times("Drafting ahead", "draft_ahead", "From knowing what is verified to outcomes of that, inside the draft."),
+    times(
+        "Drafting ahead",
+        "draft_ahead",
+        "From knowing what is verified to outcomes of that, inside the draft.",
+    ),
     Panel(
         "Wasted",
         "percentunit",
@@ -36,13 +45,19 @@ PANELS = (
         "Sequences followed",
         "short",
         "By draft service; and commits per second.",
-        ((gauge("draft_sessions", "instance"), "{{instance}}"), (rate("draft_rounds_total"), "commits")),
+        (
+            (gauge("draft_sessions", "instance"), "{{instance}}"),
+            (rate("draft_rounds_total"), "commits"),
+        ),
     ),
     Panel(
         "Blocks",
         "ops",
         "Sent, by what drafted; proposals given up because a commit overtook them.",
-        ((rate("draft_blocks_total", "drafter"), "{{drafter}}"), (rate("draft_cancelled_total"), "given up")),
+        (
+            (rate("draft_blocks_total", "drafter"), "{{drafter}}"),
+            (rate("draft_cancelled_total"), "given up"),
+        ),
     ),
     Panel(
         "Sequences that ended",

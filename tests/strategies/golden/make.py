@@ -1,13 +1,14 @@
-"""Golden outputs of diverse beam search and contrastive search, made with transformers 4.55.4, which still had them.
+"""Golden outputs of diverse beam search and contrastive search, made with transformers 4.55.4,
+which still had them.
 
 From the repository's root, in an environment of its own:
 
     pip install torch==2.13.0 'transformers==4.55.4' 'huggingface-hub<1.0' 'tokenizers<0.22'
     python -m tests.strategies.golden.make
 
-writes `diverse.json` and `contrastive.json` beside this file. Everything is computed in float32, on the CPU, with one
-thread. A case whose tokens change when the model computes in float64 hangs on rounding alone: it is left out.
-Knows nothing of the project's own searches.
+writes `diverse.json` and `contrastive.json` beside this file. Everything is computed in float32, on
+the CPU, with one thread. A case whose tokens change when the model computes in float64 hangs on
+rounding alone: it is left out. Knows nothing of the project's own searches.
 """
 
 import itertools
@@ -34,8 +35,12 @@ PROMPTS = {
         [56, 70, 315, 432, 350, 295, 327, 289, 408, 85, 373],
     ],
 }
-# Of the target: its end, a full stop, a newline and a bracket; several, so that hypotheses end early.
-ENDS = {"tiny": [[0], list(range(3, VOCAB, 40)), list(range(1, VOCAB, 6))], "target": [[0], [15, 0], [0, 15, 200, 10]]}
+# Of the target: its end, a full stop, a newline and a bracket; several, so that hypotheses end
+# early.
+ENDS = {
+    "tiny": [[0], list(range(3, VOCAB, 40)), list(range(1, VOCAB, 6))],
+    "target": [[0], [15, 0], [0, 15, 200, 10]],
+}
 PROCESSORS: list[dict[str, Any]] = [
     {},
     {"repetition_penalty": 1.3},
@@ -73,10 +78,18 @@ def diverse_cases() -> Iterator[dict[str, Any]]:
             **draw.choice(PROCESSORS),
         }
         drawn["pad_token_id"] = draw.choice([drawn["eos_token_id"][0], 2])
-        stops = draw.sample(range(VOCAB), VOCAB // 2) if model == "tiny" and draw.random() < 0.2 else []
+        stops = (
+            draw.sample(range(VOCAB), VOCAB // 2) if model == "tiny" and draw.random() < 0.2 else []
+        )
         prompt = draw.choice(PROMPTS[model])
         if model == "tiny" or draw.random() < 0.35:  # the target is slow: some will do
-            yield {"model": model, "prompt": prompt, "stops": stops, "max_new_tokens": NEW_TOKENS, **drawn}
+            yield {
+                "model": model,
+                "prompt": prompt,
+                "stops": stops,
+                "max_new_tokens": NEW_TOKENS,
+                **drawn,
+            }
 
 
 def ending_cases() -> Iterator[dict[str, Any]]:
@@ -103,7 +116,9 @@ def ending_cases() -> Iterator[dict[str, Any]]:
 def contrastive_cases() -> Iterator[dict[str, Any]]:
     """Every penalty with every number of candidates; the rest is drawn."""
     draw = random.Random(0)
-    for model, alpha, top_k, again in itertools.product(PROMPTS, (0.2, 0.6, 0.9), (2, 4, 8), range(3)):
+    for model, alpha, top_k, again in itertools.product(
+        PROMPTS, (0.2, 0.6, 0.9), (2, 4, 8), range(3)
+    ):
         drawn = {
             "penalty_alpha": alpha,
             "top_k": top_k,
@@ -115,12 +130,24 @@ def contrastive_cases() -> Iterator[dict[str, Any]]:
         stops = draw.sample(range(VOCAB), 8) if model == "tiny" and draw.random() < 0.3 else []
         prompt = PROMPTS[model][again]
         if model == "tiny" or again == 0:
-            yield {"model": model, "prompt": prompt, "stops": stops, "max_new_tokens": NEW_TOKENS_CONTRASTIVE, **drawn}
+            yield {
+                "model": model,
+                "prompt": prompt,
+                "stops": stops,
+                "max_new_tokens": NEW_TOKENS_CONTRASTIVE,
+                **drawn,
+            }
 
 
-def generate(model: nn.Module, case: dict[str, Any], scored: bool = True) -> tuple[list[list[int]], list[float]]:
-    """The generated ids of all returned sequences, padded as they come, and the scores of beams if `scored`."""
-    parameters = {key: value for key, value in case.items() if key not in ("model", "prompt", "stops")}
+def generate(
+    model: nn.Module, case: dict[str, Any], scored: bool = True
+) -> tuple[list[list[int]], list[float]]:
+    """The generated ids of all returned sequences, padded as they come, and the scores of beams if
+    `scored`.
+    """
+    parameters = {
+        key: value for key, value in case.items() if key not in ("model", "prompt", "stops")
+    }
     ids = torch.tensor([case["prompt"]])
     criteria = StoppingCriteriaList([LastTokenIn(case["stops"])] if case["stops"] else [])
     out = model.generate(
@@ -157,7 +184,9 @@ def write(name: str, models: dict[str, nn.Module], cases: list[dict[str, Any]]) 
     }
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in golden(models, cases))
     head = {"transformers": transformers.__version__, "torch": torch.__version__}
-    text = json.dumps({**head, "prompts": {key: PROMPTS[key][0] for key in models}, "probes": probes})
+    text = json.dumps(
+        {**head, "prompts": {key: PROMPTS[key][0] for key in models}, "probes": probes}
+    )
     (HERE / name).write_text(f'{text[:-1]},\n"cases": [\n{lines}\n]}}\n')
 
 

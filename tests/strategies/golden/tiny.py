@@ -1,7 +1,8 @@
-"""A small GPT-2 that every version of transformers builds alike: its weights are drawn here, not by the library.
+"""A small GPT-2 that every version of transformers builds alike: its weights are drawn here, not by
+the library.
 
-Used by `make.py` under transformers 4.55.4 and by the tests under the version of the project; so it imports neither
-the project nor anything that only one of the two versions has.
+Used by `make.py` under transformers 4.55.4 and by the tests under the version of the project; so it
+imports neither the project nor anything that only one of the two versions has.
 """
 
 import torch
@@ -14,12 +15,20 @@ VOCAB = 384
 def tiny() -> nn.Module:
     """In float32, with weights large enough that its texts do not repeat one token."""
     config = GPT2Config(
-        vocab_size=VOCAB, n_embd=48, n_layer=2, n_head=4, n_positions=128, bos_token_id=0, eos_token_id=0
+        vocab_size=VOCAB,
+        n_embd=48,
+        n_layer=2,
+        n_head=4,
+        n_positions=128,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     model = GPT2LMHeadModel(config)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for _, weight in sorted(model.named_parameters()):
-            if weight.dim() > 1:  # what has one dimension is a bias (zeros) or a norm's scale (ones)
+            if (
+                weight.dim() > 1
+            ):  # what has one dimension is a bias (zeros) or a norm's scale (ones)
                 weight.copy_(torch.randn(weight.shape, generator=draw) * 0.25)
     return model.eval()
