@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.worker import Worker, serve
-from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.feed import Feed
 from foredraft_engine.model.loading import load
 from foredraft_engine.model.packed_weights import pack_weights
 from foredraft_engine.model.proof import prove_rows

@@ -13,25 +13,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from foredraft_engine.job import Job
 from foredraft_engine.model.rows import Rows
-from foredraft_engine.scheduling import engine, start
-from foredraft_engine.scheduling.job_queue import Job
-from foredraft_engine.scheduling.step import Made
+from foredraft_engine.scheduling import device_thread, start
+from foredraft_engine.scheduling.step import StepResult
 
 
 def pace(step_s: float) -> None:
     """From now on, every step takes so long."""
-    compute = vars(engine)["step"]
+    compute = vars(device_thread)["step"]
 
-    def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> Made:
+    def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> StepResult:
         began = time.perf_counter()
-        made: Made = compute(rows, jobs, vocabulary_size)
+        made: StepResult = compute(rows, jobs, vocabulary_size)
         if (rest_s := began + step_s - time.perf_counter()) <= 0:
             return made
         time.sleep(rest_s)
         return replace(made, logits_s=made.logits_s + rest_s)
 
-    vars(engine)["step"] = step
+    vars(device_thread)["step"] = step
     start.step_s = lambda rows, width, cache=None: step_s
 
 

@@ -26,8 +26,9 @@ from benchmarks.arena import MODELS
 from benchmarks.report import grid
 from demo import corpus
 from foredraft_engine.cache.quantized_row import QuantizedRow
-from foredraft_engine.cache.quantizers import BACKENDS, CacheSpec
-from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.cache.quantizers import BACKENDS
+from foredraft_engine.cache_spec import CacheSpec
+from foredraft_engine.feed import Feed
 from foredraft_engine.model.loading import LoadedModel, load
 from foredraft_engine.model.rows import PackedRows
 

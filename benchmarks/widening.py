@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, Pre
 from transformers.cache_utils import DynamicCache
 
 from benchmarks.worker import serve
-from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.feed import Feed
 from foredraft_engine.model.packed_weights import pack_weights
 from foredraft_engine.model.proof import prove_rows
 

@@ -14,7 +14,8 @@ from draft_service.session import DraftSession
 from foredraft.v1 import draft_pb2
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.proposal import NOTHING, Outcome, Proposal
-from foredraft_engine.speculation.tree_job import DraftedAhead, EarlyVerdict
+from foredraft_engine.speculation.draft_options import EarlyVerdict
+from foredraft_engine.speculation.tree_job import DraftedAhead
 from foredraft_serving.messages import proposal_message
 from foredraft_serving.ranges import check_asked
 

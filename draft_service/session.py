@@ -16,9 +16,10 @@ from foredraft_engine.sampling import Sampling
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.scheduling.row_pool import Row
 from foredraft_engine.scheduling.step_times import StepTimes
+from foredraft_engine.speculation.draft_options import DraftOptions, EarlyVerdict, TreeOptions
 from foredraft_engine.speculation.ngram import NgramDrafter
 from foredraft_engine.speculation.preview import Preview
-from foredraft_engine.speculation.tree_job import DraftedAhead, EarlyVerdict
+from foredraft_engine.speculation.tree_job import DraftedAhead
 
 _IN_TIME = 0.75  # of the time there is: between two steps there is more to do
 _HARDLY = 1.15
@@ -107,18 +108,9 @@ class DraftSession:
             return NOTHING
         async for _ in engine.prefill(row, self.tokens):
             pass
-        return await engine.draft(
-            row,
-            self.tokens,
-            k,
-            self._processors,
-            epoch=self._epoch,
-            confidence=self._confidence,
-            width=self._q_width,
-            deadline=began + budget_s if budget_s > 0 else float("inf"),
-            choose=self._foresight.choose,
-            alternatives=alternatives,
-        )
+        deadline = began + budget_s if budget_s > 0 else float("inf")
+        options = self._options(k, alternatives, deadline)
+        return await engine.draft(row, self.tokens, self._processors, options)
 
     @property
     def can_branch(self) -> bool:
@@ -153,23 +145,25 @@ class DraftSession:
             return DraftedAhead()
         async for _ in engine.prefill(row, self.tokens):
             pass
-        ahead = await engine.ahead(
-            row,
-            self.tokens[:base_len],
-            verified,
-            k,
-            processors,
-            self._foresight.choose,
+        options = TreeOptions(
+            self._options(k, alternatives, time.monotonic() + (wanted_s or float("inf"))),
             _affordable(engine.step_times, most, k, wanted_s),
-            alternatives=alternatives,
-            epoch=self._epoch,
-            confidence=self._confidence,
-            width=self._q_width,
-            early_verdict=early_verdict,
-            deadline=time.monotonic() + (wanted_s or float("inf")),
+            early_verdict,
         )
+        ahead = await engine.draft_ahead(row, self.tokens[:base_len], verified, processors, options)
         self._settle(base_len)
         return ahead
+
+    def _options(self, k: int, alternatives: int, deadline: float) -> DraftOptions:
+        return DraftOptions(
+            k,
+            epoch=self._epoch,
+            confidence=self._confidence,
+            q_width=self._q_width,
+            alternatives=alternatives,
+            choose=self._foresight.choose,
+            deadline=deadline,
+        )
 
     def observe(self, preview: Preview, path: Sequence[int]) -> None:
         """Learns from what became of a verification that was drafted ahead for."""

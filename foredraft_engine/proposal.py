@@ -97,7 +97,7 @@ class Verdict:
 
     ids: tuple[int, ...]
     logprobs: tuple[Logprobs, ...] = field(default=())
-    beside: bool = False
+    used_alternative: bool = False
     """Whether the last of those accepted is an alternative."""
     scores: tuple[ScoreRow, ...] = ()
     """By which the tokens were chosen, if asked for."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foredraft_engine.cache.row_cache import Feed, Tree
+from foredraft_engine.feed import Feed, Tree
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.vocabulary import Vocabulary
 

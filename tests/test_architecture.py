@@ -1,7 +1,4 @@
-"""Rooms and the ways between them;
-
-sizes of files and functions; what must not be in the repository.
-"""
+"""Which room imports which, the levels inside a room, and the sizes of files and functions."""
 
 import ast
 import subprocess
@@ -32,6 +29,12 @@ NEVER = {
     "foredraft_engine": {"grpc", "foredraft", "prometheus_client"},
     "foredraft_serving": {"torch", "transformers"},
 }
+# Levels inside a room, the lowest first: a module imports from its own level and lower ones only.
+# A level is a folder or a file; "" stands for all other files of the room.
+LEVELS = {
+    "foredraft_engine": ("", "cache", "model", "logits", "speculation", "scheduling", "search"),
+    "target_service": ("settings", "request", "drafting", "output", "strategies", ""),
+}
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 260, 48
 
 
@@ -58,6 +61,26 @@ def test_imports_point_one_way(room: str) -> None:
         assert not imported & NEVER.get(room, set()), (
             f"{file.name} imports {imported & NEVER[room]}"
         )
+
+
+@pytest.mark.parametrize("room", LEVELS)
+def test_levels_import_downwards(room: str) -> None:
+    levels = LEVELS[room]
+
+    def level(name: str) -> int:
+        return levels.index(name if name in levels else "")
+
+    for file in _files(room):
+        own = level(file.relative_to(ROOMS[room]).with_suffix("").parts[0])
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            for module in modules:
+                top, _, rest = module.partition(".")
+                assert top != room or level(rest.partition(".")[0]) <= own, (
+                    f"{file.name} imports {module} from a higher level"
+                )
 
 
 def _loaded_by(code: str) -> set[str]:

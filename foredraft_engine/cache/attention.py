@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from foredraft_engine.cache.row_cache import Layout
+from foredraft_engine.cache.layout import Layout
 
 ATTENTION = "foredraft_rows"
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from foredraft_engine.cache.quantizers import CacheSpec, Parts, quantizer
+from foredraft_engine.cache.quantizers import Parts, quantizer
+from foredraft_engine.cache_spec import CacheSpec
 
 # Read back at once, for all layers one after another: what it takes is small beside a cache.
 PIECE_POSITIONS = 256

@@ -22,34 +22,6 @@ Parts = tuple[Tensor, ...]
 """Numbers of a group in few bits, and what scales them."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheSpec:
-    """How a row is quantized. Defaults are those of transformers' QuantizedCache."""
-
-    backend: str = "quanto"
-    nbits: int = 4
-    axis_key: int = 0
-    axis_value: int = 0
-    q_group_size: int = 64
-    """Numbers that share a scale; also the positions of a group."""
-    residual_length: int = 128
-    """Newest positions, its own among them, that a query sees as they are, at least."""
-
-    def groups_seen(self, position: int) -> int:
-        """How many groups, from the first on, the query at a position sees quantized;
-
-        by positions alone.
-        """
-        return max(0, position + 1 - self.residual_length) // self.q_group_size
-
-    def resumes(self, held: int, at: int) -> bool:
-        """Whether a row that holds so many positions can go on at an earlier one:
-
-        is what it sees still there?
-        """
-        return self.groups_seen(at) == self.groups_seen(held)
-
-
 class Quantizer(Protocol):
     """Quantizes groups and reads them back."""
 

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foredraft_engine.cache.quantizers import CacheSpec
-from foredraft_engine.cache.row_cache import Feed, Tree
+from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import ModelError
+from foredraft_engine.feed import Feed, Tree
 from foredraft_engine.model.rows import PackedRows, Rows, SeparateRows
 
 log = logging.getLogger(__name__)

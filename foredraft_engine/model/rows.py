@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
 from foredraft_engine.cache.attention import ATTENTION
-from foredraft_engine.cache.row_cache import Feed, RowCache
+from foredraft_engine.cache.row_cache import RowCache
+from foredraft_engine.feed import Feed
 
 
 class Rows(Protocol):

@@ -1,7 +1,6 @@
-"""What waits for the device: coroutines put their jobs in, the device thread takes out what becomes
-one step.
+"""The queue of jobs: coroutines put jobs in, the device thread takes out those of the next step.
 
-Knows nothing of what is done with a job.
+This module knows nothing of what is done with a job.
 """
 
 import asyncio
@@ -12,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foredraft_engine.scheduling.jobs import DeviceCall, DraftJob, ScoreJob
+from foredraft_engine.job import Job
 from foredraft_engine.scheduling.step_times import StepTimes
-from foredraft_engine.speculation.tree_job import TreeJob
-from foredraft_engine.speculation.verify_job import VerifyJob
 
-Job = ScoreJob | VerifyJob | DraftJob | TreeJob | DeviceCall
-# Trees join a step that somebody waits for, if they lengthen it by no more than this share.
+# Jobs with a deadline join a step that a sequence waits for if they lengthen it by no more than
+# this share.
 _DELAY = 0.25
 
 
@@ -32,25 +29,29 @@ class Waiting:
 
 
 class JobQueue:
-    """All jobs that wait."""
+    """All jobs that wait for the device."""
 
     def __init__(self, chunk_tokens: int, step_times: StepTimes) -> None:
-        """chunk_tokens: of a step, beyond what a single job needs."""
+        """
+        Args:
+            chunk_tokens: the largest number of tokens in a step of several jobs.
+            step_times: how long steps take, by their tokens.
+        """
         self._chunk_tokens, self._step_times = chunk_tokens, step_times
-        self._submitted: list[Waiting] = []  # of this turn of the event loop
+        self._submitted: list[Waiting] = []  # in this turn of the event loop
         self._queue: deque[Waiting] = deque()
         self._wanted = threading.Condition()
         self._closed = False
         self.waited_s = 0.0
-        """How long the device thread waited for its last batch."""
+        """Seconds that the device thread waited for its last batch."""
 
     async def submit(self, job: Job) -> Any:
-        """Waits for the job's result."""
+        """Queues a job and returns its result."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if not self._submitted:
-            # Handed over at the end of this turn, so that coroutines resumed together step
-            # together.
+            # Jobs are handed over at the end of this turn, so that coroutines that were resumed
+            # together share a step.
             loop.call_soon(self._hand_over)
         self._submitted.append(Waiting(job, future, loop))
         return await future
@@ -62,15 +63,15 @@ class JobQueue:
             self._wanted.notify()
 
     def close(self) -> None:
-        """The device thread gets no more; coroutines that still wait are cancelled."""
+        """Ends the queue: coroutines that still wait are cancelled."""
         with self._wanted:
             self._closed = True
             self._wanted.notify()
 
-    # What follows is for the device thread.
+    # The device thread calls what follows.
 
     def next(self) -> list[Waiting]:
-        """The jobs of the next step, in the order of their rows; none when the queue is closed."""
+        """Waits for the jobs of the next step; returns none once the queue is closed."""
         began = time.perf_counter()
         with self._wanted:
             while not (batch := self._take()) and not self._closed:
@@ -82,39 +83,43 @@ class JobQueue:
         if self._closed:
             resolve(batch, [asyncio.CancelledError()] * len(batch))
             return []
-        return sorted(batch, key=lambda w: w.job.row)
+        return batch
 
     def put_back(self, unfinished: Sequence[Waiting]) -> None:
-        """Jobs that want another step: before all others."""
+        """Queues jobs that need another step before all others."""
         with self._wanted:
             self._queue.extendleft(reversed(unfinished))
 
     def _take(self) -> list[Waiting]:
-        """What somebody waits for, in order, up to the tokens of one step;
+        """Removes the jobs of one step from the queue.
 
-        then trees, the most urgent first.
+        Jobs that a sequence waits for come first, in order, up to the tokens of one step; then
+        those with a deadline, the most urgent first.
         """
         batch: list[Waiting] = []
         tokens = 0
         waiting = [w for w in self._queue if not w.future.cancelled()]
-        trees = sorted((w for w in waiting if isinstance(w.job, TreeJob)), key=_deadline)
-        for one in [w for w in waiting if not isinstance(w.job, TreeJob)]:
-            if batch and tokens + len(one.job.ids) > self._chunk_tokens:
+        for one in [w for w in waiting if w.job.wanted_by is None]:
+            if batch and tokens + one.job.tokens_fed > self._chunk_tokens:
                 break
             batch.append(one)
-            tokens += len(one.job.ids)
-        most = self._room_for_trees(tokens)
-        for one in trees:
-            if batch and tokens + len(one.job.ids) > most:
+            tokens += one.job.tokens_fed
+        room = self._room(tokens)
+        for one in sorted((w for w in waiting if w.job.wanted_by is not None), key=_wanted_by):
+            if batch and tokens + one.job.tokens_fed > room:
                 break
             batch.append(one)
-            tokens += len(one.job.ids)
+            tokens += one.job.tokens_fed
         taken = set(map(id, batch))
         self._queue = deque(w for w in waiting if id(w) not in taken)
         return batch
 
-    def _room_for_trees(self, tokens: int) -> int:
-        """Tokens of a step with trees, when it has so many without."""
+    def _room(self, tokens: int) -> int:
+        """Returns how many tokens a step may have in all.
+
+        Args:
+            tokens: those of the jobs that a sequence waits for.
+        """
         if not tokens:
             return self._chunk_tokens
         alone_s, most = self._step_times.at(tokens), tokens
@@ -127,13 +132,13 @@ class JobQueue:
         return most
 
 
-def _deadline(waiting: Waiting) -> float:
-    assert isinstance(waiting.job, TreeJob)
-    return waiting.job.deadline
+def _wanted_by(waiting: Waiting) -> float:
+    wanted_by = waiting.job.wanted_by
+    return float("inf") if wanted_by is None else wanted_by
 
 
 def resolve(batch: Sequence[Waiting], results: Sequence[Any]) -> None:
-    """Gives the results to the coroutines, one call for each event loop."""
+    """Hands the results to the coroutines, with one call for each event loop."""
     loops: dict[int, tuple[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]]] = {}
     for waiting, result in zip(batch, results, strict=True):
         loops.setdefault(id(waiting.loop), (waiting.loop, []))[1].append((waiting.future, result))

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from foredraft_engine.cache.quantizers import CacheSpec
+from foredraft_engine.cache_spec import CacheSpec
 
 # Tokens from which on it is better to copy than to feed: every text may begin with the same one.
 _WORTH = 2
@@ -140,7 +140,7 @@ class RowPool:
         self._turns += 1
         row._turn, row.promised, row._grown = self._turns, tokens[:-1], asyncio.Event()
 
-    def ahead_of(self, row: Row, tokens: Sequence[int]) -> Row | None:
+    def source_for(self, row: Row, tokens: Sequence[int]) -> Row | None:
         """The row of the same owner that holds, or will hold, most of a sequence; None if this one
         has as much.
 
@@ -154,7 +154,7 @@ class RowPool:
             if other is row or (other.owner, other.cache) != (row.owner, row.cache):
                 continue
             promised = other.promised if other._turn < row._turn else ()
-            lends = max(other.shares(tokens), min(common(promised, tokens), len(tokens) - 1))
+            lends = max(other.shares(tokens), min(common_length(promised, tokens), len(tokens) - 1))
             if lends > most:
                 best, most = other, lends
         return best
@@ -202,11 +202,11 @@ def _reusable(cache: CacheSpec | None, held: Sequence[int], tokens: Sequence[int
 
     never the last one, which is to be fed.
     """
-    length = max(0, min(common(held, tokens), len(tokens) - 1))
+    length = max(0, min(common_length(held, tokens), len(tokens) - 1))
     return length if cache is None or cache.resumes(len(held), length) else 0
 
 
-def common(a: Sequence[int], b: Sequence[int]) -> int:
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the common prefix."""
     length, most = 0, min(len(a), len(b))
     # Piece by piece: long prompts are compared whenever a row is lent.

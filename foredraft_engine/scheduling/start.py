@@ -12,8 +12,8 @@ from typing import Protocol
 
 import torch
 
-from foredraft_engine.cache.quantizers import CacheSpec
-from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.cache_spec import CacheSpec
+from foredraft_engine.feed import Feed
 from foredraft_engine.model.loading import LoadedModel, load
 from foredraft_engine.model.packed_weights import pack_weights
 from foredraft_engine.model.proof import prove_rows

@@ -1,138 +1,120 @@
-"""One forward pass for the jobs of many sequences, and what is made of its logits. Runs on the
-device thread.
+"""One forward pass for the jobs of many sequences, and the results made of its logits.
 
-Knows nothing of who waits for the results.
+This module runs on the device thread. It knows nothing of the kinds of jobs, or of who waits for
+their results.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.feed import Feed
+from foredraft_engine.job import Job, PassOutput
 from foredraft_engine.model.rows import Rows
-from foredraft_engine.scheduling.job_queue import Job
-from foredraft_engine.scheduling.jobs import DeviceCall, DraftJob, ScoreJob, draft_jobs
-from foredraft_engine.speculation.tree_job import TreeJob, grow_trees
-from foredraft_engine.speculation.verify_job import Guide, VerifyJob, verify_jobs
-
-J = TypeVar("J", ScoreJob, VerifyJob, DraftJob, TreeJob)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How one step went, in seconds:
-
-    waiting for work, the forward pass, what was made of the logits.
-    """
+    """The size of one step and how long it took."""
 
     waiting_s: float
+    """Waiting for jobs before it."""
     forward_s: float
+    """The forward pass."""
     logits_s: float
+    """Making results of the logits."""
     jobs: int
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """Results of the jobs that are done, by `id(job)`, and the time of the step's two parts."""
+class StepResult:
+    """The results of one step and how long its two parts took."""
 
-    results: dict[int, Any]
+    results: Sequence[Any]
+    """A result for each job, `UNFINISHED` if it needs another step."""
     forward_s: float
     logits_s: float
 
 
-def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> Made:
-    """One pass over all of them; a job without a result wants another."""
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """One feed's part of the packed batch."""
+
+    logits: slice
+    tokens: slice
+
+
+def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> StepResult:
+    """Runs one forward pass over the feeds of all jobs, and finishes the jobs kind by kind.
+
+    Args:
+        jobs: jobs that have feeds.
+        vocabulary_size: ids from here on are padding and get no probability.
+    """
     began = time.perf_counter()
-    fed = _fed(jobs)
-    logits = rows.forward([feed for feed, _, _ in fed], [job.scored for _, job, _ in fed])
+    packed = _packed(jobs)
+    scored = [jobs[i].scored for i, _, _ in packed]
+    logits = rows.forward([feed for _, _, feed in packed], scored)
     logits[:, vocabulary_size:] = float("-inf")
     forwarded = time.perf_counter()
-    parts = _parts(fed, logits)
-    results = _scores(fed, parts, rows)
-    if verifying := [j for j in jobs if isinstance(j, VerifyJob)]:
-        verdicts = verify_jobs(verifying, _joined(verifying, parts, logits))
-        results.update(zip(map(id, verifying), verdicts, strict=True))
-    if drafting := [j for j in jobs if isinstance(j, DraftJob)]:
-        goes_on = draft_jobs(drafting, _joined(drafting, parts, logits))
-        results.update(
-            (id(j), j.proposal) for j, on in zip(drafting, goes_on, strict=True) if not on
-        )
-    if ahead := [j for j in jobs if isinstance(j, TreeJob)]:
-        goes_on = grow_trees(ahead, _joined(ahead, parts, logits))
-        results.update((id(j), j.result) for j, on in zip(ahead, goes_on, strict=True) if not on)
-    # Before the event loop wakes and competes for the interpreter.
-    return Made(results, forwarded - began, time.perf_counter() - forwarded)
+    shares = _shares(packed, scored)
+    results: list[Any] = [None] * len(jobs)
+    for kind, members in _by_kind(jobs).items():
+        parts = [shares[i, j].logits for i in members for j in range(len(jobs[i].feeds))]
+        tokens = [shares[i, 0].tokens for i in members]
+        output = PassOutput(_joined(logits, parts), partial(_hidden, rows, tokens))
+        finished = kind.finish([jobs[i] for i in members], output)
+        for i, result in zip(members, finished, strict=True):
+            results[i] = result
+    # Measured here, before the event loop wakes and competes for the interpreter.
+    return StepResult(results, forwarded - began, time.perf_counter() - forwarded)
 
 
-def attempt(run: Callable[[], Any]) -> Any:
-    """Its result, or the error that it raised:
-
-    the fault of one sequence is not that of its neighbours.
-    """
-    try:
-        return run()
-    except Exception as error:
-        return error
+def finish_without_pass(jobs: Sequence[Job]) -> list[Any]:
+    """Finishes jobs that feed nothing; returns a result for each."""
+    nothing = PassOutput(torch.empty(0, 0), lambda at: torch.empty(0, 0))
+    return [result for job in jobs for result in type(job).finish([job], nothing)]
 
 
-def _fed(jobs: Sequence[Job]) -> list[tuple[Feed, Job, Guide | None]]:
-    """What is fed for whom, in the order of the rows; a guide has a feed of its own."""
-    fed: list[tuple[Feed, Job, Guide | None]] = [(_feed(job), job, None) for job in jobs]
-    for job in jobs:
-        if isinstance(job, VerifyJob) and (guide := job.guide):
-            fed.append(
-                (Feed(guide.row, guide.start, guide.ids, guide.tree, guide.cache), job, guide)
-            )
-    return sorted(fed, key=lambda one: one[0].row)
+def _packed(jobs: Sequence[Job]) -> list[tuple[int, int, Feed]]:
+    """Returns all feeds in the order of their rows: job index, index within the job, feed."""
+    feeds = [(i, j, feed) for i, job in enumerate(jobs) for j, feed in enumerate(job.feeds)]
+    return sorted(feeds, key=lambda one: one[2].row)
 
 
-def _parts(fed: Sequence[tuple[Feed, Job, Guide | None]], logits: Tensor) -> dict[int, Tensor]:
-    """The logits of each job, by its id: those that its tokens are chosen by."""
-    split = list(zip(fed, logits.split([job.scored for _, job, _ in fed]), strict=True))
-    parts = {id(job): part for (_, job, guide), part in split if guide is None}
-    for (_, job, guide), part in split:
-        if guide and isinstance(job, VerifyJob):
-            job.own = parts[id(job)]
-            parts[id(job)] = guide.guided(job.own, part)
-    return parts
+def _shares(
+    packed: Sequence[tuple[int, int, Feed]], scored: Sequence[int]
+) -> dict[tuple[int, int], _Share]:
+    """Returns each feed's part of the batch, by job index and index within the job."""
+    shares: dict[tuple[int, int], _Share] = {}
+    row, token = 0, 0
+    for (i, j, feed), n in zip(packed, scored, strict=True):
+        shares[i, j] = _Share(slice(row, row + n), slice(token, token + len(feed.ids)))
+        row, token = row + n, token + len(feed.ids)
+    return shares
 
 
-def _scores(
-    fed: Sequence[tuple[Feed, Job, Guide | None]], parts: dict[int, Tensor], rows: Rows
-) -> dict[int, Any]:
-    """Results of those that want logits, or something made of them."""
-    results: dict[int, Any] = {}
-    end = 0
-    for feed, job, _ in fed:
-        start, end = end, end + len(feed.ids)
-        if isinstance(job, ScoreJob):
-            results[id(job)] = _score(job, parts[id(job)], rows, start, end)
-    return results
+def _by_kind(jobs: Sequence[Job]) -> dict[type[Job], list[int]]:
+    """Returns the indices of the jobs of each kind, in the order of their rows."""
+    kinds: dict[type[Job], list[int]] = {}
+    for i in sorted(range(len(jobs)), key=lambda i: jobs[i].feeds[0].row):
+        kinds.setdefault(type(jobs[i]), []).append(i)
+    return kinds
 
 
-def _score(job: ScoreJob, logits: Tensor, rows: Rows, start: int, end: int) -> Any:
-    finish = job.finish
-    return logits if finish is None else attempt(lambda: finish(logits, rows.hidden[start:end]))
+def _joined(logits: Tensor, parts: Sequence[slice]) -> Tensor:
+    """Returns these rows of the logits; neighbouring parts are not copied."""
+    if all(a.stop == b.start for a, b in pairwise(parts)):
+        return logits[parts[0].start : parts[-1].stop]
+    return torch.cat([logits[part] for part in parts])
 
 
-def _feed(job: Job) -> Feed:
-    assert not isinstance(job, DeviceCall)
-    tree = None if isinstance(job, DraftJob) else job.tree
-    return Feed(
-        job.row,
-        job.start,
-        job.ids,
-        tree,
-        job.cache if isinstance(job, ScoreJob | VerifyJob) else None,
-    )
-
-
-def _joined(jobs: Sequence[J], parts: dict[int, Tensor], logits: Tensor) -> Tensor:
-    """The logits of these jobs alone; all of them, uncopied, where there are no others."""
-    chosen = [parts[id(j)] for j in jobs]
-    return logits if sum(len(c) for c in chosen) == len(logits) else torch.cat(chosen)
+def _hidden(rows: Rows, tokens: Sequence[slice], at: int) -> Tensor:
+    return rows.hidden[tokens[at]]

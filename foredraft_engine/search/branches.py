@@ -16,24 +16,24 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from foredraft_engine.cache.quantizers import CacheSpec
-from foredraft_engine.cache.row_cache import Tree
+from foredraft_engine.cache_spec import CacheSpec
+from foredraft_engine.feed import Tree
 from foredraft_engine.scheduling.engine import Engine
-from foredraft_engine.scheduling.jobs import Finish
+from foredraft_engine.scheduling.jobs import Reduce
 from foredraft_engine.scheduling.row_pool import Row
 
 
 class Branches(Protocol):
     """Texts, all of one length; those of one generation are numbered from 0."""
 
-    async def grow(self, parents: Sequence[int], ids: Sequence[int], finish: Finish) -> Any:
+    async def grow(self, parents: Sequence[int], ids: Sequence[int], reduce: Reduce) -> Any:
         """The next generation: text i is text `parents[i]` of the last one, and ids[i].
 
         Texts that are no parents are given up. The first generation has the prompt as its only
         parent, number 0.
 
         Returns:
-            What `finish` makes of its logits, float32 [texts, vocab], and hidden states, [texts,
+            What `reduce` makes of its logits, float32 [texts, vocab], and hidden states, [texts,
             size].
         """
 
@@ -89,12 +89,12 @@ class _OneRow:
         self._paths: list[list[int]] = [[]]
         self._end = self._trunk  # of the places in use
 
-    async def grow(self, parents: Sequence[int], ids: Sequence[int], finish: Finish) -> Any:
+    async def grow(self, parents: Sequence[int], ids: Sequence[int], reduce: Reduce) -> Any:
         paths = [self._paths[parent] for parent in parents]
         tree = Tree(self._trunk, [self._trunk + len(path) for path in paths], paths)
         start, self._end = self._end, self._end + len(ids)
         self._paths = [[*path, start + i] for i, path in enumerate(paths)]
-        return await self._engine.score_tree(self._row, start, ids, tree, finish)
+        return await self._engine.score_tree(self._row, start, ids, tree, reduce)
 
 
 class _SeveralRows:
@@ -104,14 +104,14 @@ class _SeveralRows:
         self._engine, self._rows = engine, list(rows)
         self._held = [rows[0]]  # the row of each text of the last generation
 
-    async def grow(self, parents: Sequence[int], ids: Sequence[int], finish: Finish) -> Any:
+    async def grow(self, parents: Sequence[int], ids: Sequence[int], reduce: Reduce) -> Any:
         held = await self._fork(parents)
         scores = [
             self._engine.score(row, [token], 1, _both) for row, token in zip(held, ids, strict=True)
         ]
         self._held = held
         logits, hidden = zip(*await asyncio.gather(*scores), strict=True)
-        return await self._engine.run(lambda: finish(torch.cat(logits), torch.cat(hidden)))
+        return await self._engine.run(lambda: reduce(torch.cat(logits), torch.cat(hidden)))
 
     async def _fork(self, parents: Sequence[int]) -> list[Row]:
         """A row for each text: the first of every parent's goes on in its row, the others in rows
@@ -130,25 +130,25 @@ class _SeveralRows:
 
 
 async def peek(
-    engine: Engine, row: Row, token: int, candidates: Sequence[int], finish: Finish
+    engine: Engine, row: Row, token: int, candidates: Sequence[int], reduce: Reduce
 ) -> Any:
     """Feeds a token, and looks what follows each of several candidates for the next one. The row
     keeps the token alone.
 
     Returns:
-        What `finish` makes of the candidates' logits, float32 [k, vocab], and hidden states, [k,
+        What `reduce` makes of the candidates' logits, float32 [k, vocab], and hidden states, [k,
         size].
     """
     start, k = len(row.cached), len(candidates)
     if engine.rows.branches and start + 1 + k <= engine.rows.capacity + engine.rows.spare:
-        tree = Tree.beside(start, 1, [1] * k)
+        tree = Tree.with_alternatives(start, 1, [1] * k)
         assert tree is not None
         result = await engine.score_tree(
             row,
             start,
             [token, *candidates],
             tree,
-            lambda logits, hidden: finish(logits[1:], hidden[1:]),
+            lambda logits, hidden: reduce(logits[1:], hidden[1:]),
         )
         row.cached.append(token)
         return result
@@ -159,5 +159,5 @@ async def peek(
     row.truncate(start + 1)
     logits, hidden = zip(*parts, strict=True)
     return await engine.run(
-        lambda: finish(torch.cat(logits), torch.cat([part[-1:] for part in hidden]))
+        lambda: reduce(torch.cat(logits), torch.cat([part[-1:] for part in hidden]))
     )

@@ -16,7 +16,7 @@ from foredraft_engine.logits.processors import Processors, Scored, process
 from foredraft_engine.noise import KeptGumbel, Purpose, gumbel, key
 from foredraft_engine.proposal import Proposal, SparseRows
 from foredraft_engine.sampling import Rule
-from foredraft_engine.speculation.preview import Choose, Preview, likely
+from foredraft_engine.speculation.preview import Chooser, Preview, likely
 
 _MASS = 0.999
 
@@ -115,7 +115,7 @@ def ends_proposal(drawn: Drawn, processors: Processors, confidence: float) -> bo
 
 
 def proposal_of(
-    drawn: Sequence[Drawn], choose: Choose | None = None, alternatives: int = 0
+    drawn: Sequence[Drawn], choose: Chooser | None = None, alternatives: int = 0
 ) -> Proposal:
     """The tokens with their rows of q, if they have such, and with so many alternatives, if there
     are candidates.

@@ -51,10 +51,9 @@ class Preview:
         return len(self.confidences) + 1 + self.alternatives.index((at, path[at])), path[at + 1]
 
 
-Choose = Callable[[Preview, int], Sequence[tuple[int, int]]]
-"""From that, and the number of outcomes wanted at most:
-
-at which nodes, and which of the candidates comes next.
+Chooser = Callable[[Preview, int], Sequence[tuple[int, int]]]
+"""Chooses outcomes from a preview, as many as the second argument at most. Each is a node and the
+rank of the candidate that follows there.
 """
 
 

@@ -232,11 +232,11 @@ class Goodput:
         if proposal.made_by == "ngram":
             self._found_length += 2 * _WEIGHT * (accepted + 1 - self._found_length)
         elif proposed:
-            stood, beside = accepted - verdict.beside, len(proposal.alternatives)
+            stood, beside = accepted - verdict.used_alternative, len(proposal.alternatives)
             for acceptance in (self._acceptance, shared.acceptance):
                 acceptance.observe(proposed, stood)
                 if beside and stood < proposed:
-                    acceptance.went_beside(beside, verdict.beside)
+                    acceptance.went_beside(beside, verdict.used_alternative)
 
     def _rate(self, k: int, times: DraftTimes, plain_s: float) -> float:
         """Tokens per second; a miss is waited for, or decoded plainly, whichever is faster."""

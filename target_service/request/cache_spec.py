@@ -8,7 +8,8 @@ import json
 
 from foredraft._fields import write
 from foredraft.v1 import generation_pb2
-from foredraft_engine.cache.quantizers import BACKENDS, Backend, CacheSpec, quantizer
+from foredraft_engine.cache.quantizers import BACKENDS, Backend, quantizer
+from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.settings import SettingsError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foredraft.v1 import target_pb2
-from foredraft_engine.cache.quantizers import CacheSpec
+from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.sampling import Rule, Sampling

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from foredraft_engine.cache.quantizers import CacheSpec
+from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.scheduling.engine import Engine
 
 # transformers' own: what goes on beats everything else, and no change beats a change.

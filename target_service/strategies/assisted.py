@@ -6,6 +6,7 @@ reads.
 
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.scheduling.engine import Engine, Guidance
+from foredraft_engine.speculation.verify_job import VerifyOptions
 from foredraft_serving.metrics import TargetMetrics
 from target_service.drafting.drafter import Drafters
 from target_service.drafting.length_schedule import LengthSchedule
@@ -27,7 +28,9 @@ async def assisted(
     tokens = list(plan.tokens)
     processors = Processors(plan.sampling, engine.device)
     lookahead, statistics = LengthSchedule(plan), SpeculationStats()
-    wanted = {"scores": plan.config.output_scores, "logits": plan.config.output_logits}
+    options = VerifyOptions(
+        plan.logprobs, scores=plan.config.output_scores, logits=plan.config.output_logits
+    )
     # What guides it is a second row, which is lent with the first: see RowPool.
     prompts = [tokens, plan.negative] if plan.negative else [tokens]
     async with (
@@ -48,9 +51,7 @@ async def assisted(
                 pass
         while not stopping.reason and not stopping.out_of_time():
             proposal = await drafter.propose(tokens, lookahead.k(stopping.tokens_left))
-            verdict = await engine.verify(
-                row, tokens, proposal, processors, plan.logprobs, guidance, **wanted
-            )
+            verdict = await engine.verify(row, tokens, proposal, processors, options, guidance)
             taken = stopping.take(verdict.ids)
             lookahead.observe(len(proposal.ids), verdict.accepted)
             tokens += taken.ids
@@ -61,7 +62,7 @@ async def assisted(
                 await drafter.commit(tokens, verdict, lookahead.k(stopping.tokens_left))
             statistics.observe(proposal, verdict, drafter.fallback)
             metrics.observe_round(len(proposal.ids), verdict.accepted, drafter.fallback)
-            metrics.observe_alternatives(len(proposal.alternatives), verdict.beside)
+            metrics.observe_alternatives(len(proposal.alternatives), verdict.used_alternative)
             await stream.send(taken, verdict.accepted, verdict)
         if stopping.reason == "max_time":
             await stream.send(Taken((), stopping.flush(), "max_time"), 0)

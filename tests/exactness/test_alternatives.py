@@ -14,6 +14,7 @@ from foredraft_engine.model.rows import Rows
 from foredraft_engine.proposal import NOTHING, Proposal
 from foredraft_engine.sampling import Rule, Sampling
 from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.speculation.verify_job import VerifyOptions
 from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import random_model, rows_of
@@ -63,13 +64,15 @@ async def _assisted(
             places = [draw.randrange(len(ids)) for _ in range(draw.randint(0, SPARE))]
             others = {(at, draw.choice([coming[at], draw.randrange(2, 400)])) for at in places}
             proposal = Proposal(tuple(ids), None, "model", tuple(sorted(others)))
-            verdict = await engine.verify(row, tokens, proposal, processors, logprobs=2)
+            verdict = await engine.verify(
+                row, tokens, proposal, processors, VerifyOptions(logprobs=2)
+            )
             tokens += verdict.ids
             assert len(verdict.logprobs) == len(verdict.ids)
             if law.rule is Rule.GREEDY and law.repetition_penalty == 1.0:
                 assert [one.top[0][0] for one in verdict.logprobs] == list(verdict.ids)
             assert proposal.allows(verdict.ids[:-1])
-            beside += verdict.beside
+            beside += verdict.used_alternative
     return tokens, beside
 
 

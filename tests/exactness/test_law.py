@@ -7,6 +7,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,16 @@ import torch
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process as hf
 
+from foredraft_engine.feed import Feed
+from foredraft_engine.job import UNFINISHED, PassOutput
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.proposal import Proposal, SparseRows
 from foredraft_engine.sampling import Rule, Sampling
-from foredraft_engine.scheduling.jobs import DraftJob, draft_jobs
+from foredraft_engine.speculation.draft_job import DraftJob
+from foredraft_engine.speculation.draft_options import DraftOptions
 from foredraft_engine.speculation.ngram import NgramDrafter
-from foredraft_engine.speculation.verify_job import VerifyJob, verify_jobs
+from foredraft_engine.speculation.round import Round
+from foredraft_engine.speculation.verify_job import VerifyJob, VerifyOptions
 from tests.exactness.laws import LUCK, exact_law, p_value
 from tests.fakes import TableRows, random_table
 
@@ -109,12 +114,13 @@ def test_a_draft_opened_again_on_the_same_text_draws_anew() -> None:
 
 
 def _draft_ids(epoch: int) -> list[int]:
+    options = DraftOptions(1, epoch=epoch)
     jobs = [
-        DraftJob(0, 0, PROMPT, PROMPT, 1, Processors(replace(BASE, seed=seed), CPU), epoch=epoch)
+        DraftJob(Feed(0, 0, PROMPT), PROMPT, Processors(replace(BASE, seed=seed), CPU), options)
         for seed in range(2000)
     ]
-    draft_jobs(jobs, torch.stack([DRAFT._logits(PROMPT)] * len(jobs)))
-    return [job.drawn[0] for job in jobs]
+    proposals = DraftJob.finish(jobs, _output(torch.stack([DRAFT._logits(PROMPT)] * len(jobs))))
+    return [proposal.ids[0] for proposal in proposals]
 
 
 def _texts(case: Case, seeds: range) -> list[tuple[int, ...]]:
@@ -142,15 +148,17 @@ def _run(
             case, draft, [texts[i] for i in open_], [processors[i] for i in open_], k
         )
         jobs = [
-            VerifyJob(0, 0, (), list(texts[i]), proposal, processors[i])
+            VerifyJob(
+                Feed(0, 0, ()), Round(list(texts[i]), proposal, processors[i]), VerifyOptions()
+            )
             for i, proposal in zip(open_, proposals, strict=True)
         ]
         contexts = [
-            [*job.tokens[-2:], *job.proposal.ids][: len(job.tokens[-2:]) + n][-2:]
+            [*job.round.tokens[-2:], *job.round.proposal.ids][: len(job.round.tokens[-2:]) + n][-2:]
             for job in jobs
             for n in range(job.scored)
         ]
-        verdicts = verify_jobs(jobs, _logits(target, contexts))
+        verdicts = VerifyJob.finish(jobs, _output(_logits(target, contexts)))
         for i, verdict in zip(open_, verdicts, strict=True):
             texts[i] += verdict.ids
         open_ = [i for i in open_ if len(texts[i]) < len(prompt) + length]
@@ -178,17 +186,22 @@ def _drafted(
     width: int,
     confidence: float,
 ) -> list[Proposal]:
+    options = DraftOptions(k, q_width=width, confidence=confidence)
     jobs = [
-        DraftJob(0, 0, text, list(text), k, p, width=width, confidence=confidence)
+        DraftJob(Feed(0, 0, text), list(text), p, options)
         for text, p in zip(texts, processors, strict=True)
     ]
-    open_ = jobs
-    while open_:
-        goes_on = draft_jobs(
-            open_, _logits(draft, [[*job.tokens, *job.drawn][-2:] for job in open_])
-        )
-        open_ = [job for job, on in zip(open_, goes_on, strict=True) if on]
-    return [job.proposal for job in jobs]
+    proposals: list[Any] = [UNFINISHED] * len(jobs)
+    while open_ := [i for i, proposal in enumerate(proposals) if proposal is UNFINISHED]:
+        logits = _logits(draft, [jobs[i].text[-2:] for i in open_])
+        results = DraftJob.finish([jobs[i] for i in open_], _output(logits))
+        for i, result in zip(open_, results, strict=True):
+            proposals[i] = result
+    return proposals
+
+
+def _output(logits: torch.Tensor) -> PassOutput:
+    return PassOutput(logits, lambda at: logits)
 
 
 def _logits(rows: TableRows, contexts: list[list[int]]) -> torch.Tensor:

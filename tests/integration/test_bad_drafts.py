@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foredraft import AsyncClient, InternalError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
-from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.feed import Feed
 from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 

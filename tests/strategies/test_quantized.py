@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from foredraft_engine.cache.quantizers import BACKENDS, CacheSpec, Hqq, Quanto, quantizer
-from foredraft_engine.cache.row_cache import Feed
+from foredraft_engine.cache.quantizers import BACKENDS, Hqq, Quanto, quantizer
+from foredraft_engine.cache_spec import CacheSpec
+from foredraft_engine.feed import Feed
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.model.loading import load
 from foredraft_engine.model.rows import PackedRows

@@ -11,7 +11,8 @@ import pytest
 from foredraft import AsyncClient, InvalidRequestError
 from foredraft._fields import write
 from foredraft.v1 import generation_pb2, target_pb2
-from foredraft_engine.cache.quantizers import BACKENDS, CacheSpec
+from foredraft_engine.cache.quantizers import BACKENDS
+from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.rows import PackedRows
 from foredraft_serving.settings import SettingsError

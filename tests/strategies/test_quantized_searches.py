@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from foredraft import AsyncClient
-from foredraft_engine.cache.quantizers import CacheSpec
+from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.scheduling.engine import Engine
 from tests.loopback import target_service
 from tests.models import loaded, random_model, rows_of

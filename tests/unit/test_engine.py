@@ -1,15 +1,19 @@
 """The engine: joins what waits, keeps rows apart, reuses prefixes, survives cancelled callers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
+from foredraft_engine.feed import Feed
+from foredraft_engine.job import UNFINISHED, Job, PassOutput
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.proposal import NOTHING, Proposal
 from foredraft_engine.sampling import Sampling
 from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.speculation.draft_options import DraftOptions
 from tests.fakes import TableRows, random_table
 
 VOCAB = 9
@@ -129,18 +133,72 @@ async def test_drafts_end_at_eos_at_k_and_below_the_confidence(engine: Engine) -
     right = _greedy(engine, [1, 2], 8)[2:]
     processors = Processors(Sampling(prompt_length=2), engine.device)
     async with engine.pool.lend([1, 2], "") as row:
-        proposal = await engine.draft(row, [1, 2], 5, processors)
+        proposal = await engine.draft(row, [1, 2], processors, DraftOptions(5))
         assert list(proposal.ids) == right[:5]
         row.truncate(1)
         eos = Processors(Sampling(prompt_length=2, eos_token_id=(right[1],)), engine.device)
-        ids = (await engine.draft(row, [1, 2], 5, eos)).ids
+        ids = (await engine.draft(row, [1, 2], eos, DraftOptions(5))).ids
         assert list(ids) == right[: right.index(right[1]) + 1]
         row.truncate(1)
-        unsure = await engine.draft(row, [1, 2], 5, processors, confidence=1.0)
+        unsure = await engine.draft(row, [1, 2], processors, DraftOptions(5, confidence=1.0))
         assert list(unsure.ids) == right[:1], "an unsure token is kept: it ends the proposal"
         row.truncate(1)
-        late = await engine.draft(row, [1, 2], 5, processors, deadline=0.0)
+        late = await engine.draft(row, [1, 2], processors, DraftOptions(5, deadline=0.0))
         assert list(late.ids) == right[:1]
+
+
+class ContrastJob(Job):
+    """A kind of job that the engine does not know: two texts go on, each with the token that the
+    other likes best, for several steps.
+    """
+
+    batches: ClassVar[list[int]] = []
+
+    def __init__(self, rows: tuple[int, int], texts: tuple[list[int], list[int]], n: int) -> None:
+        self._n, self._texts = n, [list(text) for text in texts]
+        self._feeds = [Feed(row, 0, text) for row, text in zip(rows, texts, strict=True)]
+
+    @property
+    def feeds(self) -> Sequence[Feed]:
+        return self._feeds
+
+    @property
+    def scored(self) -> int:
+        return 1
+
+    @classmethod
+    def finish(cls, jobs: Sequence["ContrastJob"], output: PassOutput) -> list[Any]:
+        cls.batches.append(len(jobs))
+        best = output.logits.argmax(-1).view(len(jobs), 2).tolist()
+        return [job._take(*pair) for job, pair in zip(jobs, best, strict=True)]
+
+    def _take(self, first: int, second: int) -> Any:
+        feeds = zip(self._feeds, (second, first), strict=True)
+        self._feeds = [Feed(f.row, f.start + len(f.ids), [token]) for f, token in feeds]
+        for text, token in zip(self._texts, (second, first), strict=True):
+            text.append(token)
+        self._n -= 1
+        return UNFINISHED if self._n else self._texts
+
+
+async def test_a_new_kind_of_job_runs_unchanged(engine: Engine) -> None:
+    def expected(one: list[int], other: list[int]) -> list[list[int]]:
+        for _ in range(4):
+            first, second = (_greedy(engine, text, 1)[-1] for text in (one, other))
+            one, other = [*one, second], [*other, first]
+        return [one, other]
+
+    # The rows of the jobs interleave, and the two feeds of one job are not in the order of rows.
+    jobs = [
+        ContrastJob((5, 2), ([1, 2, 3], [4]), 4),
+        ContrastJob((3, 4), ([5, 6], [7, 8, 1, 2]), 4),
+    ]
+    ContrastJob.batches.clear()
+    others = _decode(engine, [1, 2], 9, proposals=True)
+    *texts, decoded = await asyncio.gather(*map(engine.submit, jobs), others)
+    assert texts == [expected([1, 2, 3], [4]), expected([5, 6], [7, 8, 1, 2])]
+    assert ContrastJob.batches == [2] * 4, "jobs of a kind are one batch"
+    assert decoded == _greedy(engine, [1, 2], 9)
 
 
 async def test_closing_cancels_who_waits() -> None:

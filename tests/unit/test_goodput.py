@@ -96,7 +96,7 @@ def test_alternatives_where_they_pay(token_s: float, stood: bool, some: bool) ->
         k = goodput.k(5, times)
         beside = goodput.alternatives(k, times)
         proposal = Proposal((0,) * k, None, "model", ((0, 1),) * beside)
-        verdict = Verdict((1, 0), beside=True) if stood and beside else Verdict((1,))
+        verdict = Verdict((1, 0), used_alternative=True) if stood and beside else Verdict((1,))
         goodput.observe(proposal, verdict, pace.at(1 + k + beside) or 0.0, 0.0)
     assert 0 <= goodput.alternatives(5, times) <= 16
     assert (goodput.alternatives(5, times) > 0) == some

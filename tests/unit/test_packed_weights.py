@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from foredraft_engine.cache.row_cache import Feed
 from foredraft_engine.errors import ModelError
+from foredraft_engine.feed import Feed
 from foredraft_engine.model.packed_weights import PackedLinear, pack_weights
 from tests.models import random_model, rows_of, stock
 

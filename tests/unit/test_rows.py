@@ -14,8 +14,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from foredraft_engine.cache.row_cache import Feed, Tree
 from foredraft_engine.errors import ModelError
+from foredraft_engine.feed import Feed, Tree
 from foredraft_engine.model.loading import load
 from foredraft_engine.model.proof import prove_rows
 from tests.models import bundled, random_model, rows_of

@@ -16,6 +16,7 @@ from foredraft_engine.sampling import Rule, Sampling
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.scheduling.step import Step
 from foredraft_engine.scheduling.step_times import StepTimes
+from foredraft_engine.speculation.draft_options import DraftOptions, TreeOptions
 from foredraft_engine.speculation.preview import RANKS, Preview
 from foredraft_engine.speculation.tree_job import DraftedAhead
 from tests.fakes import TableRows, random_table
@@ -48,9 +49,8 @@ async def draft(
         async for _ in engine.prefill(row, tokens):
             pass
         processors = Processors(law, engine.device)
-        return await engine.draft(
-            row, tokens, K, processors, epoch=2, confidence=confidence, width=5
-        )
+        options = DraftOptions(K, epoch=2, confidence=confidence, q_width=5)
+        return await engine.draft(row, tokens, processors, options)
 
 
 async def ahead(
@@ -58,24 +58,15 @@ async def ahead(
     law: Sampling,
     verified: Sequence[int],
     confidence: float = 0.0,
-    beside: tuple[tuple[int, int], ...] = (),
+    alternatives: tuple[tuple[int, int], ...] = (),
 ) -> DraftedAhead:
     async with engine.pool.lend(TEXT, "") as row:
         async for _ in engine.prefill(row, TEXT):
             pass
         processors = Processors(law, engine.device)
-        return await engine.ahead(
-            row,
-            TEXT,
-            Proposal(tuple(verified), None, "model", beside),
-            K,
-            processors,
-            everything,
-            32,
-            epoch=2,
-            confidence=confidence,
-            width=5,
-        )
+        proposal = Proposal(tuple(verified), None, "model", alternatives)
+        options = DraftOptions(K, epoch=2, confidence=confidence, q_width=5, choose=everything)
+        return await engine.draft_ahead(row, TEXT, proposal, processors, TreeOptions(options, 32))
 
 
 def same(one: Proposal, other: Proposal) -> None:
@@ -123,10 +114,10 @@ async def test_branches_after_an_alternative(name: str, model: str) -> None:
     )
     engine, law = Engine(rows, VOCAB if model == "table" else 4096), LAWS[name]
     verified = (await draft(engine, law, TEXT)).ids
-    beside = ((0, (verified[0] + 1) % VOCAB), (2, (verified[2] + 3) % VOCAB))
-    found = await ahead(engine, law, verified, beside=beside)
+    alternatives = ((0, (verified[0] + 1) % VOCAB), (2, (verified[2] + 3) % VOCAB))
+    found = await ahead(engine, law, verified, alternatives=alternatives)
     paths = [o.path for o in found.outcomes]
-    for at, token in beside:
+    for at, token in alternatives:
         stem = (*verified[:at], token)
         assert sum(path[:-1] == stem for path in paths) == 2, (
             "it is a place like any other to go on from"
@@ -141,7 +132,9 @@ async def test_alternatives_are_the_likeliest_other_tokens(name: str) -> None:
     engine, law = Engine(TableRows(random_table(VOCAB, 3)), VOCAB), LAWS[name]
     async with engine.pool.lend(TEXT, "") as row:
         processors = Processors(law, engine.device)
-        proposal = await engine.draft(row, TEXT, K, processors, choose=everything, alternatives=5)
+        proposal = await engine.draft(
+            row, TEXT, processors, DraftOptions(K, choose=everything, alternatives=5)
+        )
     if name == "rejection":
         assert proposal.alternatives == (), "what is accepted by chance has none"
     else:

@@ -1,0 +1,40 @@
+"""Verification where the target's token is certain: under greedy decoding and the coupled rule.
+
+There p is one-hot, and the rule of `foredraft_engine.speculation.acceptance` accepts a proposed
+token if and only if it is the target's own. Alternatives are possible for the same reason.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from foredraft_engine.logits.processors import process
+from foredraft_engine.proposal import Proposal
+from foredraft_engine.speculation.drawing import certain_ids
+from foredraft_engine.speculation.round import Decision, Round
+
+
+def match_exactly(rounds: Sequence[Round], logits: Tensor) -> list[Decision]:
+    """Verifies proposals by exact match; logits float32 [sum(scored), vocab]."""
+    scored = [text for one in rounds for text in one.scored_texts]
+    # The step's one transfer to the host.
+    own = certain_ids(process(scored, logits), scored).tolist()
+    decisions, offset = [], 0
+    for one in rounds:
+        decisions.append(_match(one.proposal, own[offset : offset + one.scored]))
+        offset += one.scored
+    return decisions
+
+
+def _match(proposal: Proposal, own: Sequence[int]) -> Decision:
+    """Accepts proposed tokens up to the first that differs from the target's own.
+
+    If the target's own token is an alternative there, the round goes on with it.
+    """
+    proposed, at = proposal.ids, 0
+    while at < len(proposed) and proposed[at] == own[at]:
+        at += 1
+    if (at, own[at]) not in proposal.alternatives:
+        return Decision(tuple(own[: at + 1]), range(at + 1))
+    row = len(proposed) + 1 + proposal.alternatives.index((at, own[at]))
+    return Decision((*own[: at + 1], own[row]), [*range(at + 1), row], used_alternative=True)
