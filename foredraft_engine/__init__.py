@@ -1,1 +1,4 @@
-"""The model and the mathematics. Knows nothing of gRPC, of services, or of who asks."""
+"""The engine: a model, its cache, and the mathematics of speculative decoding.
+
+This package knows nothing of gRPC or of services.
+"""

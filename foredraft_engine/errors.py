@@ -1,14 +1,17 @@
-"""What can go wrong here, as exceptions of the domain. Services turn them into gRPC status."""
+"""The exceptions of the engine. Services turn them into gRPC status codes."""
 
 
 class ModelError(Exception):
-    """A model that cannot be loaded or served, with the reason and the way out in one line."""
+    """A model cannot be loaded or served. The message names the reason and the way out."""
 
 
 class InvalidFieldError(ValueError):
-    """A request whose field cannot be honoured, or that contradicts others:
+    """A field of a request cannot be honoured, or contradicts other fields.
 
-    all of them are named.
+    Attributes:
+        field: name of the field.
+        fields: names of that field and of those it contradicts.
+        reason: what is wrong, and the way out.
     """
 
     def __init__(self, field: str, reason: str, *others: str) -> None:

@@ -1,12 +1,13 @@
-"""Random numbers as a function of what they are for.
+"""Random numbers that are hashes of a key.
 
-Every draw is addressed by a key: the seed, the sequence, the side that draws, the purpose and the
-place in the text. Equal keys give equal bits on every device, different keys give independent
-numbers; no generator has a state that a batch, a rollback or a lost draft could disturb.
+Each random number is a SplitMix64 hash of its seed, purpose, sequence and position. Equal keys give
+equal bits on every device, and different keys give independent numbers. There is no generator with
+a state that a batch, a rollback or a lost draft could disturb.
 
-The generator is SplitMix64 (Steele, Lea, Flood 2014): integer arithmetic modulo 2**64, which
-torch's int64 performs alike on every device. Knows nothing of models or of the rules that use the
-numbers.
+SplitMix64 (Steele, Lea, Flood 2014) is integer arithmetic modulo 2**64, which torch's int64
+performs alike on every device.
+
+This module knows nothing of models, or of the rules that use the numbers.
 """
 
 from collections.abc import Sequence
@@ -22,21 +23,21 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 class Purpose(IntEnum):
-    """What a number decides. Two purposes never share a stream.
+    """What a random number decides. Two purposes never share a number.
 
-    Accept and recovery draws of the target must be independent of the draft's draws: shared noise
-    under the p/q rule is biased.
+    The target's accept and recovery draws must be independent of the draft's draws: noise that both
+    share biases the rejection rule.
     """
 
-    COUPLED = 1  # shared by draft and target, used by the equality rule only
-    ACCEPT = 2  # target: accept a proposed token or not
-    RECOVER = 3  # target: the token after the accepted ones
-    DRAFT = 4  # draft: its own samples
+    COUPLED = 1  # the token at a position, on draft and target alike, under the coupled rule only
+    ACCEPT = 2  # on the target: whether a proposed token is accepted
+    RECOVER = 3  # on the target: the recovered or bonus token
+    DRAFT = 4  # on the draft: its samples under the rejection rule
     BEAM = 5  # which beams go on, and with which token
 
 
 def key(seed: int, *parts: int) -> int:
-    """Folds a seed and any number of parts into one 64-bit key, as a signed integer."""
+    """Hashes a seed and any number of parts to one 64-bit key, a signed integer."""
     state = _mix(seed & _MASK)
     for part in parts:
         state = _mix(state + (part + 1) * _GOLDEN & _MASK)
@@ -44,34 +45,37 @@ def key(seed: int, *parts: int) -> int:
 
 
 def uniform(keys: Tensor, width: int) -> Tensor:
-    """Uniform numbers in (0, 1) for each key.
+    """Returns uniform random numbers in (0, 1) for each key.
 
     Args:
         keys: int64 [n].
-        width: numbers wanted for each key.
+        width: the numbers for each key.
 
     Returns:
         float64 [n, width]; entry (i, j) depends on keys[i] and j alone.
     """
     index = torch.arange(1, width + 1, dtype=torch.int64, device=keys.device)
     bits = _mix_tensor(keys[:, None] + index[None, :] * _signed(_GOLDEN))
-    # 52 bits and a half step: never 0, never 1, exact in float64 on every device.
+    # 52 bits and half a step are never 0 and never 1, and are exact in float64 on every device.
     return ((bits >> 12) & ((1 << 52) - 1)).to(torch.float64).add_(0.5).mul_(2.0**-52)
 
 
 def gumbel(keys: Tensor, width: int) -> Tensor:
-    """Standard Gumbel noise, float64 [n, width]: argmax(log p + gumbel) is a sample of p."""
+    """Returns standard Gumbel noise for each key, float64 [n, width].
+
+    argmax(log p + noise) is a sample of p.
+    """
     return uniform(keys, width).log_().neg_().log_().neg_()
 
 
 class KeptGumbel:
-    """The shared noise of one sequence, a row for each position, computed once.
+    """The Gumbel noise of one sequence's latest positions under the coupled rule.
 
-    A position that is scored again after a rejection finds its row here.
+    A position that is scored again after a rejection finds its row of noise here.
     """
 
     def __init__(self, limit: int = 32) -> None:
-        """limit: rows kept; a row is as wide as the vocabulary."""
+        """Keeps at most `limit` rows, each as wide as the vocabulary."""
         self._rows: dict[int, Tensor] = {}
         self._limit = limit
 
@@ -79,7 +83,10 @@ class KeptGumbel:
     def rows(
         wanted: Sequence[tuple["KeptGumbel", int]], width: int, device: torch.device
     ) -> Tensor:
-        """The rows of these keys, float64 [n, width], those that are missing computed together."""
+        """Returns the noise of keys of several sequences, float64 [n, width].
+
+        Rows that are not kept are computed together.
+        """
         missing = {key: kept for kept, key in wanted if key not in kept._rows}
         found = {key: kept._rows[key] for kept, key in wanted if key in kept._rows}
         if missing:
@@ -104,7 +111,7 @@ def _mix_tensor(value: Tensor) -> Tensor:
 
 
 def _shift(value: Tensor, by: int) -> Tensor:
-    # torch shifts int64 arithmetically; the mask makes it the logical shift of the algorithm.
+    # torch's shift of int64 is arithmetic; the mask makes it the logical shift of the algorithm.
     return (value >> by) & ((1 << (64 - by)) - 1)
 
 

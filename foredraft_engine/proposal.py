@@ -1,11 +1,10 @@
-"""What passes between drafting and verification: proposed tokens, the law they came from, the
-verdict.
+"""The values that pass between drafting and verification: proposals, outcomes and verdicts.
 
-Knows nothing of how they are made or carried.
+This module knows nothing of how they are made or sent.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +14,18 @@ from foredraft_engine.score_rows import ScoreRow
 
 @dataclass(frozen=True, slots=True)
 class SparseRows:
-    """Rows of q with few entries: one row for each proposed token.
-
-    ids: uint32 [entries], probabilities: float32 [entries], counts: entries of each row.
-    """
+    """Rows of q that list only some tokens, one row for each proposed token."""
 
     ids: NDArray[np.uint32]
+    """The token ids of all rows, [entries]."""
     probabilities: NDArray[np.float32]
+    """The probability of each id, [entries]."""
     counts: tuple[int, ...]
+    """The number of entries in each row."""
 
     @staticmethod
     def join(rows: "list[SparseRows]") -> "SparseRows":
-        """Stacks rows one after another."""
+        """Joins rows, one after another."""
         return SparseRows(
             np.concatenate([r.ids for r in rows]),
             np.concatenate([r.probabilities for r in rows]),
@@ -36,33 +35,34 @@ class SparseRows:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """k tokens and the rows of q they were drawn from;
-
-    without rows each token was certain (one-hot q).
-    """
+    """The tokens that are to be verified, with the rows of q that they were drawn from."""
 
     ids: tuple[int, ...] = ()
     q: SparseRows | None = None
+    """A row for each token; None if every token was certain, so that q is one-hot."""
     made_by: str = "none"
+    """The kind of drafter: "model", "ngram" or "none"."""
     alternatives: tuple[tuple[int, int], ...] = ()
-    """(at, id): verified beside the others in place of ids[at], where acceptance is equality.
-
-    The likeliest first.
+    """Pairs (at, id): the token `id` is verified too, in place of ids[at]. The likeliest one comes
+    first. Alternatives are possible only where acceptance is exact match.
     """
 
     def first(self, k: int, alternatives: int = 0) -> "Proposal":
-        """At most the first k tokens. Lawful as long as k does not depend on the tokens."""
+        """Returns the first k tokens, with at most `alternatives` alternatives to them.
+
+        The output keeps its law as long as k does not depend on the tokens.
+        """
         if len(self.ids) <= k and len(self.alternatives) <= alternatives:
             return self
-        beside = tuple((at, token) for at, token in self.alternatives if at < k)[:alternatives]
+        kept = tuple((at, token) for at, token in self.alternatives if at < k)[:alternatives]
         if self.q is None or len(self.ids) <= k:
-            return Proposal(self.ids[:k], self.q, self.made_by, beside)
+            return Proposal(self.ids[:k], self.q, self.made_by, kept)
         end = sum(self.q.counts[:k])
         q = SparseRows(self.q.ids[:end], self.q.probabilities[:end], self.q.counts[:k])
-        return Proposal(self.ids[:k], q, self.made_by, beside)
+        return Proposal(self.ids[:k], q, self.made_by, kept)
 
     def allows(self, accepted: Sequence[int]) -> bool:
-        """Whether these tokens can be what a verification accepted of it."""
+        """Returns whether a verification of this proposal could have accepted these tokens."""
         ids, end = tuple(accepted), len(accepted) - 1
         return self.ids[: len(ids)] == ids or (
             self.ids[:end] == ids[:end] and (end, ids[end]) in self.alternatives
@@ -74,42 +74,44 @@ NOTHING = Proposal()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A way that a verification may go, and the proposal for it.
-
-    path: the tokens after the base: those accepted, then the target's own; () on the base itself.
-    """
+    """One way in which a verification can end, and the proposal for it."""
 
     path: tuple[int, ...]
+    """The accepted tokens, then the target's own; empty for a proposal on the committed tokens."""
     proposal: Proposal
 
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    """Log-probabilities at one position: of the chosen token, and of the most likely ones."""
+    """The log-probabilities at one position."""
 
     chosen: float
+    """The log-probability of the chosen token."""
     top: tuple[tuple[int, float], ...]
+    """The most likely tokens with their log-probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the target made of a proposal: the accepted ids, then one recovered or bonus id."""
+    """The result of a verification."""
 
     ids: tuple[int, ...]
-    logprobs: tuple[Logprobs, ...] = field(default=())
+    """The accepted tokens, then one recovered or bonus token."""
+    logprobs: tuple[Logprobs, ...] = ()
+    """The log-probabilities at each token, if they were asked for."""
     used_alternative: bool = False
-    """Whether the last of those accepted is an alternative."""
+    """Whether the last accepted token is an alternative."""
     scores: tuple[ScoreRow, ...] = ()
-    """By which the tokens were chosen, if asked for."""
+    """The processed scores that each token was chosen by, if they were asked for."""
     logits: tuple[ScoreRow, ...] = ()
-    """The model's own, likewise."""
+    """The model's own logits at each token, if they were asked for."""
 
     @property
     def accepted(self) -> int:
-        """Number of proposed tokens that were accepted."""
+        """The number of accepted tokens."""
         return len(self.ids) - 1
 
     @property
     def next_id(self) -> int:
-        """The token that the target made itself."""
+        """The recovered or bonus token."""
         return self.ids[-1]

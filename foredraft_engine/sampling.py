@@ -1,6 +1,7 @@
-"""How one sequence is to be sampled: the resolved parameters, free of defaults and of wire types.
+"""How one sequence is sampled: the parameters, with all defaults filled in.
 
-Names and meanings are those of transformers' GenerationConfig. Knows nothing of logits.
+Names and meanings are those of transformers' `GenerationConfig`. This module knows nothing of
+logits.
 """
 
 from dataclasses import dataclass
@@ -9,14 +10,14 @@ from enum import Enum
 
 @dataclass(frozen=True, slots=True)
 class Greenlist:
-    """A part of the vocabulary, drawn anew for every context, is preferred (Kirchenbauer et al.,
-    arXiv 2306.04634).
+    """A watermark that prefers a part of the vocabulary, drawn anew for every context.
+
+    Kirchenbauer et al., arXiv 2306.04634.
     """
 
     vocabulary_size: int
-    """Of the model that is marked, its padding included:
-
-    draft and detector draw from just that many.
+    """The number of ids that the watermarked model scores, padding included. Draft and detector
+    draw from the same number.
     """
     greenlist_ratio: float = 0.25
     bias: float = 2.0
@@ -27,8 +28,9 @@ class Greenlist:
 
 @dataclass(frozen=True, slots=True)
 class SynthId:
-    """Tokens compete in a tournament of random functions of their n-gram (Dathathri et al., Nature
-    634, 2024).
+    """A watermark by a tournament of tokens, judged by random functions of their n-gram.
+
+    Dathathri et al., Nature 634, 2024.
     """
 
     ngram_len: int
@@ -44,16 +46,19 @@ Watermark = Greenlist | SynthId
 
 
 class Rule(Enum):
-    """How a token is chosen, and a proposed one accepted."""
+    """How a token is chosen, and a proposed token accepted."""
 
     GREEDY = "greedy"
+    """The most likely token, accepted on exact match."""
     REJECTION = "rejection"
+    """A sample of p, accepted by rejection sampling."""
     COUPLED = "coupled"
+    """A sample of p by noise that draft and target share, accepted on exact match."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """The law of one sequence. Draft and target build the same one from the wire."""
+    """The sampling parameters of one sequence, the same on draft and target."""
 
     rule: Rule = Rule.GREEDY
     seed: int = 0
@@ -71,7 +76,8 @@ class Sampling:
     epsilon_cutoff: float = 0.0
     eta_cutoff: float = 0.0
     min_tokens_to_keep: int = 1
-    """By every warper; beams need one more than there are ends of a sequence."""
+    """The number of tokens that every warper keeps. Beams need one more than there are EOS tokens.
+    """
 
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
@@ -90,5 +96,5 @@ class Sampling:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether warpers apply."""
+        """Whether tokens are sampled, so that warpers apply."""
         return self.rule is not Rule.GREEDY

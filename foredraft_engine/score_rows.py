@@ -1,4 +1,7 @@
-"""Rows of scores and logits on the host. Knows nothing of torch, or of what they are for."""
+"""Rows of scores and logits on the host.
+
+This module knows nothing of torch, or of what the rows are for.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +12,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """Scores over the vocabulary at one position; ids that are left out have -inf."""
+    """The scores of the vocabulary at one position. The score of a missing id is -inf."""
 
     ids: NDArray[np.uint32] | None
-    """Of the values, in rising order; None where there is one for every id."""
+    """The ids of the values, in rising order; None if there is a value for every id."""
     values: NDArray[np.float32]
 
 
 def score_rows(scores: Any) -> tuple[ScoreRow, ...]:
-    """From a tensor, float32 [n, vocab]."""
+    """Copies scores [n, vocab] to the host, as a row for each position."""
     return tuple(map(_row, scores.float().cpu().numpy()))
 
 

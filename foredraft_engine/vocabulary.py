@@ -1,6 +1,6 @@
-"""The language of a model:
+"""The vocabulary of a model: which id stands for which token.
 
-which id means which token. Knows nothing of weights or of text to come.
+This module knows nothing of weights or of texts.
 """
 
 import hashlib
@@ -13,18 +13,18 @@ _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Two models speak the same language when the fingerprints are equal.
-
-    `size` counts the ids that mean a token. A model's logits may be wider, by padding that means
-    nothing: both sides mask it, so that models padded to different widths work together.
-    """
+    """The identity of a vocabulary. Draft and target have to agree on the fingerprint."""
 
     fingerprint: bytes
+    """A SHA-256 hash of the map from ids to tokens."""
     size: int
+    """The number of ids that stand for a token. A model's logits may be wider, by padding. Both
+    sides mask it, so that models padded to different widths work together.
+    """
 
     @staticmethod
     def of(tokenizer: Any) -> "Vocabulary":
-        """The language of a transformers tokenizer."""
+        """Returns the vocabulary of a transformers tokenizer."""
         tokens: dict[str, int] = tokenizer.get_vocab()
         special = {name: getattr(tokenizer, name, None) for name in _SPECIAL}
         ordered = sorted((i, token) for token, i in tokens.items())

@@ -1,1 +1,1 @@
-"""From logits to scores: processors, warpers and watermarks, as functions of the tokens."""
+"""Logits processing: processors, warpers and watermarks, which turn logits into scores."""

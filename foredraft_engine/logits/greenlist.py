@@ -1,8 +1,9 @@
-"""Green lists: which part of the vocabulary a context prefers, and what that adds to the scores.
+"""Green-list watermarks: which part of the vocabulary is preferred after a context, and its bias.
 
-The semantics are transformers' (`WatermarkLogitsProcessor`), but that lists are always drawn by the
-generator of the CPU: target, draft and detector agree, whatever they run on. Knows nothing of
-proposals.
+The semantics are those of transformers' `WatermarkLogitsProcessor`, with one difference: lists are
+always drawn by a generator on the CPU, so that target, draft and detector agree on any device.
+
+This module knows nothing of proposals.
 """
 
 from collections.abc import Sequence
@@ -13,23 +14,23 @@ from torch import Tensor
 
 from foredraft_engine.sampling import Greenlist
 
-_TABLE_SIZE = 1_000_003  # transformers' own, as the two below
+_TABLE_SIZE = 1_000_003  # this and the next two are those of transformers
 _CANDIDATES = 40
 _SEEDS = 2**64 - 1
 
 
 def green(mark: Greenlist, context: Sequence[int]) -> frozenset[int]:
-    """The green ids after a context;
+    """Returns the green ids after a context.
 
-    under "selfhash" the context ends with the token that is asked about.
+    Under "selfhash" the context ends with the token that is tested.
     """
     return _after(mark, context)[1]
 
 
 def preferred(mark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor:
-    """Scores float32 [vocab] of the token after a context, with the bias on the green ones."""
+    """Adds the bias to the scores of the green tokens after a context; scores float32 [vocab]."""
     if len(context) < mark.context_width:
-        return scores  # as in transformers: too little to seed by
+        return scores  # too short to derive a seed from, as in transformers
     scores = scores.clone()
     ids = (
         _by_candidates(mark, context, scores)
@@ -43,13 +44,13 @@ def preferred(mark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor
 
 
 def _after(mark: Greenlist, context: Sequence[int]) -> tuple[Tensor, frozenset[int]]:
-    """The list, in both forms."""
+    """Returns the green list after a context, as a tensor and as a set."""
     size = int(mark.vocabulary_size * mark.greenlist_ratio)
     return _drawn(mark.vocabulary_size, size, _seed(mark, context))
 
 
 def _by_candidates(mark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor:
-    """The likely tokens that are green by their own list."""
+    """Returns the likely tokens that are green on the list that they themselves select."""
     best = scores.sort(descending=True).indices[:_CANDIDATES].tolist()
     tail = list(context[-mark.context_width :])
     return torch.tensor(

@@ -1,12 +1,12 @@
-"""Logits processors: from a model's logits to the scores that its token is chosen by.
+"""Logits processors: they turn a model's logits into the scores that its token is chosen by.
 
-A processor is a function of (prompt length, tokens so far, logits) and keeps no state, so that
-rolling back a rejected proposal needs no undoing, and draft and target agree. The classes and their
-order are transformers' own (`GenerationMixin._get_logits_processor`); the warpers that every
+A processor is a function of (prompt length, tokens so far, logits) and keeps no state. So there is
+nothing to undo when a proposal is rejected, and draft and target agree. The classes and their order
+are transformers' own (`GenerationMixin._get_logits_processor`). The warpers that nearly every
 sampled request uses exist a second time in `foredraft_engine.logits.warpers`, for a whole batch at
 once.
 
-Knows nothing of proposals or of how a token is drawn from the scores.
+This module knows nothing of proposals, or of how a token is drawn from the scores.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,22 @@ from torch import Tensor
 from transformers.generation import logits_process as hf
 
 from foredraft_engine.logits.greenlist import preferred
-from foredraft_engine.logits.synthid import marked
+from foredraft_engine.logits.synthid import watermarked
 from foredraft_engine.logits.warpers import has_rare_warpers, warp
 from foredraft_engine.noise import KeptGumbel
 from foredraft_engine.sampling import Greenlist, Rule, Sampling, SynthId
 
 
 class Processors:
-    """All processors of one sequence, built once."""
+    """All processors of one sequence."""
 
     def __init__(self, sampling: Sampling, device: torch.device) -> None:
+        """Builds the processors that `sampling` asks for, with their tensors on `device`."""
         self.sampling = sampling
         self.noise = KeptGumbel()
         self._history = _history_processors(sampling, device)
-        # Equal for sequences whose histories are read alike, whatever their seeds.
+        # Equal for all sequences that can go through the history processors together: neither
+        # the rule nor the seed matters to them.
         self.history = (
             replace(sampling, rule=Rule.GREEDY, seed=0, sequence_index=0) if self._history else None
         )
@@ -38,16 +40,21 @@ class Processors:
         self._rare_warpers = _rare_warpers(sampling, device) if self.has_rare_warpers else []
 
     def apply_history(self, context: Tensor, scores: Tensor) -> Tensor:
-        """Penalties, bans and forced tokens:
+        """Applies the processors that read the text: penalties, bans and forced tokens.
 
-        context int64 [n, length], scores float32 [n, vocab].
+        Args:
+            context: the texts, int64 [n, length].
+            scores: of the token after each text, float32 [n, vocab].
         """
         for processor in self._history:
             scores = processor(context, scores)
         return scores
 
     def apply_rare_warpers(self, scores: Tensor) -> Tensor:
-        """Every warper by transformers' own class, for requests that use a rare one. [n, vocab]."""
+        """Applies all warpers with transformers' own classes; scores float32 [n, vocab].
+
+        Only a request that uses a rare warper needs this.
+        """
         for warper in self._rare_warpers:
             scores = warper(None, scores)
         return scores
@@ -55,19 +62,19 @@ class Processors:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One sequence's share of a batch of logits.
+    """The text of one sequence, and the number of its last positions that have logits in a batch.
 
-    `tokens` is prompt and everything after it as far as the last scored position, so that row i of
-    `count` rows follows tokens[: len(tokens) - count + 1 + i].
+    Row i of these `count` rows scores the token after tokens[: len(tokens) - count + 1 + i].
     """
 
     processors: Processors
     tokens: Sequence[int]
+    """The prompt and everything after it, up to the last scored position."""
     count: int
 
 
 def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
-    """Scores for many sequences at once.
+    """Applies the processors of many sequences at once.
 
     Args:
         batch: the sequences; their counts add up to n.
@@ -87,7 +94,9 @@ def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
         )
     if any(sampling.watermark for sampling in rows):
         parts = logits.split([item.count for item in batch])
-        logits = torch.cat([_marked(item, part) for item, part in zip(batch, parts, strict=True)])
+        logits = torch.cat(
+            [_watermarked(item, part) for item, part in zip(batch, parts, strict=True)]
+        )
     if any(sampling.renormalize_logits for sampling in rows):
         wanted = torch.tensor(
             [sampling.renormalize_logits for sampling in rows], device=logits.device
@@ -96,11 +105,11 @@ def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
     return logits
 
 
-def _marked(item: Scored, scores: Tensor) -> Tensor:
-    """Scores of one sequence, float32 [count, vocab], with its watermark."""
+def _watermarked(item: Scored, scores: Tensor) -> Tensor:
+    """Applies the watermark of one sequence, if it has one; scores float32 [count, vocab]."""
     mark, tokens = item.processors.sampling.watermark, item.tokens
     if isinstance(mark, SynthId):
-        return marked(mark, tokens[item.processors.sampling.prompt_length :], scores)
+        return watermarked(mark, tokens[item.processors.sampling.prompt_length :], scores)
     if isinstance(mark, Greenlist):
         first, width = len(tokens) - item.count + 1, mark.context_width
         ends = range(first, first + item.count)
@@ -112,9 +121,9 @@ def _marked(item: Scored, scores: Tensor) -> Tensor:
 
 
 def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:
-    """Positions of equal length under equal parameters go through the processors together.
+    """Applies all history processors; logits float32 [n, vocab].
 
-    [n, vocab].
+    Texts of the same length under the same parameters go through the processors together.
     """
     groups: dict[tuple[Sampling, int], list[tuple[int, Scored]]] = {}
     row = 0
@@ -135,11 +144,16 @@ def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:
 
 
 def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
-    """In transformers' order."""
+    """Returns the processors that read the text, in transformers' order."""
+    return [*_penalties_and_bans(s, device), *_forced_and_suppressed(s, device)]
 
-    def eos() -> Tensor:  # made for those that want it: on an accelerator it is a transfer
-        return torch.tensor(s.eos_token_id, dtype=torch.long, device=device)
 
+def _eos(s: Sampling, device: torch.device) -> Tensor:
+    # Made only for a processor that needs it: on an accelerator it costs a transfer.
+    return torch.tensor(s.eos_token_id, dtype=torch.long, device=device)
+
+
+def _penalties_and_bans(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
     chain: list[hf.LogitsProcessor] = []
     if s.sequence_bias:
         chain.append(hf.SequenceBiasLogitsProcessor({ids: bias for ids, bias in s.sequence_bias}))
@@ -148,47 +162,43 @@ def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProc
     if s.no_repeat_ngram_size > 0:
         chain.append(hf.NoRepeatNGramLogitsProcessor(s.no_repeat_ngram_size))
     if s.bad_words_ids:
-        chain.append(hf.NoBadWordsLogitsProcessor([list(ids) for ids in s.bad_words_ids], eos()))
+        banned = [list(ids) for ids in s.bad_words_ids]
+        chain.append(hf.NoBadWordsLogitsProcessor(banned, _eos(s, device)))
     if s.min_length > 0 and s.eos_token_id:
-        chain.append(hf.MinLengthLogitsProcessor(s.min_length, eos(), device=device))
+        chain.append(hf.MinLengthLogitsProcessor(s.min_length, _eos(s, device), device=device))
     if s.min_new_tokens > 0 and s.eos_token_id:
         chain.append(
             hf.MinNewTokensLengthLogitsProcessor(
-                s.prompt_length, s.min_new_tokens, eos(), device=device
-            )
-        )
-    if s.forced_bos_token_id is not None:
-        chain.append(hf.ForcedBOSTokenLogitsProcessor(s.forced_bos_token_id))
-    if s.forced_eos_token_id:
-        chain.append(
-            hf.ForcedEOSTokenLogitsProcessor(
-                s.max_length, list(s.forced_eos_token_id), device=device
-            )
-        )
-    if s.remove_invalid_values:
-        chain.append(hf.InfNanRemoveLogitsProcessor())
-    if s.exponential_decay_length_penalty is not None:
-        chain.append(
-            hf.ExponentialDecayLengthPenalty(
-                s.exponential_decay_length_penalty, eos(), s.prompt_length
-            )
-        )
-    if s.suppress_tokens:
-        chain.append(hf.SuppressTokensLogitsProcessor(list(s.suppress_tokens), device=device))
-    if s.begin_suppress_tokens:
-        begin = s.prompt_length
-        if begin <= 1 and s.forced_bos_token_id is not None:
-            begin += 1
-        chain.append(
-            hf.SuppressTokensAtBeginLogitsProcessor(
-                list(s.begin_suppress_tokens), begin, device=device
+                s.prompt_length, s.min_new_tokens, _eos(s, device), device=device
             )
         )
     return chain
 
 
+def _forced_and_suppressed(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
+    chain: list[hf.LogitsProcessor] = []
+    if s.forced_bos_token_id is not None:
+        chain.append(hf.ForcedBOSTokenLogitsProcessor(s.forced_bos_token_id))
+    if s.forced_eos_token_id:
+        forced = list(s.forced_eos_token_id)
+        chain.append(hf.ForcedEOSTokenLogitsProcessor(s.max_length, forced, device=device))
+    if s.remove_invalid_values:
+        chain.append(hf.InfNanRemoveLogitsProcessor())
+    if s.exponential_decay_length_penalty is not None:
+        decay = s.exponential_decay_length_penalty
+        chain.append(hf.ExponentialDecayLengthPenalty(decay, _eos(s, device), s.prompt_length))
+    if s.suppress_tokens:
+        chain.append(hf.SuppressTokensLogitsProcessor(list(s.suppress_tokens), device=device))
+    if s.begin_suppress_tokens:
+        begin, suppressed = s.prompt_length, list(s.begin_suppress_tokens)
+        if begin <= 1 and s.forced_bos_token_id is not None:
+            begin += 1
+        chain.append(hf.SuppressTokensAtBeginLogitsProcessor(suppressed, begin, device=device))
+    return chain
+
+
 def _rare_warpers(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
-    """All warpers of a request that uses a rare one, in transformers' order."""
+    """Returns all warpers of a request that uses a rare one, in transformers' order."""
     chain: list[hf.LogitsProcessor] = []
     keep: dict[str, int] = {"min_tokens_to_keep": s.min_tokens_to_keep}
     if s.temperature != 1.0:

@@ -1,8 +1,10 @@
-"""SynthID: the tournament that marks a distribution, and the g-values that tell of it.
+"""SynthID watermarks: the tournament that changes a distribution, and the g-values that reveal it.
 
-The semantics are transformers' (`SynthIDTextWatermarkLogitsProcessor`), but without its state:
-whether a context was seen before is read off the tokens, so that a rejected proposal leaves no
-trace. Knows nothing of proposals.
+The semantics are those of transformers' `SynthIDTextWatermarkLogitsProcessor`, without its state:
+whether a context occurred before is read from the tokens, so that a rejected proposal leaves no
+trace.
+
+This module knows nothing of proposals.
 """
 
 from collections.abc import Sequence
@@ -13,23 +15,25 @@ from torch import Tensor
 
 from foredraft_engine.sampling import SynthId
 
-_MULTIPLIER = 6364136223846793005  # of the linear congruential generator; transformers' own
+_MULTIPLIER = 6364136223846793005  # of the linear congruential generator, as in transformers
 
 
-def marked(mark: SynthId, generated: Sequence[int], scores: Tensor) -> Tensor:
-    """Marks the last positions of a text.
+def watermarked(mark: SynthId, generated: Sequence[int], scores: Tensor) -> Tensor:
+    """Applies the watermark to the scores of the last positions of a text.
 
     Args:
-        generated: tokens after the prompt, as far as the last scored position.
+        generated: the tokens after the prompt, up to the last scored position.
         scores: float32 [count, vocab]; row i follows generated[: len(generated) - count + 1 + i].
+
+    Returns:
+        Scores of the same shape.
     """
     if mark.debug_mode:
         scores = torch.ones_like(scores)
-    hashes = _context_hashes(
-        mark, [*[0] * (mark.ngram_len - 1), *generated]
-    )  # of the context at every position
+    # The hash of the context at every position.
+    hashes = _context_hashes(mark, [*[0] * (mark.ngram_len - 1), *generated])
     first = len(generated) - len(scores) + 1
-    fresh = _fresh(
+    fresh = _fresh_positions(
         mark,
         hashes,
         range(first, len(hashes)),
@@ -43,22 +47,27 @@ def marked(mark: SynthId, generated: Sequence[int], scores: Tensor) -> Tensor:
 
 
 def g_values(mark: SynthId, ids: Sequence[int]) -> Tensor:
-    """Of every n-gram of a text that is in no repeated context, float32 [n-grams, depth]."""
+    """Returns the g-values of all n-grams with unrepeated contexts, float32 [n-grams, depth]."""
     length = mark.ngram_len - 1
     if len(ids) <= length:
         return torch.zeros(0, len(mark.keys))
     hashes = _context_hashes(mark, ids[:-1])
     grams = _accumulate(hashes, torch.tensor(ids[length:]))[
-        _fresh(mark, hashes, range(len(hashes)), 0)
+        _fresh_positions(mark, hashes, range(len(hashes)), 0)
     ]
     table = _table(mark.sampling_table_seed, mark.sampling_table_size)
     return torch.stack([_g(table, grams, key) for key in mark.keys], dim=1)
 
 
 def _tournament(mark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
-    """Scores [n, vocab] after one layer for each key;
+    """Runs the tournament, one layer for each key. Removed tokens stay removed.
 
-    contexts: hashes [n]. Tokens that are out stay out.
+    Args:
+        contexts: the hash of each position's context, int64 [n].
+        scores: float32 [n, vocab].
+
+    Returns:
+        Scores of the same shape.
     """
     alive = (scores > float("-inf")).any(dim=0).nonzero()[:, 0]
     p = scores[:, alive].softmax(dim=-1)
@@ -73,12 +82,12 @@ def _tournament(mark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
 
 
 def _g(table: Tensor, grams: Tensor, key: int) -> Tensor:
-    """0 or 1 for each hashed n-gram."""
+    """Returns the g-value of each hashed n-gram under a key, 0 or 1."""
     return table[_accumulate(grams, key) % len(table)]
 
 
 def _context_hashes(mark: SynthId, ids: Sequence[int]) -> Tensor:
-    """Of every `ngram_len - 1` neighbours, int64 [len(ids) - ngram_len + 2]."""
+    """Returns the hash of every `ngram_len - 1` neighbours, int64 [len(ids) - ngram_len + 2]."""
     windows = torch.tensor(ids, dtype=torch.long).unfold(0, mark.ngram_len - 1, 1)
     hashes = torch.ones(len(windows), dtype=torch.long)
     for column in windows.T:
@@ -86,15 +95,12 @@ def _context_hashes(mark: SynthId, ids: Sequence[int]) -> Tensor:
     return hashes
 
 
-def _fresh(mark: SynthId, hashes: Tensor, positions: range, first: int) -> list[int]:
-    """Those of the positions whose context is to be marked:
-
-    from `first` on, and not remembered from before.
-    """
+def _fresh_positions(mark: SynthId, hashes: Tensor, positions: range, first: int) -> list[int]:
+    """Returns the positions from `first` on whose context is not in the history."""
     found = []
     for at in positions:
         remembered = hashes[max(first, at - mark.context_history_size) : at]
-        # The memory begins as zeros.
+        # The history begins as zeros.
         empty = len(remembered) < mark.context_history_size and hashes[at] == 0
         if at >= first and not empty and not (remembered == hashes[at]).any():
             found.append(at)

@@ -1,11 +1,11 @@
 """Temperature, top-k, top-p and min-p for a whole batch, each row with its own parameters.
 
-These four are on the path of nearly every sampled token, and transformers' classes take one
-parameter for the whole batch; here they are tensors. A test holds them equal to transformers'
-classes, whose semantics (what happens at ties, at least one token stays) they repeat. Rows that are
-greedy, or that use a rare warper and are handled elsewhere, pass through unchanged.
+Nearly every sampled token goes through these four, and transformers' classes take one parameter for
+a whole batch; here the parameters are tensors. The semantics are those of transformers' classes
+(ties, and that at least one token stays), and a test compares them. Greedy rows pass through
+unchanged, as do rows of requests with a rare warper, which `Processors` handles.
 
-Knows nothing of tokens: a warper is a function of the logits alone.
+This module knows nothing of tokens: a warper is a function of the logits alone.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _REMOVED = float("-inf")
 
 
 def has_rare_warpers(s: Sampling) -> bool:
-    """Whether a request needs a warper that is not among the four, or more of one of them."""
+    """Returns whether a request needs a warper other than the four, or a parameter they lack."""
     cut_by_likelihood = (
         s.typical_p < 1.0 or 0.0 < s.epsilon_cutoff < 1.0 or 0.0 < s.eta_cutoff < 1.0
     )
@@ -27,14 +27,14 @@ def has_rare_warpers(s: Sampling) -> bool:
 
 
 def warp(rows: Sequence[Sampling], scores: Tensor) -> Tensor:
-    """Applies the four, in transformers' order.
+    """Applies the four warpers, in transformers' order.
 
     Args:
-        rows: the sampling of each row.
+        rows: the sampling parameters of each row.
         scores: float32 [n, vocab].
 
     Returns:
-        float32 [n, vocab]; removed tokens are -inf.
+        Scores, float32 [n, vocab]; removed tokens are -inf.
     """
     active = [s if s.is_sampled and not has_rare_warpers(s) else None for s in rows]
     if not any(active):
@@ -61,7 +61,7 @@ def _top_k(ks: list[int], scores: Tensor) -> Tensor:
 
 def _top_p(ps: list[float], scores: Tensor) -> Tensor:
     ordered, index = scores.sort(dim=-1)
-    # 1 - p in Python's float64, as transformers computes it, before it meets a float32 sum.
+    # 1 - p is computed in Python's float64, as in transformers, and compared with a float32 sum.
     rest = _column([1 - p for p in ps], scores.device)
     remove = ordered.softmax(dim=-1).cumsum(dim=-1) <= rest
     remove &= _column([p < 1.0 for p in ps], scores.device)

@@ -1,1 +1,1 @@
-"""One device thread, and the jobs of many sequences that become its steps."""
+"""Scheduling: how the jobs of many sequences become the steps of one device thread."""

@@ -1,8 +1,10 @@
-"""Who holds which row. A row remembers its tokens, and serves again whoever begins with them, free
-or not.
+"""The pool of rows: which sequence holds which row, and which tokens each row holds.
 
-Knows nothing of tensors: a row's contents are rolled back by feeding other tokens at an earlier
-position, so that bookkeeping is all there is to do here.
+A row keeps its tokens when it is given back, and a later sequence of the same owner that begins
+with them reuses it. A row on loan lends its tokens too: another row copies them.
+
+This module knows nothing of tensors. A row rolls back by feeding other tokens at an earlier
+position, so that keeping account of tokens is enough.
 """
 
 import asyncio
@@ -13,58 +15,58 @@ from dataclasses import dataclass, field
 
 from foredraft_engine.cache_spec import CacheSpec
 
-# Tokens from which on it is better to copy than to feed: every text may begin with the same one.
-_WORTH = 2
-_PIECE = 256
+# The fewest tokens that are copied rather than fed: all texts may begin with the same token.
+_FEWEST_COPIED = 2
+_PIECE = 256  # tokens that are compared at once
 
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """A row on loan. `cached` are the tokens whose keys and values it holds, in order."""
+    """A row on loan."""
 
     index: int
     cached: list[int] = field(default_factory=list)
+    """The tokens whose keys and values the row holds, in order."""
     owner: str = ""
     cache: CacheSpec | None = None
-    """How it is quantized, if it is."""
+    """How the row is quantized; None if it is not."""
     promised: Sequence[int] = ()
-    """What it will hold once it is prefilled; empty when that is over."""
-    found: int = 0
-    """Tokens that it was not fed, but held from before, or copied."""
-    _turn: int = (
-        0  # rows wait for those whose prefilling began earlier, so that none wait for one another
-    )
+    """The tokens that the row will hold once it is prefilled; empty before and after."""
+    reused: int = 0
+    """The number of tokens that the row was not fed: it held them from before, or copied them."""
+    # A row waits only for rows whose prefilling began earlier, so that no two wait for each other.
+    _turn: int = 0
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     def truncate(self, length: int) -> None:
-        """Forgets everything from position `length` on."""
+        """Forgets the tokens from position `length` on."""
         del self.cached[length:]
 
     def adopt(self, copied: list[int]) -> None:
-        """Another row's tokens were copied behind those that it has in common with them."""
-        self.found += len(copied) - len(self.cached)
+        """Takes over the tokens that were copied from another row, its own prefix included."""
+        self.reused += len(copied) - len(self.cached)
         self.cached = copied
 
     def shares(self, tokens: Sequence[int]) -> int:
-        """How many tokens of a sequence it could lend to another row:
+        """Returns how many tokens of a sequence the row could lend to another row.
 
-        never the last, which is to be fed.
+        The last token never counts, because it has to be fed.
         """
         return _reusable(self.cache, self.cached, tokens)
 
     async def progress(self) -> None:
-        """Waits until it holds what it promised, or gives it up."""
+        """Waits until the row is prefilled, or its prefilling is given up."""
         while self.promised:
             await self._grown.wait()
 
     def prefilled(self) -> None:
-        """It holds what it promised, or will not."""
+        """Ends the prefilling, whether it was completed or given up."""
         self.promised = ()
         self._grown.set()
 
 
 @dataclass(slots=True)
-class _Free:
+class _FreeRow:
     index: int
     tokens: list[int] = field(default_factory=list)
     owner: str = ""
@@ -72,41 +74,46 @@ class _Free:
 
 
 class RowPool:
-    """All rows of an engine; whoever finds too few waits in line."""
+    """All rows of an engine. A sequence that finds too few free rows waits for its turn."""
 
     def __init__(self, count: int) -> None:
-        # Longest idle first. Rows that were never used have no tokens and match nothing.
-        self._free = [_Free(i) for i in range(count)]
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()  # and rows wanted
+        # The row that has been idle longest comes first.
+        self._free = [_FreeRow(i) for i in range(count)]
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()  # with the rows needed
         self.count = count
         self._lent: list[Row] = []
         self._turns = 0
-        self._promised = 0  # free rows whose next holder has been woken, and has not taken them yet
+        self._promised = 0  # free rows whose next holder was woken but has not taken them yet
 
     @property
     def in_use(self) -> int:
-        """Rows on loan."""
+        """The number of rows on loan."""
         return self.count - len(self._free)
 
     @property
     def tokens(self) -> int:
-        """What rows on loan hold."""
+        """The number of tokens that rows on loan hold."""
         return sum(len(row.cached) for row in list(self._lent))
 
     @property
     def waiting(self) -> int:
-        """Sequences that wait for a row."""
+        """The number of sequences that wait for a row."""
         return len(self._waiting)
 
     @asynccontextmanager
     async def lend(
         self, tokens: Sequence[int], owner: str, cache: CacheSpec | None = None
     ) -> AsyncIterator[Row]:
-        """Lends a row for a sequence that begins with `tokens`; takes it back at every exit.
+        """Lends a row for a sequence that begins with `tokens`, and takes it back at every exit.
 
-        The row may already hold a part of the tokens (never all: the last one is always to be fed),
-        if `owner` used it before; nobody is served from another owner's row. cache: how it is to be
-        quantized, if it is; what it holds in another way is of no use.
+        The row may already hold a part of the tokens, but never the last one, which always has to
+        be fed. It holds none that another owner has used, and none that are quantized in another
+        way.
+
+        Args:
+            tokens: the beginning of the sequence.
+            owner: rows are reused among the sequences of one owner only.
+            cache: how the row is quantized; None if it is not.
         """
         async with self.lend_several([tokens], owner, cache) as (row,):
             yield row
@@ -115,14 +122,19 @@ class RowPool:
     async def lend_several(
         self, sequences: Sequence[Sequence[int]], owner: str, cache: CacheSpec | None = None
     ) -> AsyncIterator[list[Row]]:
-        """Lends a row for each of some sequences, at the same time: who holds some would keep them
-        from others.
+        """Lends a row for each of several sequences, as `lend` does.
+
+        The rows are lent together: two callers that each hold a part of what they need would wait
+        for each other.
 
         Raises:
-            ValueError: there are not so many.
+            ValueError: the pool has fewer rows than there are sequences.
         """
         if len(sequences) > self.count:
-            raise ValueError(f"{len(sequences)} rows are wanted, there are {self.count}")
+            raise ValueError(
+                f"sequences: there are {len(sequences)}, but the pool has only {self.count} rows; "
+                "start with more rows or ask for fewer sequences"
+            )
         await self._turn(len(sequences))
         rows = [self._take(tokens, owner, cache) for tokens in sequences]
         self._lent += rows
@@ -132,22 +144,21 @@ class RowPool:
             for row in rows:
                 self._lent.remove(row)
                 row.prefilled()
-                self._free.append(_Free(row.index, row.cached, owner, cache))
+                self._free.append(_FreeRow(row.index, row.cached, owner, cache))
             self._wake()
 
     def prefilling(self, row: Row, tokens: Sequence[int]) -> None:
-        """A row begins to be filled with all tokens but the last."""
+        """Notes that a row is being filled with all tokens but the last."""
         self._turns += 1
         row._turn, row.promised, row._grown = self._turns, tokens[:-1], asyncio.Event()
 
     def source_for(self, row: Row, tokens: Sequence[int]) -> Row | None:
-        """The row of the same owner that holds, or will hold, most of a sequence; None if this one
-        has as much.
+        """Returns the row to copy from: that of the same owner which holds most of a sequence.
 
-        What has yet to be fed counts only where that began earlier.
+        Tokens that a row has yet to be fed count if its prefilling began earlier. The result is
+        None if no row holds enough more than this one.
         """
-
-        best, most = None, len(row.cached) + _WORTH - 1
+        best, most = None, len(row.cached) + _FEWEST_COPIED - 1
         if len(tokens) - 1 <= most:
             return None
         for other in self._lent:
@@ -169,14 +180,14 @@ class RowPool:
             self._promised -= rows
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._promised -= rows  # the turn was given and cannot be used: pass it on
+                self._promised -= rows  # the turn was given but cannot be used: pass it on
             elif (turn, rows) in self._waiting:
                 self._waiting.remove((turn, rows))
             self._wake()
             raise
 
     def _wake(self) -> None:
-        """Gives turns in order, as long as there are rows for the first in line."""
+        """Gives turns in order, as long as there are rows for the sequence that waits longest."""
         while self._waiting:
             turn, rows = self._waiting[0]
             if not turn.done():
@@ -187,29 +198,34 @@ class RowPool:
             self._waiting.popleft()
 
     def _take(self, tokens: Sequence[int], owner: str, cache: CacheSpec | None) -> Row:
-        def reuse(free: _Free) -> int:
+        def reuse(free: _FreeRow) -> int:
             same = free.owner == owner and free.cache == cache
             return _reusable(cache, free.tokens, tokens) if same else 0
 
         best = max(self._free, key=lambda free: (reuse(free), not free.tokens))
         self._free.remove(best)
         held = list(tokens[: reuse(best)])
-        return Row(best.index, held, owner, cache, found=len(held))
+        return Row(best.index, held, owner, cache, reused=len(held))
 
 
 def _reusable(cache: CacheSpec | None, held: Sequence[int], tokens: Sequence[int]) -> int:
-    """How much of a sequence a row with these tokens is good for:
+    """Returns how many tokens of a sequence a row can reuse.
 
-    never the last one, which is to be fed.
+    The last token never counts, because it has to be fed.
+
+    Args:
+        cache: how the row is quantized.
+        held: the tokens that the row holds.
+        tokens: the sequence.
     """
     length = max(0, min(common_length(held, tokens), len(tokens) - 1))
     return length if cache is None or cache.resumes(len(held), length) else 0
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common prefix."""
+    """Returns the length of the common prefix."""
     length, most = 0, min(len(a), len(b))
-    # Piece by piece: long prompts are compared whenever a row is lent.
+    # Piece by piece, because long prompts are compared whenever a row is lent.
     while length < most and list(a[length : length + _PIECE]) == list(b[length : length + _PIECE]):
         length += _PIECE
     for i in range(length, most):

@@ -1,6 +1,6 @@
-"""From a model's name to a running engine: load, prove the rows, start the device thread.
+"""Starts an engine from the name of a model: loads it, proves its rows, starts the device thread.
 
-Knows nothing of services; their settings have these fields.
+This module knows nothing of services. Their settings have the fields of `ModelSettings`.
 """
 
 import logging
@@ -25,9 +25,11 @@ from foredraft_engine.scheduling.step_times import WIDTHS, StepTimes
 log = logging.getLogger(__name__)
 
 _DEFAULT_LENGTH = 8192
-# A thread that computes holds the interpreter for this long before a waiting one has its turn; the
-# default of 5 ms is a round trip on the wire ten times over.
+# How long a thread that computes keeps the interpreter from one that waits. Python's default of
+# 5 ms is ten times a round trip between the services.
 _SWITCH_S = 0.0005
+# The widest step that is timed, and the time after which no wider one is.
+_TIMED_TOKENS, _TIMING_S = 64, 2.0
 
 
 class ModelSettings(Protocol):
@@ -53,10 +55,6 @@ class ModelSettings(Protocol):
     def packed_weights(self) -> bool: ...
 
 
-# Steps are timed up to this width, or as far as there is time for.
-_TIMED_TOKENS, _TIMING_S = 64, 2.0
-
-
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
     """A model and the engine that runs it."""
@@ -72,14 +70,17 @@ def load_engine(
     spare: int = 0,
     cache: CacheSpec | None = None,
 ) -> LoadedEngine:
-    """Loads a model and starts its engine; says in the log what it found.
+    """Loads a model, starts its engine, and logs a summary.
 
     Args:
-        spare: places of every row for branches, beyond its length.
-        cache: how rows are quantized where a call does not say, if they are.
+        name: a model directory or a hub id.
+        settings: the service's settings.
+        on_step: is called after every step, on the device thread.
+        spare: places of every row beyond its length, for branches.
+        cache: how a row is quantized if a call does not say; None for unquantized rows.
 
     Raises:
-        ModelError: it cannot be loaded or served.
+        ModelError: the model cannot be loaded or served.
     """
     sys.setswitchinterval(_SWITCH_S)
     if settings.threads:
@@ -91,41 +92,31 @@ def load_engine(
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
     )
-    size = sum(p.numel() for p in model.module.parameters()) / 1e6
+    # Counted before packing: a packed weight is no parameter any more.
+    parameters = sum(p.numel() for p in model.module.parameters())
     packed = pack_weights(model.module) if settings.packed_weights else 0
     capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
     rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
-    step_times = time_steps(rows, cache if rows.quantizes else None)
     engine = Engine(
         rows,
         model.vocabulary.size,
         chunk_tokens=settings.chunk_tokens,
         on_step=on_step,
-        step_times=step_times,
+        step_times=time_steps(rows, cache if rows.quantizes else None),
     )
-    log.info(
-        "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",
-        name,
-        type(model.module).__name__,
-        size,
-        settings.dtype,
-        settings.device,
-        f", weights of {packed} layers packed" if packed else "",
-        settings.rows,
-        rows.layout,
-        capacity,
-    )
-    if model.length_note:
-        log.warning("%s: %s; longer sequences are refused", name, model.length_note)
+    _log_summary(model, settings, rows, parameters, packed)
     return LoadedEngine(engine, model)
 
 
 def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
-    """Times steps of the widths that verification and trees have; the first request finds the
-    device warmed up.
+    """Times steps of the widths that verification and trees have, and so warms the device up.
 
-    What was never timed would be taken from a prompt's step far wider, and so never be tried.
-    cache: how rows are quantized; the room of rows that are not is then not taken.
+    Widths that were never timed would be judged by the far wider steps of prompts, and so never be
+    tried.
+
+    Args:
+        rows: the model and its cache.
+        cache: how the timed row is quantized. The memory of unquantized rows is then not allocated.
     """
     step_times, began = StepTimes(), time.perf_counter()
     with torch.inference_mode():
@@ -138,9 +129,27 @@ def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
 
 
 def step_s(rows: Rows, width: int, cache: CacheSpec | None = None) -> float:
-    """Of one step over so many tokens."""
+    """Returns the seconds that one step over `width` tokens takes."""
     began = time.perf_counter()
-    rows.forward([Feed(0, 0, [0] * width, cache=cache)], [width]).argmax(
-        dim=-1
-    ).tolist()  # waits for the device
+    logits = rows.forward([Feed(0, 0, [0] * width, cache=cache)], [width])
+    logits.argmax(dim=-1).tolist()  # waits for the device
     return time.perf_counter() - began
+
+
+def _log_summary(
+    model: LoadedModel, settings: ModelSettings, rows: Rows, parameters: int, packed: int
+) -> None:
+    log.info(
+        "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",
+        model.name,
+        type(model.module).__name__,
+        parameters / 1e6,
+        settings.dtype,
+        settings.device,
+        f", weights of {packed} layers packed" if packed else "",
+        rows.count,
+        rows.layout,
+        rows.capacity,
+    )
+    if model.length_note:
+        log.warning("%s: %s; longer sequences are refused", model.name, model.length_note)

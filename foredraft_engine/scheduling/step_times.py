@@ -1,38 +1,38 @@
-"""How long a step takes by its number of tokens, as measured while it serves.
+"""How long a step takes, by its number of tokens, as measured while the engine serves.
 
-Knows nothing of what the steps are for.
+This module knows nothing of what the steps are for.
 """
 
 from bisect import bisect_left
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 _WEIGHT = 0.1
-# An outlier is the machine's business, not the width's: what is new counts as twice the average at
-# most.
+# A far slower step says more about the machine than about the width: a measurement counts as at
+# most twice the average.
 _OUTLIER = 2.0
 
 
 class StepTimes:
-    """Running averages for a few widths, and straight lines between them."""
+    """Running averages for a few widths, with linear interpolation in between."""
 
     def __init__(self) -> None:
         self._times_s: dict[int, float] = {}
         self.jobs = 1.0
-        """Running average of the jobs of a step."""
+        """The running average of jobs in a step."""
 
     def observe(self, tokens: int, jobs: int, spent_s: float) -> None:
-        """A step over so many tokens of so many jobs took so long."""
+        """Records that a step over `tokens` tokens of `jobs` jobs took `spent_s` seconds."""
         self.jobs += _WEIGHT * (jobs - self.jobs)
         width = WIDTHS[min(bisect_left(WIDTHS, tokens), len(WIDTHS) - 1)]
         old = self._times_s.get(width)
-        # A new dictionary: others read it from another thread.
+        # A new dictionary each time, because other threads read it.
         new = spent_s if old is None else old + _WEIGHT * (min(spent_s, _OUTLIER * old) - old)
         self._times_s = dict(sorted({**self._times_s, width: new}.items()))
 
     def at(self, tokens: float) -> float | None:
-        """Seconds of a step over so many tokens;
+        """Returns the seconds that a step over `tokens` tokens takes; None before any step.
 
-        beyond what was measured, as its neighbour. None before any step.
+        Outside the measured widths it is the time of the nearest one.
         """
         times = self._times_s
         if not times:

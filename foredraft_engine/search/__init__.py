@@ -1,1 +1,1 @@
-"""The arithmetic of searches that follow several texts at a time."""
+"""Searches: beams and candidates, several continuations of one prompt at a time."""

@@ -1,9 +1,9 @@
-"""Beam search: which beams live, which have ended, and when it is over. One search, one step at a
-time.
+"""Beam search: which beams go on, which have ended, and when the search is over.
 
-The arithmetic is transformers' own (`GenerationMixin._beam_search`), in float32 and in its order,
-so that tokens and scores are equal. Knows nothing of models or rows: it is given log-probabilities
-and says which beam goes on where.
+The arithmetic is transformers' own (`GenerationMixin._beam_search`), in float32 and in the same
+order, so that tokens and scores are equal.
+
+This module knows nothing of models or rows: it turns log-probabilities into moves.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-_NEVER = -1e9  # the score of what cannot be chosen; transformers' own
+_NEVER = -1e9  # the score of a beam that cannot be chosen, as in transformers
 
 Ends = Callable[[tuple[int, ...]], bool]
-"""Whether a generated text ends with its last token: by EOS, by a stop string, by its length."""
+"""Returns whether a text ends with its last token: by EOS, a stop string or its length."""
 
 
 @dataclass(frozen=True, slots=True)
 class BeamSettings:
-    """Of one search; lengths are of generated tokens."""
+    """The parameters of one search. Lengths are in generated tokens."""
 
     num_beams: int
     max_new_tokens: int
@@ -32,8 +32,9 @@ class BeamSettings:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A text and its score, the sum of its log-probabilities by its length to the power of the
-    length penalty.
+    """A text and its score.
+
+    The score is the sum of the log-probabilities, divided by length ** length_penalty.
     """
 
     ids: tuple[int, ...]
@@ -42,14 +43,16 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """How a beam goes on: after which of the beams before, and with which token."""
+    """How a beam goes on."""
 
     parent: int
+    """The index of the previous beam that it continues."""
     token: int
+    """The token that it adds."""
 
 
 class Search(Protocol):
-    """What drives a search needs to know of it."""
+    """The interface of a search, for the strategy that runs it."""
 
     texts: list[tuple[int, ...]]
     done: bool
@@ -62,7 +65,7 @@ class Search(Protocol):
 
 
 def shared_beginning(texts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The longest that all texts begin with; nothing if there are none."""
+    """Returns the longest common beginning of all texts; empty if there are no texts."""
     first, last = min(texts, default=()), max(texts, default=())
     length = next(
         (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
@@ -73,11 +76,11 @@ def shared_beginning(texts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 @dataclass(slots=True)
 class BeamSearch:
-    """The beams of one prompt."""
+    """Beam search over one prompt. A `Search`."""
 
     settings: BeamSettings
     texts: list[tuple[int, ...]] = field(default_factory=list)
-    """Of the live beams, the best first."""
+    """The texts of the live beams, the best first."""
     done: bool = False
     _scores: Tensor = field(init=False)
     _ended: list[tuple[int, ...]] = field(init=False)
@@ -88,23 +91,23 @@ class BeamSearch:
     def __post_init__(self) -> None:
         n = self.settings.num_beams
         self.texts, self._ended = [()] * n, [()] * n
-        # All beams are one text at first: the others would only repeat it.
+        # All beams begin as the same text: at first only one of them may go on.
         self._scores = torch.tensor([0.0] + [_NEVER] * (n - 1))
         self._ended_scores = torch.full((n,), _NEVER)
         self._has_ended = torch.zeros(n, dtype=torch.bool)
 
     def step(self, log_probs: Tensor, ends: Ends, noise: Tensor | None = None) -> list[Move]:
-        """One token more for every beam.
+        """Adds a token to every beam.
 
         Args:
-            log_probs: float32 [num_beams, vocab], processed; a row for each live beam.
+            log_probs: processed, a row for each live beam, float32 [num_beams, vocab].
             ends: whether a text ends with its last token.
-            noise: Gumbel noise like `log_probs`, to sample continuations without replacement in
-                place of the best (Kool et al., arXiv 1903.06059); the law is that of
-                `torch.multinomial` on the summed scores.
+            noise: Gumbel noise, [num_beams, vocab]. With it continuations are sampled without
+                replacement (Kool et al., arXiv 1903.06059), by the law of `torch.multinomial` on
+                the summed scores; without it the best are chosen.
 
         Returns:
-            How each live beam came to be, in their new order.
+            The move of each live beam, in their new order.
         """
         n, vocab = log_probs.shape
         totals = (log_probs + self._scores[:, None].to(log_probs.device)).view(-1)
@@ -119,13 +122,13 @@ class BeamSearch:
         live = scores + ended.float() * _NEVER
         chosen = live.topk(n).indices
         self.texts, self._scores = [texts[i] for i in chosen.tolist()], live[chosen]
-        self._can_improve = self._can_improve and self._promises()
+        self._can_improve = self._can_improve and self._can_beat_ended()
         full = bool(self._has_ended.all()) and self.settings.early_stopping is True
         self.done = not self._can_improve or full or bool(ended.all())
         return [moves[i] for i in chosen.tolist()]
 
     def best(self, count: int) -> list[Hypothesis]:
-        """The best that have ended, once the search is over."""
+        """Returns the best texts that have ended, once the search is over."""
         scores = self._ended_scores.tolist()
         return [
             Hypothesis(text, score)
@@ -133,7 +136,7 @@ class BeamSearch:
         ]
 
     def shared(self, count: int) -> tuple[int, ...]:
-        """The longest beginning of every text that can still be among the `count` best."""
+        """Returns the common beginning of all texts that can still be among the `count` best."""
         texts = [
             text
             for text, has in zip(self._ended[:count], self._has_ended.tolist(), strict=False)
@@ -142,9 +145,9 @@ class BeamSearch:
         return shared_beginning(texts if self.done else texts + self.texts)
 
     def _keep_ended(self, texts: list[tuple[int, ...]], scores: Tensor, ended: Tensor) -> None:
-        """Of all that ended so far, the best;
+        """Keeps the best of all texts that have ended so far.
 
-        what ended beyond the first `num_beams` does not count.
+        A text counts only if it ended among the best `num_beams` continuations.
         """
         n, settings = self.settings.num_beams, self.settings
         just = ended & (torch.arange(len(texts)) < n)
@@ -158,10 +161,10 @@ class BeamSearch:
         self._ended = [all_texts[i] for i in best.tolist()]
         self._ended_scores, self._has_ended = merged[best], torch.cat([self._has_ended, just])[best]
 
-    def _promises(self) -> bool:
-        """Whether the best live beam can still beat the worst that has ended:
+    def _can_beat_ended(self) -> bool:
+        """Returns whether the best live beam can still beat the worst text that has ended.
 
-        an estimate, transformers' own.
+        This is an estimate, the same as in transformers.
         """
         settings, length = self.settings, len(self.texts[0])
         if settings.early_stopping == "never" and settings.length_penalty > 0:

@@ -1,11 +1,10 @@
-"""Several texts that go on from one prompt, one token at a time: beams, or candidates for the next
-token.
+"""Several continuations of one prompt, one token at a time: beams, or candidates for a token.
 
-As branches of one row, where the model's rows can have them: they share the keys and values of the
-prompt and of each other, and nothing is ever copied. Else a row for each text: one that goes on
-from its own parent copies nothing.
+If the model's rows can hold branches, the texts are branches of one row. They share the keys and
+values of the prompt and of each other, and nothing is copied. Otherwise each text has a row of its
+own, and is copied only where a second text continues the same parent.
 
-Knows nothing of why a text goes on.
+This module knows nothing of why a text is continued.
 """
 
 import asyncio
@@ -24,24 +23,31 @@ from foredraft_engine.scheduling.row_pool import Row
 
 
 class Branches(Protocol):
-    """Texts, all of one length; those of one generation are numbered from 0."""
+    """Texts of one length, numbered from 0 in each generation."""
 
     async def grow(self, parents: Sequence[int], ids: Sequence[int], reduce: Reduce) -> Any:
-        """The next generation: text i is text `parents[i]` of the last one, and ids[i].
+        """Makes the next generation: text i is the previous text `parents[i]`, followed by ids[i].
 
-        Texts that are no parents are given up. The first generation has the prompt as its only
-        parent, number 0.
+        Texts that are no parents are given up. The parent of the first generation is the prompt,
+        as text 0.
 
         Returns:
-            What `reduce` makes of its logits, float32 [texts, vocab], and hidden states, [texts,
-            size].
+            The result of `reduce` on the texts' logits, float32 [texts, vocab], and hidden states,
+            [texts, size].
         """
 
 
 def fits(
     engine: Engine, prompt_tokens: int, texts: int, new_tokens: int, quantized: bool = False
 ) -> bool:
-    """Whether so many texts have room: in one row, or in one row each."""
+    """Returns whether the engine has room for these texts, in one row or in a row each.
+
+    Args:
+        prompt_tokens: the length of the prompt.
+        texts: the number of texts at a time.
+        new_tokens: the largest number of tokens in a text after the prompt.
+        quantized: whether the rows are quantized.
+    """
     in_one_row = not quantized and _in_one_row(engine, prompt_tokens, texts, new_tokens)
     return in_one_row or texts <= engine.pool.count
 
@@ -55,11 +61,20 @@ async def branches(
     owner: str,
     cache: CacheSpec | None = None,
 ) -> AsyncIterator[tuple[Row, Branches]]:
-    """Lends what so many texts need, and the row of the prompt, which is to be filled with all of
-    it first.
+    """Lends the rows that several texts need.
 
-    What is quantized are positions of a text, so that texts that are have a row each, if `cache`
-    says so.
+    The caller first fills the row of the prompt with the whole prompt.
+
+    Args:
+        tokens: the prompt.
+        texts: the number of texts at a time.
+        new_tokens: the largest number of tokens in a text after the prompt.
+        owner: rows are reused among the sequences of one owner only.
+        cache: how the rows are quantized, if they are. Quantized texts have a row each, because a
+            row is quantized by positions.
+
+    Returns:
+        The row of the prompt, and the texts.
     """
     if cache is None and _in_one_row(engine, len(tokens), texts, new_tokens):
         async with engine.pool.lend(tokens, owner) as row:
@@ -70,7 +85,7 @@ async def branches(
 
 
 def _in_one_row(engine: Engine, prompt_tokens: int, texts: int, new_tokens: int) -> bool:
-    """Even if the texts had nothing but the prompt in common."""
+    """Returns whether one row has room for texts that share nothing but the prompt."""
     return (
         engine.rows.branches
         and prompt_tokens + texts * new_tokens <= engine.rows.capacity + engine.rows.spare
@@ -82,12 +97,12 @@ def _both(logits: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _OneRow:
-    """Texts as paths through places behind the prompt, of which every generation has its own."""
+    """Texts as paths through the places after the prompt. Each generation has places of its own."""
 
     def __init__(self, engine: Engine, row: Row, tokens: Sequence[int]) -> None:
         self._engine, self._row, self._trunk = engine, row, len(tokens)
         self._paths: list[list[int]] = [[]]
-        self._end = self._trunk  # of the places in use
+        self._end = self._trunk  # one past the last place in use
 
     async def grow(self, parents: Sequence[int], ids: Sequence[int], reduce: Reduce) -> Any:
         paths = [self._paths[parent] for parent in parents]
@@ -98,7 +113,7 @@ class _OneRow:
 
 
 class _SeveralRows:
-    """Texts in rows of their own. The first row holds the prompt."""
+    """Texts with a row each. The first row holds the prompt."""
 
     def __init__(self, engine: Engine, rows: Sequence[Row]) -> None:
         self._engine, self._rows = engine, list(rows)
@@ -114,8 +129,9 @@ class _SeveralRows:
         return await self._engine.run(lambda: reduce(torch.cat(logits), torch.cat(hidden)))
 
     async def _fork(self, parents: Sequence[int]) -> list[Row]:
-        """A row for each text: the first of every parent's goes on in its row, the others in rows
-        of given-up texts.
+        """Returns a row for each text.
+
+        The first child of a parent keeps the parent's row, the others get rows of given-up texts.
         """
         kept = {parent: self._held[parent] for parent in parents}
         free = [row for row in self._rows if not any(row is other for other in kept.values())]
@@ -132,12 +148,13 @@ class _SeveralRows:
 async def peek(
     engine: Engine, row: Row, token: int, candidates: Sequence[int], reduce: Reduce
 ) -> Any:
-    """Feeds a token, and looks what follows each of several candidates for the next one. The row
-    keeps the token alone.
+    """Feeds a token, and scores what follows each of several candidates for the next token.
+
+    Afterwards the row holds the token, but none of the candidates.
 
     Returns:
-        What `reduce` makes of the candidates' logits, float32 [k, vocab], and hidden states, [k,
-        size].
+        The result of `reduce` on the candidates' logits, float32 [k, vocab], and hidden states,
+        [k, size].
     """
     start, k = len(row.cached), len(candidates)
     if engine.rows.branches and start + 1 + k <= engine.rows.capacity + engine.rows.spare:

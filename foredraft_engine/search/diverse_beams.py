@@ -1,11 +1,12 @@
-"""Diverse beam search: groups of beams, each of which shuns the tokens that those before it have
-just chosen.
+"""Diverse beam search: groups of beams, each penalised for the tokens that earlier groups chose.
 
 Vijayakumar et al., "Diverse Beam Search", arXiv 1610.02424, with the Hamming penalty. The
 arithmetic is that of transformers 4.55.4 (`_group_beam_search`, `BeamSearchScorer`), the last
-version that has it, peculiarities included: only EOS ends a hypothesis, and a text that ended with
-any EOS is given the first of them; a stop string or a length ends the whole search once it has met
-every beam. Knows nothing of models or rows.
+version that has it, including its peculiarities. Only EOS ends a hypothesis, and a text that ended
+with any EOS token gets the first one. A stop string or a length ends the whole search, once every
+beam has met it.
+
+This module knows nothing of models or rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,17 +18,17 @@ from torch import Tensor
 
 from foredraft_engine.search.beams import Ends, Hypothesis, Move, shared_beginning
 
-_NEVER = -1e9  # the score of what cannot be chosen; transformers' own
+_NEVER = -1e9  # the score of a beam that cannot be chosen, as in transformers
 
 Process = Callable[[Sequence[tuple[int, ...]], Tensor], Tensor]
-"""Logits processors: (texts generated so far [n], log-probabilities float32 [n, vocab]) to scores
-of the same shape.
+"""Applies logits processors to the log-probabilities after n generated texts, float32 [n, vocab];
+returns scores of the same shape.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class DiverseBeamSettings:
-    """Of one search; lengths are of generated tokens.
+    """The parameters of one search. Lengths are in generated tokens.
 
     `num_beams` is a multiple of `num_beam_groups`.
     """
@@ -38,8 +39,8 @@ class DiverseBeamSettings:
     max_new_tokens: int
     eos_token_ids: tuple[int, ...]
     pad_token_id: int
-    """What a group that is over goes on with; the groups after it shun that too, as in
-    transformers. Without a padding token it is the first EOS token there.
+    """The token that a finished group goes on with. Later groups are penalised for it too, as in
+    transformers, where it is the first EOS token if there is no padding token.
     """
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
@@ -51,23 +52,23 @@ class DiverseBeamSettings:
 
 @dataclass(slots=True)
 class _Group:
-    """The beams of one group; its moves' parents are counted within it."""
+    """The beams of one group. The parents of its moves are indices within the group."""
 
     settings: DiverseBeamSettings
     texts: list[tuple[int, ...]] = field(init=False)
     ended: list[Hypothesis] = field(default_factory=list)
-    """The best that have ended, in the order in which they did; without their EOS."""
+    """The best texts that have ended, in the order in which they ended, without their EOS."""
     over: bool = False
     _scores: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
         size = self.settings.group_size
         self.texts = [()] * size
-        # All beams are one text at first: the others would only repeat it.
+        # All beams begin as the same text: at first only one of them may go on.
         self._scores = [0.0] + [_NEVER] * (size - 1)
 
     def step(self, scores: Tensor) -> list[Move]:
-        """One token more for every beam: scores float32 [group_size, vocab], processed."""
+        """Adds a token to every beam; scores are processed, float32 [group_size, vocab]."""
         settings, (size, vocab) = self.settings, scores.shape
         totals = (scores + torch.tensor(self._scores, device=scores.device)[:, None]).view(-1)
         keep = min(max(2, 1 + len(settings.eos_token_ids)) * size, size * vocab)
@@ -88,13 +89,13 @@ class _Group:
         return [move for _, move in live]
 
     def pad(self) -> list[Move]:
-        """One token more once the group is over."""
+        """Adds a padding token to every beam, once the group is over."""
         size, token = self.settings.group_size, self.settings.pad_token_id
         self.texts = [(*self.texts[0], token)] * size
         return [Move(0, token)] * size
 
     def all(self) -> list[Hypothesis]:
-        """What has ended; and, unless the group is over, what has not, where it is better."""
+        """Returns the best texts, those that have not ended included unless the group is over."""
         found = self.ended
         if not self.over:
             for text, score in zip(self.texts, self._scores, strict=True):
@@ -104,9 +105,13 @@ class _Group:
     def _with(
         self, found: list[Hypothesis], text: tuple[int, ...], score: float, length: int
     ) -> list[Hypothesis]:
-        """The best `group_size`, one text more considered;
+        """Returns the best `group_size` hypotheses among those found and one more text.
 
-        its length counts an EOS that it leaves out.
+        Args:
+            found: the hypotheses so far.
+            text: without its EOS.
+            score: the sum of the text's log-probabilities.
+            length: of the text, its EOS included.
         """
         one = Hypothesis(text, score / length**self.settings.length_penalty)
         if len(found) < self.settings.group_size:
@@ -115,9 +120,13 @@ class _Group:
         return [*(h for h in found if h is not worst), one] if one.score > worst.score else found
 
     def _cannot_improve(self, best: float, length: int) -> bool:
-        """Whether enough have ended and no live beam can still beat them:
+        """Returns whether enough texts have ended and no live beam can still beat them.
 
-        an estimate, transformers' own.
+        This is an estimate, the same as in transformers.
+
+        Args:
+            best: the best summed score of this step.
+            length: of the live beams.
         """
         settings = self.settings
         if len(self.ended) < settings.group_size or settings.early_stopping is True:
@@ -130,18 +139,16 @@ class _Group:
 
 @dataclass(slots=True)
 class DiverseBeamSearch:
-    """The beams of one prompt, group after group. A `foredraft_engine.search.beams.Search`."""
+    """Diverse beam search over one prompt. A `foredraft_engine.search.beams.Search`."""
 
     settings: DiverseBeamSettings
     process: Process = lambda texts, scores: scores
-    """Every processor, in its order, except guidance;
-
-    called for one group at a time, after the diversity penalty.
+    """Applies all processors but guidance, in their order. It is called for one group at a time,
+    after the diversity penalty.
     """
     texts: list[tuple[int, ...]] = field(init=False)
-    """Of the beams, group after group, the best of a group first.
-
-    A group that is over goes on with padding.
+    """The texts of the beams, group after group, the best of a group first. A group that is over
+    goes on with padding.
     """
     done: bool = False
     _groups: list[_Group] = field(init=False)
@@ -151,16 +158,16 @@ class DiverseBeamSearch:
         self.texts = [text for group in self._groups for text in group.texts]
 
     def step(self, log_probs: Tensor, ends: Ends) -> list[Move]:
-        """One token more for every beam.
+        """Adds a token to every beam.
 
         Args:
-            log_probs: float32 [num_beams, vocab], the logits' log-softmax before any processor
-                (after guidance); a row for each beam. The rows of a group that is over are not
-                looked at.
-            ends: whether a text ends with its last token, be it by EOS or otherwise.
+            log_probs: the log-softmax of the logits after guidance and before any other processor,
+                a row for each beam, float32 [num_beams, vocab]. The rows of a group that is over
+                are ignored.
+            ends: whether a text ends with its last token, by EOS or otherwise.
 
         Returns:
-            How each beam came to be, in their new order; parents are of the same group.
+            The move of each beam, in their new order. A beam and its parent are of the same group.
         """
         moves: list[Move] = []
         for first, group in zip(
@@ -180,21 +187,21 @@ class DiverseBeamSearch:
         return moves
 
     def best(self, count: int) -> list[Hypothesis]:
-        """The best of all groups, once the search is over."""
+        """Returns the best texts of all groups, once the search is over."""
         return self._ranked([one for group in self._groups for one in group.all()])[:count]
 
     def shared(self, count: int) -> tuple[int, ...]:
-        """The longest beginning of every text that can still be among the `count` best."""
+        """Returns the common beginning of all texts that can still be among the `count` best."""
         if self.done:
             return shared_beginning([one.ids for one in self.best(count)])
-        # What has ended only ever makes room for better: that which is not among the best now will
-        # not be.
+        # A text that has ended is only ever displaced by a better one: if it is not among the best
+        # now, it never will be.
         ended = self._ranked([one for group in self._groups for one in group.ended])[:count]
         live = [text for group in self._groups if not group.over for text in group.texts]
         return shared_beginning([one.ids for one in ended] + live)
 
     def _diverse(self, scores: Tensor, moves: list[Move]) -> Tensor:
-        """Less the penalty for each of the earlier groups' beams that has just chosen the token."""
+        """Subtracts the penalty once for each beam of an earlier group that chose the token now."""
         if not moves:
             return scores
         tokens = torch.tensor([move.token for move in moves], device=scores.device)
@@ -203,7 +210,10 @@ class DiverseBeamSearch:
         )
 
     def _ranked(self, found: list[Hypothesis]) -> list[Hypothesis]:
-        """The best first, of equals the last; each with an EOS where there is room for one."""
+        """Sorts hypotheses, the best first and the later of two equals first.
+
+        Each gets an EOS if there is room for it.
+        """
         room, eos = self.settings.max_new_tokens, self.settings.eos_token_ids[:1]
         ranked = sorted(found, key=lambda h: h.score)[::-1]
         return [Hypothesis(h.ids if len(h.ids) >= room else h.ids + eos, h.score) for h in ranked]

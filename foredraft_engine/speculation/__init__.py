@@ -1,1 +1,1 @@
-"""Proposals: how they are drawn, drafted ahead, and accepted."""
+"""Speculation: how proposals are drawn, drafted ahead, and accepted."""

@@ -1,12 +1,15 @@
-"""The one rule by which proposals are accepted, for a whole batch.
+"""The rule by which proposals are accepted, for a whole batch.
 
 p is the target's distribution, q the draft's. A proposed token x is accepted with probability
-min(1, p(x) / q(x)); at the first rejection the next token is drawn from normalised max(0, p - q);
-if all are accepted, it is drawn from the target's p after them (Leviathan et al., arXiv 2211.17192,
-algorithm 1; Chen et al., arXiv 2302.01318). Whatever the draft does, the tokens have the law p.
+min(1, p(x) / q(x)). At the first rejection the next token is drawn from the normalised
+max(0, p - q); if all are accepted, it is drawn from the target's p after them (Leviathan et al.,
+arXiv 2211.17192, algorithm 1; Chen et al., arXiv 2302.01318). The committed tokens have the law p,
+whatever the draft does.
 
-Greedy decoding, the coupled rule and n-gram drafts are not special cases: they make p or q one-hot,
-and the rule then says "accept if equal". Knows nothing of models or of how random numbers are made.
+Greedy decoding, the coupled rule and n-gram drafts are no special cases: they make p or q one-hot,
+and the rule then accepts a token on exact match.
+
+This module knows nothing of models, or of how random numbers are made.
 """
 
 import torch
@@ -38,7 +41,7 @@ def verify(
     """
     k = drafted.shape[1]
     p_drafted = p[:, :k].gather(2, drafted[:, :, None])[:, :, 0]  # [batch, k]
-    # Strict: a token with p = 0 is never accepted, not even at u = 0.
+    # The inequality is strict, so that a token with p = 0 is never accepted.
     accept = u * q_drafted < p_drafted
     accept &= torch.arange(k, device=p.device) < lengths[:, None]
     accepted = accept.long().cumprod(dim=1).sum(dim=1)  # [batch]
@@ -46,25 +49,34 @@ def verify(
     p_next = p.gather(1, accepted[:, None, None].expand(-1, 1, p.shape[2]))[:, 0]  # [batch, vocab]
     rejected = accepted < lengths
     residual = (p_next - q_at(accepted, rejected)).clamp_(min=0.0)
-    # p and q may be equal up to rounding and the token rejected all the same; p is then the right
-    # law.
+    # If p and q are equal up to rounding, a token may still be rejected; p is then the right law.
     residual = torch.where(residual.sum(dim=1, keepdim=True) > 0, residual, p_next)
     return accepted, sample(residual, noise)
 
 
 class QRow:
-    """Sparse rows of q, of which verification needs one dense row a sequence: at the rejection."""
+    """Sparse rows of q. Verification needs one dense row of each sequence, at the rejection."""
 
     def __init__(
         self, index: Tensor, ids: Tensor, probabilities: Tensor, shape: tuple[int, int, int]
     ) -> None:
-        """index: int64 [entries], sequence * k + position; ids, probabilities: [entries];
-        shape: batch, k, vocab."""
+        """
+        Args:
+            index: sequence * k + position of each entry, int64 [entries].
+            ids: int64 [entries].
+            probabilities: [entries].
+            shape: batch, k, vocab.
+        """
         self._index, self._ids, self._probabilities = index, ids, probabilities
         self._batch, self._k, self._vocab = shape
 
     def __call__(self, position: Tensor, wanted: Tensor) -> Tensor:
-        """Dense q [batch, vocab] at `position` of the sequences that want it, zeros for the others."""
+        """Returns dense rows of q, [batch, vocab].
+
+        Args:
+            position: the position in each sequence, int64 [batch].
+            wanted: bool [batch]; the rows of the other sequences are zeros.
+        """
         sequence = torch.arange(self._batch, device=position.device)
         place = torch.where(wanted, sequence * self._k + position, -1)  # [batch]
         owner = self._index.div(max(self._k, 1), rounding_mode="floor")
@@ -76,5 +88,5 @@ class QRow:
 
 
 def sample(weights: Tensor, noise: Tensor) -> Tensor:
-    """Draws from unnormalised weights [n, vocab] with Gumbel noise [n, vocab]; int64 [n]."""
+    """Draws ids, int64 [n], from unnormalised weights [n, vocab] with Gumbel noise [n, vocab]."""
     return (weights.double().log() + noise).argmax(dim=-1)

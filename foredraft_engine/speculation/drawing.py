@@ -1,8 +1,9 @@
-"""Draws a draft's tokens: the next one after each of many texts, and the row of q that it was drawn
-from.
+"""Draws the tokens of a draft, each with the row of q that it was drawn from.
 
-The draws of the rejection rule are the draft's own; greedy and coupled tokens are certain. Knows
-nothing of verification, or of whether a text is committed or a branch.
+Under the rejection rule the draft draws with random numbers of its own; greedy and coupled tokens
+are certain.
+
+This module knows nothing of verification, or of whether a text is committed or a branch.
 """
 
 from collections.abc import Sequence
@@ -18,36 +19,42 @@ from foredraft_engine.proposal import Proposal, SparseRows
 from foredraft_engine.sampling import Rule
 from foredraft_engine.speculation.preview import Chooser, Preview, likely
 
+# The part of p that a narrowed row of q keeps.
 _MASS = 0.999
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Wants the token after a text."""
+    """A request for the token after a text."""
 
     processors: Processors
     context: Sequence[int]
+    """The text."""
     key: int
-    """Of its random numbers, under the rejection rule: see `draft_key`."""
+    """The key of the random numbers under the rejection rule, see `draft_key`."""
     width: int
-    """Entries of the row of q, at most; 0 is the whole vocabulary."""
+    """The largest number of entries in the row of q; 0 for the whole vocabulary."""
     ranked: bool = False
-    """Whether candidates besides the token are wanted; there are none under the rejection rule."""
+    """Whether other candidates are returned too. Under the rejection rule there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A token, the probability that it had, and the row of q under the rejection rule."""
+    """A drawn token."""
 
     token: int
     probability: float
+    """The probability that it was drawn with."""
     row: SparseRows | None
+    """The row of q that it was drawn from; None if the token was certain."""
     candidates: tuple[int, ...] = ()
+    """The likely other tokens, the best first."""
     likelihoods: tuple[float, ...] = ()
+    """The probabilities of the candidates, if the token is rejected."""
 
 
 def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
-    """All of them at once; logits float32 [n, vocab]."""
+    """Draws all tokens at once; logits float32 [n, vocab]."""
     scored = [Scored(d.processors, d.context, 1) for d in draws]
     scores = process(scored, logits)
     p = scores.softmax(dim=-1)
@@ -81,16 +88,18 @@ def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
 
 
 def _sample(draws: Sequence[Draw], p: Tensor) -> tuple[Tensor, Tensor, list[SparseRows]]:
-    """Ids [n] drawn from the largest entries of p [n, vocab], with what probability [n], and these
-    entries.
+    """Draws tokens from the largest entries of p, [n, vocab].
+
+    Returns:
+        The ids, int64 [n], their probabilities among these entries, [n], and the entries.
     """
     device = p.device
     width = min(max(d.width or p.shape[1] for d in draws), p.shape[1])
     q, tokens = p.topk(width, dim=-1)
     limits = torch.tensor([d.width or width for d in draws], device=device)
     q = q.masked_fill(torch.arange(width, device=device) >= limits[:, None], 0.0)
-    # The last thousandth of p is half of the bytes: it is left out where a row was to be narrower
-    # than p anyway.
+    # The last thousandth of p takes half of the bytes. It is left out of rows that are narrower
+    # than the vocabulary anyway.
     narrow = limits < p.shape[1]
     q = q.masked_fill((q.cumsum(dim=-1) - q > _MASS) & narrow[:, None], 0.0)
     q = q / q.sum(dim=-1, keepdim=True)
@@ -106,10 +115,10 @@ def _sample(draws: Sequence[Draw], p: Tensor) -> tuple[Tensor, Tensor, list[Spar
 
 
 def ends_proposal(drawn: Drawn, processors: Processors, confidence: float) -> bool:
-    """Whether a proposal is complete with this token.
+    """Returns whether a proposal is complete with this token.
 
-    It ends after a token, never by taking one back: a drawn token that is dropped for being
-    unlikely would bias what the target accepts.
+    A proposal ends after a token, never by taking one back: dropping a drawn token because it is
+    unlikely would bias the output.
     """
     return drawn.probability < confidence or drawn.token in processors.sampling.eos_token_id
 
@@ -117,12 +126,16 @@ def ends_proposal(drawn: Drawn, processors: Processors, confidence: float) -> bo
 def proposal_of(
     drawn: Sequence[Drawn], choose: Chooser | None = None, alternatives: int = 0
 ) -> Proposal:
-    """The tokens with their rows of q, if they have such, and with so many alternatives, if there
-    are candidates.
+    """Makes drawn tokens a proposal.
+
+    Args:
+        drawn: the tokens.
+        choose: chooses the alternatives among the candidates of each token.
+        alternatives: the largest number of alternatives. Under the rejection rule there are none.
     """
     rows = [d.row for d in drawn if d.row is not None]
     ids = tuple(d.token for d in drawn)
-    beside: tuple[tuple[int, int], ...] = ()
+    chosen: tuple[tuple[int, int], ...] = ()
     if choose and alternatives and not rows:
         preview = Preview(
             tuple(d.probability for d in drawn),
@@ -130,36 +143,43 @@ def proposal_of(
             tuple(d.likelihoods for d in drawn),
             ids,
         )
-        beside = tuple(
+        chosen = tuple(
             (at, preview.candidates[at][rank]) for at, rank in choose(preview, alternatives)
         )
-    return Proposal(ids, SparseRows.join(rows) if rows else None, "model", beside)
+    return Proposal(ids, SparseRows.join(rows) if rows else None, "model", chosen)
 
 
 def draft_key(processors: Processors, epoch: int, base_len: int, index: int) -> int:
-    """Of the draw of the token at `index` after a text of `base_len` tokens.
+    """Returns the key of the draw at `index` after `base_len` committed tokens.
 
-    The epoch parts the draws of a draft that was lost from those of the one that replaced it.
+    The epoch makes the draws of a draft differ from those of the lost draft that it replaces.
     """
     sampling = processors.sampling
     return key(sampling.seed, Purpose.DRAFT, sampling.sequence_index, epoch, base_len, index)
 
 
 def certain_ids(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
-    """argmax(scores), with the shared noise added where the rule is coupled. int64 [n]."""
+    """Returns the token that each position chooses with certainty, int64 [n].
+
+    It has the largest score, under the coupled rule after the shared noise is added.
+    """
     return by_rank(scores, rows_of(scored)).argmax(dim=-1)
 
 
 def rows_of(scored: Sequence[Scored]) -> list[tuple[Scored, int]]:
-    """Each row's sequence, and the position of the token that it scores."""
+    """Returns for each row its sequence and the position of the token that it scores."""
     return [(s, len(s.tokens) - s.count + 1 + i) for s in scored for i in range(s.count)]
 
 
 def by_rank(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:
-    """Scores [n, vocab] of sequences at positions, by which their tokens are chosen with certainty.
+    """Returns scores whose largest is the token chosen with certainty, [n, vocab].
 
-    Under the coupled rule that is with the shared noise, in float64: the draft foresees the
+    Under the coupled rule they include the shared noise, in float64, so that the draft predicts the
     target's token.
+
+    Args:
+        scores: processed scores, float32 [n, vocab].
+        rows: the sequence and the position of each row.
     """
     coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
     if not coupled:

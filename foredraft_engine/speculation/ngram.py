@@ -1,9 +1,11 @@
-"""DraftPool by looking up where the text said the same before.
+"""Drafts by n-gram lookup: proposes what followed the same tokens earlier in the text.
 
 A suffix automaton (Blumer et al. 1985) over prompt and output finds the longest suffix, up to a
-bound, that occurred earlier, and of several occurrences the latest, in amortised constant time per
-token for a given bound: nothing is scanned again. Tokens are only ever appended, since only
-committed tokens enter. Knows nothing of models; what it proposes is certain, so that q is one-hot.
+bound, that occurred earlier, and the latest of its occurrences. For a given bound each token takes
+amortised constant time, because nothing is scanned again. Tokens are only ever appended, since only
+committed tokens enter.
+
+This module knows nothing of models. Proposed tokens are certain, so that q is one-hot.
 """
 
 from collections.abc import Iterable
@@ -15,20 +17,22 @@ class NgramDrafter:
     """The automaton over one sequence."""
 
     def __init__(self, tokens: Iterable[int] = (), *, max_ngram: int = 2) -> None:
-        """max_ngram: longest suffix that is looked up, at least 1."""
+        """Looks up suffixes of at most `max_ngram` tokens, which is at least 1."""
         self.tokens: list[int] = []
         self._max_ngram = max_ngram
-        # A state stands for substrings that end at the same places: the longest has `_length`, the
-        # next shorter suffix outside the state is in `_link`, `_end` is where they ended last (-1:
-        # nowhere but, perhaps, here). `_end` is kept for states with a string within the bound.
+        # A state stands for substrings that end at the same places. `_length` is that of the
+        # longest, `_link` the state of the next shorter suffix, `_end` the last place where they
+        # ended before the newest token (-1: none). `_end` is kept for states with a string within
+        # the bound.
         self._next: list[dict[int, int]] = [{}]
         self._length: list[int] = [0]
         self._link: list[int] = [-1]
         self._end: list[int] = [-1]
         self._last = 0  # the state of the whole text
         self._state = 0  # the state of its suffix of at most max_ngram tokens
-        self._matched = 0  # that suffix's length
+        self._matched = 0  # the length of that suffix
         self.match_length = 0
+        """The length of the longest suffix that occurred earlier."""
         self._match_end = -1
         self.extend(tokens)
 
@@ -40,10 +44,11 @@ class NgramDrafter:
             self._follow(token)
 
     def propose(self, k: int, stop: frozenset[int] = frozenset()) -> Proposal:
-        """What followed the latest earlier occurrence of the longest known suffix, up to k tokens.
+        """Proposes up to k tokens that followed the longest suffix where it occurred last.
 
         A continuation that reaches the end of the text goes on with itself, as a repetition would.
-        It ends before a token of `stop`: the end of an earlier text says little about this one's.
+        It ends before a token of `stop`, because where an earlier text ended says little about the
+        end of this one.
         """
         if self.match_length == 0 or k <= 0:
             return NOTHING
@@ -57,7 +62,7 @@ class NgramDrafter:
         return Proposal(tuple(found), None, "ngram") if found else NOTHING
 
     def _append(self, token: int) -> None:
-        """Adds the state of the whole text, by the textbook."""
+        """Adds the state of the whole text, as in the textbook."""
         new = self._add_state(self._length[self._last] + 1, {}, 0, -1)
         state = self._last
         while state != -1 and token not in self._next[state]:
@@ -72,9 +77,7 @@ class NgramDrafter:
         self._last = new
 
     def _split(self, state: int, token: int, target: int) -> int:
-        """Parts the shorter strings of `target` from the longer ones, which end in fewer places
-        now.
-        """
+        """Splits the shorter strings of `target` off: the longer ones now end in fewer places."""
         short = self._add_state(
             self._length[state] + 1, dict(self._next[target]), self._link[target], self._end[target]
         )
@@ -91,7 +94,7 @@ class NgramDrafter:
         return len(self._length) - 1
 
     def _follow(self, token: int) -> None:
-        """Moves to the bounded suffix, reads off its last occurrence, then notes this one."""
+        """Moves to the bounded suffix, reads its last occurrence, then records this one."""
         self._state = self._next[self._state][token]
         self._matched = min(self._matched + 1, self._max_ngram)
         while self._length[self._link[self._state]] >= self._matched:

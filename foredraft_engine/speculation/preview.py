@@ -1,8 +1,8 @@
-"""What a draft thinks of a verification before it is over: how sure it was of each token, and what
-else was likely.
+"""Previews: what a draft expects of a verification that is not over yet.
 
-Outcomes of the verification are chosen from it, and tokens that are worth verifying beside the
-proposal. Knows nothing of what became of earlier ones.
+Outcomes to draft ahead for, and alternatives to verify, are chosen from a preview.
+
+This module knows nothing of how earlier verifications ended.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,35 +11,39 @@ from dataclasses import dataclass
 from torch import Tensor
 
 RANKS = 16
-"""Candidates for the token after each position."""
+"""The largest number of candidates for the token at one position."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Of a proposal of k tokens and m alternatives to them.
+    """How sure the draft was of each token of a proposal, and which other tokens were likely.
 
-    A verification ends at a node: 0 to k are so many tokens of the proposal accepted, k + 1 to k +
-    m the alternatives.
+    A verification of k tokens and m alternatives ends at a node. At node j <= k it accepts the
+    first j tokens; the nodes k + 1 to k + m are those of the alternatives.
     """
 
     confidences: tuple[float, ...] = ()
     """The draft's probability of each proposed token."""
     candidates: tuple[tuple[int, ...], ...] = ()
-    """At each node, the likely next tokens, best first; at the first k not the proposed one."""
+    """The likely next tokens at each node, the best first. The first k nodes leave out the proposed
+    token.
+    """
     likelihoods: tuple[tuple[float, ...], ...] = ()
-    """Of each candidate, if the verification ends there; about 1 in sum."""
+    """The probability of each candidate if the verification ends at the node; the sum is near 1."""
     proposed: tuple[int, ...] = ()
+    """The proposed tokens."""
     alternatives: tuple[tuple[int, int], ...] = ()
-    """(at, id): what may stand in place of proposed token `at`."""
+    """The alternatives, as in `Proposal`."""
 
     def depth(self, node: int) -> int:
-        """Tokens of the proposal that stand where a verification ends at this node."""
+        """Returns how many proposed tokens a verification accepts that ends at a node."""
         k = len(self.confidences)
         return node if node <= k else self.alternatives[node - k - 1][0]
 
     def outcome_of(self, path: Sequence[int]) -> tuple[int, int] | None:
-        """The node at which a verification ended that committed these tokens, and the token after
-        it.
+        """Returns the outcome that committed these tokens: its node, and the token that followed.
+
+        None if the tokens end within the proposal.
         """
         at = 0
         while at < len(path) and at < len(self.proposed) and path[at] == self.proposed[at]:
@@ -58,13 +62,16 @@ rank of the candidate that follows there.
 
 
 def likely(ranked: Tensor, excluded: Tensor) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Candidates and their likelihoods by scores [n, vocab], but for one excluded id in each of the
-    first rows.
+    """Returns the candidates and their likelihoods at each position.
+
+    Args:
+        ranked: scores whose largest is the most likely token, [n, vocab].
+        excluded: an id to leave out, for each of the first rows, int64 [at most n].
     """
     best = ranked.float().topk(min(RANKS + 1, ranked.shape[1]), dim=-1)
     first = best.indices[: len(excluded)] == excluded[:, None]
     best.values[: len(excluded)].masked_fill_(first, float("-inf"))
-    likelihoods = best.values.softmax(dim=-1)  # of these few, which are most of the mass
+    likelihoods = best.values.softmax(dim=-1)  # among these few, which have most of the mass
     found = []
     for ids, values in zip(best.indices.tolist(), likelihoods.tolist(), strict=True):
         pairs = [(i, v) for i, v in zip(ids, values, strict=True) if v > 0][:RANKS]

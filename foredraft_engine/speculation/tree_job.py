@@ -57,7 +57,7 @@ class _Branch:
 
 
 class TreeJob(Job):
-    """Drafts proposals of k tokens for several outcomes of a round; its result is `DraftedAhead`."""
+    """Drafts proposals for several outcomes of a round; its result is `DraftedAhead`."""
 
     def __init__(self, feed: Feed, verified: Round, options: TreeOptions) -> None:
         """

@@ -4,8 +4,11 @@ Plain decoding is the case k = 0. Knows nothing of what drafts, how a proposal i
 reads.
 """
 
+from collections.abc import Sequence
+
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.scheduling.engine import Engine, Guidance
+from foredraft_engine.scheduling.row_pool import Row
 from foredraft_engine.speculation.verify_job import VerifyOptions
 from foredraft_serving.metrics import TargetMetrics
 from target_service.drafting.drafter import Drafters
@@ -28,24 +31,20 @@ async def assisted(
     tokens = list(plan.tokens)
     processors = Processors(plan.sampling, engine.device)
     lookahead, statistics = LengthSchedule(plan), SpeculationStats()
-    options = VerifyOptions(
-        plan.logprobs, scores=plan.config.output_scores, logits=plan.config.output_logits
-    )
-    # What guides it is a second row, which is lent with the first: see RowPool.
+    options = VerifyOptions(plan.logprobs, plan.config.output_scores, plan.config.output_logits)
+    # Guidance has a second row, which is lent with the first: see RowPool.
     prompts = [tokens, plan.negative] if plan.negative else [tokens]
     async with (
         engine.pool.lend_several(prompts, plan.owner, plan.cache) as (row, *others),
         drafters.follow(plan) as drafter,
     ):
-        guidance = next(
-            (Guidance(r, list(plan.negative), plan.config.guidance_scale) for r in others), None
-        )
+        guidance = _guidance(plan, others)
         stream.admitted(plan.sampling.prompt_length)
         await drafter.begin(tokens, lookahead.k(stopping.tokens_left))
         async for _ in engine.prefill(row, tokens):
             if stopping.out_of_time():
                 break
-        stream.prefilled(row.found)
+        stream.prefilled(row.reused)
         if guidance and not stopping.reason:
             async for _ in engine.prefill(guidance.row, guidance.tokens):
                 pass
@@ -67,3 +66,8 @@ async def assisted(
         if stopping.reason == "max_time":
             await stream.send(Taken((), stopping.flush(), "max_time"), 0)
     return statistics
+
+
+def _guidance(plan: Plan, rows: Sequence[Row]) -> Guidance | None:
+    """Returns the guidance on the second row, if one was lent."""
+    return Guidance(rows[0], list(plan.negative), plan.config.guidance_scale) if rows else None

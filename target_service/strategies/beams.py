@@ -40,7 +40,7 @@ async def beams(
             output.stream.admitted(plan.sampling.prompt_length)
         async for _ in engine.prefill(row, tokens):
             pass
-        outputs[0].stream.prefilled(row.found)
+        outputs[0].stream.prefilled(row.reused)
         moves = await engine.score(row, tokens[-1:], 1, choose.first)
         while True:
             statistics.passed()

@@ -15,7 +15,7 @@ from foredraft import AsyncClient
 from foredraft.v1 import draft_pb2, generation_pb2
 from foredraft_engine.vocabulary import Vocabulary
 from foredraft_serving import server
-from target_service.drafting.draft_pool import Draft
+from target_service.drafting.draft_pool import DraftEndpoint
 from tests.fakes import SlowRows, random_table, table_model
 from tests.integration.processes import Process, service
 from tests.loopback import target_service
@@ -28,7 +28,7 @@ def _open() -> draft_pb2.DraftRequest:
     )
 
 
-async def _follow(draft: Draft) -> None:
+async def _follow(draft: DraftEndpoint) -> None:
     """One sequence, as far as the draft's answer."""
     call = draft.open(_requests(), "")
     response = await call.read()
@@ -51,7 +51,7 @@ async def test_a_pool_of_drafts(tmp_path: Path) -> None:
         service("draft", tmp_path / "a.log", *flags) as a,
         service("draft", tmp_path / "b.log", *flags) as b,
     ):
-        draft = Draft(f"ipv4:{a.address},{b.address}", Vocabulary(b"", 100))
+        draft = DraftEndpoint(f"ipv4:{a.address},{b.address}", Vocabulary(b"", 100))
         await _follow(draft)
         await asyncio.sleep(1)  # until it is connected to both
         for _ in range(10):
