@@ -11,8 +11,11 @@ import torch
 
 from tests.tools import find
 
-# DraftPool are killed by the dozen here; gRPC would tell of each.
+# Drafts are killed by the dozen here; gRPC would tell of each.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# The hub's library reads these while it is imported.
+os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"}
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 # One thread: the tests' models are small, and two services share the machine.
 torch.set_num_threads(1)
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 
+import pytest
 import torch
 from scipy.stats import chi2
 from transformers import LogitsProcessorList
@@ -11,8 +12,20 @@ from transformers import LogitsProcessorList
 from tests.fakes import TableRows
 
 # A right implementation fails one test in a hundred million by luck; with the tests' fixed seeds,
-# never again once it has passed.
+# never again once it has passed. The number of texts changes what a law test can see, not this.
 LUCK = 1e-8
+
+
+def texts(usual: int, long: int) -> pytest.MarkDecorator:
+    """Parametrizes a test by the number of texts that it counts against a law.
+
+    Args:
+        usual: the number of texts in `make test`.
+        long: the number of texts in `make test-long`, which sees biases that are
+            `sqrt(long / usual)` times smaller.
+    """
+    many = pytest.param(long, marks=pytest.mark.long)
+    return pytest.mark.parametrize("trials", [usual, many], ids=lambda n: f"{n} texts")
 
 
 def exact_law(

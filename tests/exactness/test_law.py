@@ -1,5 +1,5 @@
-"""Sampled output has the target's law, whatever is proposed: 200,000 texts of several rounds each,
-through the engine's own drafting and verification, against the enumerated law of a model that is a
+"""Sampled output has the target's law, whatever is proposed: 20,000 texts (200,000 in
+`make test-long`) of several rounds each, through the engine's own drafting and verification, against the enumerated law of a model that is a
 table.
 """
 
@@ -25,12 +25,13 @@ from foredraft_engine.speculation.draft_options import DraftOptions
 from foredraft_engine.speculation.ngram import NgramDrafter
 from foredraft_engine.speculation.round import Round
 from foredraft_engine.speculation.verify_job import VerifyJob, VerifyOptions
-from tests.exactness.laws import LUCK, exact_law, p_value
+from tests.exactness.laws import LUCK, exact_law, p_value, texts
 from tests.fakes import TableRows, random_table
 
 VOCAB, LENGTH, K = 4, 3, 2
 PROMPT = (1, 3, 1, 3)
-TRIALS, BATCH = 200_000, 5_000
+BATCH = 5_000
+TRIALS = texts(20_000, 200_000)
 TARGET, DRAFT = TableRows(random_table(VOCAB, 0)), TableRows(random_table(VOCAB, 1))
 CPU = torch.device("cpu")
 
@@ -74,17 +75,19 @@ def _no_garbage_collection() -> Iterator[None]:
     gc.enable()
 
 
+@TRIALS
 @pytest.mark.parametrize("name", CASES)
-def test_texts_have_the_targets_law(name: str) -> None:
+def test_texts_have_the_targets_law(name: str, trials: int) -> None:
     case = CASES[name]
     counts: Counter[tuple[int, ...]] = Counter()
-    for first in range(0, TRIALS, BATCH):
+    for first in range(0, trials, BATCH):
         counts.update(_texts(case, range(first, first + BATCH)))
     law = exact_law(TARGET, PROMPT, LENGTH, _transformers(case.sampling))
     assert p_value(counts, law) > LUCK
 
 
-def test_shared_noise_under_the_rejection_rule_would_be_caught() -> None:
+@TRIALS
+def test_shared_noise_under_the_rejection_rule_would_be_caught(trials: int) -> None:
     """The published trap (vLLM #54282): p = (.1, .5, .4), q = (.5, .4, .1), one noise for draft and
     residual.
 
@@ -95,7 +98,7 @@ def test_shared_noise_under_the_rejection_rule_would_be_caught() -> None:
     draft = TableRows(q.log().expand(3, 3, 3).contiguous())
     sampling = replace(BASE, prompt_length=1)
     counts = Counter(
-        text[:1] for first in range(0, TRIALS, BATCH)
+        text[:1] for first in range(0, trials, BATCH)
         for text in _run(target, draft, sampling, (0,), 1, 1, range(first, first + BATCH))
     )  # fmt: skip
     assert p_value(counts, {(i,): p[i].item() for i in range(3)}) > LUCK

@@ -1,20 +1,24 @@
-"""The law over the real wire: both services on loopback, 5,000 texts for each rule."""
+"""The law over the real wire: both services on loopback, 1,250 texts for each rule
+(5,000 in `make test-long`).
+"""
 
 from collections import Counter
 
 import pytest
 
 from foredraft import AsyncClient
-from tests.exactness.laws import LUCK, exact_law, p_value
+from tests.exactness.laws import LUCK, exact_law, p_value, texts
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 
-VOCAB, LENGTH, TRIALS, AT_ONCE = 4, 3, 5_000, 250
+VOCAB, LENGTH, AT_ONCE = 4, 3, 250
+TRIALS = texts(1_250, 5_000)
 PROMPT = [1, 3, 1]
 
 
+@TRIALS
 @pytest.mark.parametrize(("rule", "width"), [("rejection", 0), ("rejection", 2), ("coupled", 0)])
-async def test_texts_over_the_wire_have_the_targets_law(rule: str, width: int) -> None:
+async def test_texts_over_the_wire_have_the_targets_law(rule: str, width: int, trials: int) -> None:
     """width: entries of a row of q at most, 0 for all; the coupled rule sends none."""
     model = table_model(VOCAB)
     target_rows, draft_rows = (TableRows(random_table(VOCAB, seed), count=64) for seed in (0, 1))
@@ -25,7 +29,7 @@ async def test_texts_over_the_wire_have_the_targets_law(rule: str, width: int) -
         target_service(target_rows, model, draft.address) as target,
         AsyncClient(target.address) as client,
     ):
-        for seed in range(TRIALS // AT_ONCE):
+        for seed in range(trials // AT_ONCE):
             results = await client.generate(
                 PROMPT,
                 max_new_tokens=LENGTH,
@@ -39,5 +43,5 @@ async def test_texts_over_the_wire_have_the_targets_law(rule: str, width: int) -
             )
             counts.update(r.token_ids for r in results)
             accepted += sum(r.stats.accepted for r in results)
-    assert accepted > TRIALS // 4, "nothing was accepted: the drafts had no part in it"
+    assert accepted > trials // 4, "nothing was accepted: the drafts had no part in it"
     assert p_value(counts, exact_law(target_rows, PROMPT, LENGTH)) > LUCK

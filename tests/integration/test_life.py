@@ -159,8 +159,8 @@ def test_a_drain_loses_no_stream(pair: tuple[Process, Process]) -> None:
     with Client(target.address) as client:
         want = client.generate(PROMPT, **LONG).token_ids
     streams = _streams(target, 6, **LONG)
-    draft.process.terminate()
-    target.process.terminate()
+    draft.send_signal(signal.SIGTERM)
+    target.send_signal(signal.SIGTERM)
     with Client(target.address, max_retries=0) as late:
         until(lambda: _refused(late))  # the signal may take a moment to arrive
     for stream in streams:
@@ -170,22 +170,22 @@ def test_a_drain_loses_no_stream(pair: tuple[Process, Process]) -> None:
         assert stream.result.token_ids == want
         # The draft that drains follows to the end whom it followed.
         assert not stream.result.stats.fallbacks
-    assert target.process.wait(10) == draft.process.wait(10) == 0
+    assert target.wait(10) == draft.wait(10) == 0
 
 
 def test_a_second_signal_ends_at_once(pair: tuple[Process, Process]) -> None:
     target, _ = pair
     (stream,) = _streams(target, 1, **(LONG | {"max_new_tokens": 1900}))
-    target.process.send_signal(signal.SIGTERM)
+    target.send_signal(signal.SIGTERM)
     time.sleep(0.3)
-    assert target.process.poll() is None
+    assert target.returncode is None
     began = time.monotonic()
-    target.process.send_signal(signal.SIGTERM)
+    target.send_signal(signal.SIGTERM)
     stream.join(10)
     assert (
         time.monotonic() - began < 3
     )  # the interpreter takes seconds more to end, with all that torch is
-    assert target.process.wait(10) == 0
+    assert target.wait(10) == 0
     assert stream.error is not None
     assert stream.error.partial[0].token_ids
 

@@ -60,7 +60,7 @@ async def test_a_pool_of_drafts(tmp_path: Path) -> None:
         assert min(_followed(a), _followed(b)) >= 5
         held = draft.open(_requests(), "")  # keeps one of them in its drain
         await held.read()
-        a.process.send_signal(signal.SIGTERM)
+        a.send_signal(signal.SIGTERM)
         await asyncio.sleep(1)
         before = _followed(b)
         for _ in range(6):

@@ -166,7 +166,7 @@ def test_a_draft_that_dies_or_hangs_changes_speed_only(logs: Path, prompts: list
                 assert got.token_ids == want.token_ids
                 assert sum(got.stats.fallbacks.values()) > 0
                 if number == signal.SIGSTOP:
-                    first.process.send_signal(signal.SIGCONT)
+                    first.send_signal(signal.SIGCONT)
                     until(lambda: not client.generate(prompts[0], **fields).stats.fallbacks, 30)
             second = Process("draft", logs / "mortal.log", port, *DRAFT)
             second.wait_ready()
@@ -174,8 +174,7 @@ def test_a_draft_that_dies_or_hangs_changes_speed_only(logs: Path, prompts: list
     finally:
         for process in (first, second):
             if process:
-                process.process.kill()
-                process.process.wait()
+                process.kill()
 
 
 def _with_signal(
@@ -184,7 +183,7 @@ def _with_signal(
     with client.stream(prompt, **fields) as stream:
         for i, _ in enumerate(stream):
             if i == 3:
-                draft.process.send_signal(number)
+                draft.send_signal(number)
     return stream.result
 
 
