@@ -1,1 +1,1 @@
-"""The key-value cache: rows of fixed places, and rows whose older positions are quantized."""
+"""The key-value cache: rows with a fixed number of places, and quantized rows."""

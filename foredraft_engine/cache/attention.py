@@ -1,7 +1,6 @@
-"""Attention over the rows of a cache, as a function that transformers calls inside a model's own
-forward.
+"""Attention over the rows of a cache, which transformers calls inside a model's own forward.
 
-Knows nothing of what rows hold: which tokens see what is said by the layout of the pass.
+This module knows nothing of what rows hold: the layout of the pass says what each token attends to.
 """
 
 from typing import Any
@@ -28,32 +27,36 @@ def row_attention(
     layout: Layout | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of packed queries over the rows, as transformers' attention functions are called.
+    """Computes the attention of packed queries over the rows.
+
+    The signature is that of transformers' attention functions.
 
     Args:
-        query: [1, heads, n, head size], packed.
-        key, value: the whole store of the layer, [rows, kv heads, capacity, head size].
+        query: packed, [1, heads, n, head size].
+        key, value: of all rows, [rows, kv heads, capacity, head size].
 
     Returns:
-        [1, n, heads, value size].
+        [1, n, heads, value size], and None in place of attention weights.
+
+    Raises:
+        ValueError: the model was called without a layout.
+        NotImplementedError: the model uses attention sinks or position biases.
     """
     if layout is None:
-        raise ValueError("row attention is called through Rows.forward only")
+        raise ValueError("layout: is missing; call the model through Rows.forward")
     if kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
         raise NotImplementedError("attention sinks and position biases have no packed form")
     groups = query.shape[1] // key.shape[1]
     parts = []
     for index, span in enumerate(layout.spans):
-        q = query[
-            0, :, span.offset : span.offset + span.rows * span.tokens
-        ]  # [heads, rows * tokens, size]
-        # The query heads of one kv head stand beside their tokens, so that no key or value is
-        # repeated.
+        end = span.offset + span.rows * span.tokens
+        q = query[0, :, span.offset : end]  # [heads, rows * tokens, size]
+        # The query heads of one kv head are folded into the tokens, so that no key is repeated.
         q = q.view(key.shape[1], groups, span.rows, span.tokens, -1).permute(2, 0, 1, 3, 4)
         q = q.reshape(span.rows, key.shape[1], groups * span.tokens, -1)
         if span.quantized:
-            sight = layout.sight(index, sliding_window)
-            out = span.quantized.attend(layout.layer, sight, q[0], scaling, softcap)[None]
+            seen = layout.visibility(index, sliding_window)
+            out = span.quantized.attend(layout.layer, seen, q[0], scaling, softcap)[None]
         else:
             rows = slice(span.first_row, span.first_row + span.rows)
             mask = layout.mask(index, sliding_window, groups, q.dtype)

@@ -10,26 +10,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foredraft_engine.cache.quantized_row import QuantizedRow, Sight
+from foredraft_engine.cache.quantized_row import QuantizedRow
+from foredraft_engine.cache.visibility import Visibility
 from foredraft_engine.feed import Feed, Tree
 
 
 @dataclass(frozen=True, slots=True)
 class RowSpan:
-    """Neighbouring rows that are fed equally many tokens: one attention call for all of them."""
+    """Neighbouring rows with equally many new tokens, which one attention call serves."""
 
     first_row: int
     rows: int
-    tokens: int  # of each row
-    offset: int  # of the first token in the packed batch
-    starts: tuple[int, ...]  # place of each row's first new token
-    end: int  # of the places in use once the new tokens are written
-    tree: Tree | None = None  # such a row stands alone
-    quantized: QuantizedRow | None = None  # and such a one
+    """The number of rows; 1 for a row with a tree, and for a quantized one."""
+    tokens: int
+    """The new tokens of each row."""
+    offset: int
+    """The index of the first token in the packed batch."""
+    starts: tuple[int, ...]
+    """The place of the first new token in each row."""
+    end: int
+    """One past the last place in use once the new tokens are written."""
+    tree: Tree | None = None
+    quantized: QuantizedRow | None = None
 
 
 class Layout:
-    """Where the tokens of one packed forward belong. Feeds must be in the order of their rows."""
+    """Where the tokens of one packed forward pass are written, and what they attend to."""
 
     def __init__(
         self,
@@ -37,11 +43,16 @@ class Layout:
         device: torch.device,
         quantized: Mapping[int, QuantizedRow] | None = None,
     ) -> None:
-        """quantized: those rows that are."""
+        """
+        Args:
+            feeds: in the order of their rows.
+            device: of the tensors.
+            quantized: the quantized rows among those that are fed.
+        """
         quantized = quantized or {}
         self.spans = _spans(feeds, quantized)
         self.device = device
-        self.layer = 0  # that was written last: attention follows
+        self.layer = 0  # the layer that was written last, whose attention comes next
         rows = [f.row for f in feeds for _ in f.ids]
         places = [f.start + i for f in feeds for i in range(len(f.ids))]
         branching = any(f.tree for f in feeds)
@@ -51,33 +62,38 @@ class Layout:
         )  # [n] each
         dense = [i for i, row in enumerate(rows) if row not in quantized] if quantized else []
         self.all_dense, self.any_dense = not quantized, not quantized or bool(dense)
-        self.dense = torch.tensor(
-            dense, dtype=torch.long, device=device
-        )  # of the tokens, where not all are
+        # The tokens of unquantized rows, if some rows are quantized.
+        self.dense = torch.tensor(dense, dtype=torch.long, device=device)
         self._masks: dict[tuple[int, int | None, int, torch.dtype], Tensor | None] = {}
-        self._sights: dict[tuple[int, int | None], Sight] = {}
+        self._visibilities: dict[tuple[int, int | None], Visibility] = {}
 
     def mask(
         self, index: int, window: int | None, groups: int, dtype: torch.dtype
     ) -> Tensor | None:
-        """Additive mask of a span, [rows, 1, groups * tokens, end];
+        """Returns the additive mask of a span; None if nothing is hidden.
 
-        None where nothing is hidden.
+        Args:
+            index: the span.
+            window: the length of the attention window; None if there is none.
+            groups: query heads for each kv head.
+
+        Returns:
+            [rows, 1, groups * tokens, end].
         """
         key = (index, window, groups, dtype)
         if key not in self._masks:
             self._masks[key] = self._make_mask(self.spans[index], window, groups, dtype)
         return self._masks[key]
 
-    def sight(self, index: int, window: int | None) -> Sight:
-        """What is seen in the span of a quantized row."""
+    def visibility(self, index: int, window: int | None) -> Visibility:
+        """Returns what the queries read in the span of a quantized row."""
         key = (index, window)
-        if key not in self._sights:
+        if key not in self._visibilities:
             span, hidden = self.spans[index], self._hidden(self.spans[index], window)[0]
             assert span.quantized is not None
             positions = span.tree.positions if span.tree else range(span.starts[0], span.end)
-            self._sights[key] = Sight.of(span.quantized.spec, hidden, positions, window)
-        return self._sights[key]
+            self._visibilities[key] = Visibility.of(span.quantized.spec, hidden, positions, window)
+        return self._visibilities[key]
 
     def _make_mask(
         self, span: RowSpan, window: int | None, groups: int, dtype: torch.dtype
@@ -92,7 +108,7 @@ class Layout:
         return _additive(self._hidden(span, window), groups, dtype)
 
     def _hidden(self, span: RowSpan, window: int | None) -> Tensor:
-        """What is not attended to, bool [rows, tokens, end]."""
+        """Returns the places that each new token does not attend to, bool [rows, tokens, end]."""
         if span.tree:
             return _hidden_in_tree(span, span.tree, window, self.device)
         starts = torch.tensor(span.starts, device=self.device)
@@ -107,7 +123,7 @@ class Layout:
 
 
 def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
-    """From [rows, tokens, end] to [rows, 1, groups * tokens, end]."""
+    """Turns bool [rows, tokens, end] into an additive mask [rows, 1, groups * tokens, end]."""
     mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
         hidden, float("-inf")
     )
@@ -115,10 +131,12 @@ def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
 
 
 def _hidden_in_tree(span: RowSpan, tree: Tree, window: int | None, device: torch.device) -> Tensor:
-    """What each branching token does not attend to, [1, tokens, end]."""
-    hidden = np.ones((1, span.tokens, span.end), dtype=np.bool_)  # numpy: many small writes
+    """Returns the places that each token of a tree does not attend to, bool [1, tokens, end]."""
+    hidden = np.ones(
+        (1, span.tokens, span.end), dtype=np.bool_
+    )  # numpy is faster at many small writes
     for i, (position, seen) in enumerate(zip(tree.positions, tree.seen, strict=True)):
-        first = max(0, position - window + 1) if window else 0  # the first position in the window
+        first = max(0, position - window + 1) if window else 0  # of the window
         hidden[0, i, first : tree.trunk] = False
         hidden[0, i, [*seen[max(0, first - tree.trunk) :], span.starts[0] + i]] = False
     return torch.from_numpy(hidden).to(device)

@@ -1,12 +1,12 @@
-"""The libraries that quantize keys and values: one seam, whatever the library.
+"""The libraries that quantize keys and values, behind one interface.
 
-A *group* is so many neighbouring positions of one row and layer, [positions, kv heads, head size].
-It is given to the library's own quantizer as a matrix [positions, heads * size], by itself, so that
-what becomes of it depends on nothing else; as many positions as numbers share a scale, so that
-these divide evenly along either axis. What the library made of many groups is read back at once, by
-its own formula.
+A *group* is a fixed number of neighbouring positions of one row and layer, [positions, kv heads,
+head size]. The library's own quantizer gets each group separately, as a matrix [positions, heads *
+size], so that the result depends on the group alone. A group has as many positions as numbers share
+a scale, so that these divide evenly along either axis. Many groups are read back at once, by the
+library's own formula.
 
-Knows nothing of rows, or of when a group is quantized.
+This module knows nothing of rows, or of when a group is quantized.
 """
 
 import importlib.util
@@ -19,33 +19,44 @@ import torch
 from torch import Tensor
 
 Parts = tuple[Tensor, ...]
-"""Numbers of a group in few bits, and what scales them."""
+"""The quantized numbers of a group, with their scales and offsets."""
 
 
 class Quantizer(Protocol):
     """Quantizes groups and reads them back."""
 
     def quantize(self, states: Tensor, axis: int) -> Parts:
-        """Of one group [positions, heads, size]; a function of these numbers alone."""
+        """Quantizes one group, [positions, heads, size]. The result depends on the group alone."""
 
     def dequantize(self, groups: Sequence[Parts], axis: int, shape: torch.Size) -> Tensor:
-        """[len(groups) * positions, heads, size] from groups of one shape, in the data type that
-        they had.
+        """Reads groups back in the data type that they had.
+
+        Args:
+            groups: groups of one shape.
+            axis: as given to `quantize`.
+            shape: of one group, [positions, heads, size].
+
+        Returns:
+            [len(groups) * positions, heads, size].
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What a library can do."""
+    """The abilities of a quantization library."""
 
     nbits: tuple[int, ...]
-    axes: tuple[int, ...]  # none where numbers are not grouped
+    """The numbers of bits that it offers."""
+    axes: tuple[int, ...]
+    """The axes along which numbers can share a scale; empty if there is no choice."""
     module: str = ""
-    extra: str = ""  # of this project, which installs it
+    """The library's module; empty if torch does the work."""
+    extra: str = ""
+    """The extra of this project that installs the library."""
 
     @property
     def is_installed(self) -> bool:
-        """Whether the library is there."""
+        """Whether the library is installed."""
         parent = self.module.partition(".")[0]
         return not parent or bool(
             importlib.util.find_spec(parent) and importlib.util.find_spec(self.module)
@@ -61,7 +72,7 @@ BACKENDS = {
 
 @cache
 def quantizer(backend: str, nbits: int) -> Quantizer:
-    """A backend's quantizer.
+    """Returns the quantizer of a backend.
 
     Raises:
         ImportError: its library is not installed.
@@ -74,9 +85,9 @@ def quantizer(backend: str, nbits: int) -> Quantizer:
 
 
 class Quanto:
-    """optimum-quanto: the range of a group's numbers in even steps.
+    """optimum-quanto: divides the range of a group's numbers into even steps.
 
-    Axis 0 runs along positions, -1 along channels.
+    Axis 0 runs along positions, axis -1 along channels.
     """
 
     def __init__(self, nbits: int) -> None:
@@ -87,32 +98,30 @@ class Quanto:
         self._quantize: Any = quantize_weight
 
     def quantize(self, states: Tensor, axis: int) -> Parts:
-        size, matrix = (
-            len(states),
-            states.flatten(1)[None],
-        )  # it divides what an index of axis 0 has
+        # quanto divides each index of axis 0 into groups, so that the matrix gets a leading axis.
+        size, matrix = len(states), states.flatten(1)[None]
         scale, shift = self._optimize(matrix, self._type, axis, size)
-        scale = scale.clamp(
-            min=torch.finfo(scale.dtype).tiny
-        )  # of equal numbers it is 0, and they would be none
-        # Not optimized: some shapes would be kept in the order that a kernel for weights wants.
+        # The scale of equal numbers is 0, which would make them NaN.
+        scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)
+        # Not optimized, because some shapes would be stored in the order of a kernel for weights.
         made = self._quantize(matrix, self._type, axis, scale, shift, size, optimized=False)
         return made._data._data, made._scale, made._shift
 
     def dequantize(self, groups: Sequence[Parts], axis: int, shape: torch.Size) -> Tensor:
-        # quanto's own unpacking compiles an extension at its first call, for more than a minute on
-        # a CPU. Its packing: the first rows in the low bits.
+        # quanto's own unpacking compiles an extension at its first call, which takes more than a
+        # minute on a CPU. It packs the first rows into the low bits.
         data, scale, shift = _together(groups)
         mask = (1 << self._nbits) - 1
         levels = torch.cat([(data >> low) & mask for low in range(0, 8, self._nbits)])
         numbers = (levels * scale).sub_(shift)
-        del data, levels  # before all is copied once more
+        del data, levels  # freed before everything is copied once more
         return _apart(numbers, shape)
 
 
 class Hqq:
-    """Half-quadratic quantization: even steps, with a zero point that is fitted. Axis 1 runs along
-    positions, 0 along channels.
+    """Half-quadratic quantization: even steps, with a fitted zero point.
+
+    Axis 1 runs along positions, axis 0 along channels.
     """
 
     def __init__(self, nbits: int) -> None:
@@ -136,16 +145,15 @@ class Hqq:
     def dequantize(self, groups: Sequence[Parts], axis: int, shape: torch.Size) -> Tensor:
         data, scale, zero = _together(groups)
         levels = self._unpack(data.flatten(1), dtype=scale.dtype).unflatten(1, data.shape[1:])
-        rows = shape.numel() // data.shape[2]  # three bits are padded to tens of rows
+        rows = shape.numel() // data.shape[2]  # three bits are padded to a multiple of ten rows
         return _apart(levels[:rows].sub_(zero).mul_(scale), shape)
 
 
 class Fp8:
-    """Eight bits with an exponent, of torch: a scale for each head of a group, so that it depends
-    on the group alone.
+    """torch's eight-bit floating point, with a scale for each head of a group.
 
-    transformers has one for a whole tensor, of the numbers that came first; what comes later may
-    leave its range.
+    transformers takes one scale for a whole tensor, from the numbers that come first; later numbers
+    may leave its range. A scale for each group depends on the group alone.
     """
 
     _TYPE = torch.float8_e4m3fn
@@ -155,9 +163,8 @@ class Fp8:
         scale = (states.abs().amax((0, 2), keepdim=True) / largest).clamp(
             min=torch.finfo(states.dtype).tiny
         )
-        return (states / scale).clamp(-largest, largest).to(
-            self._TYPE
-        ), scale  # without a clamp, beyond it is NaN
+        # Without the clamp a number beyond the range would become NaN.
+        return (states / scale).clamp(-largest, largest).to(self._TYPE), scale
 
     def dequantize(self, groups: Sequence[Parts], axis: int, shape: torch.Size) -> Tensor:
         data, scale = (torch.stack(part) for part in zip(*groups, strict=True))
@@ -165,7 +172,7 @@ class Fp8:
 
 
 class Exact:
-    """Keeps groups as they are: tries on a model that they are put together as the model has it."""
+    """Keeps groups exactly. It serves to prove that a model attends to groups rightly."""
 
     def quantize(self, states: Tensor, axis: int) -> Parts:
         return (states.clone(),)
@@ -175,15 +182,13 @@ class Exact:
 
 
 def _together(groups: Sequence[Parts]) -> list[Tensor]:
-    """Parts of all groups, side by side between the two dimensions:
+    """Stacks the parts of all groups along a new second dimension.
 
-    both libraries pack along the first one.
+    Both libraries pack along the first one.
     """
     return [torch.stack(part, dim=1) for part in zip(*groups, strict=True)]
 
 
 def _apart(numbers: Tensor, shape: torch.Size) -> Tensor:
-    """From [rows, groups, columns], in the order of the library, to [groups * positions, heads,
-    size].
-    """
+    """Turns the library's [rows, groups, columns] into [groups * positions, heads, size]."""
     return numbers.transpose(0, 1).reshape(-1, *shape[1:])

@@ -1,14 +1,15 @@
-"""The cache of keys and values: rows of fixed places, one sequence in each.
+"""The cache of keys and values: rows with a fixed number of places, one sequence in each.
 
-A forward pass is *packed*: the new tokens of all sequences stand one after another in a batch of
-one, so that linear layers see only real tokens, however ragged the batch. Each layer writes its new
-keys and values into the rows and attends row by row over views of them; nothing is copied, and
-rolling back means feeding the next tokens at an earlier position. A free row keeps its contents for
-reuse.
+A forward pass is *packed*: the new tokens of all sequences form one sequence in a batch of one, so
+that linear layers compute real tokens only, however ragged the batch. Each layer writes its new
+keys and values into the rows and attends over views of them, so that nothing is copied. A row rolls
+back by feeding the next tokens at an earlier position. A free row keeps its contents for reuse.
 
 transformers calls `RowCache.update` and then the function of `foredraft_engine.cache.attention`,
 both inside the model's own forward. A row can be quantized instead, see
-`foredraft_engine.cache.quantized_row`. Knows nothing of tokens, texts or who owns a row.
+`foredraft_engine.cache.quantized_row`.
+
+This module knows nothing of tokens or texts, or of who owns a row.
 """
 
 from collections.abc import Sequence
@@ -24,21 +25,22 @@ from foredraft_engine.feed import Feed
 
 
 class RowCache(Cache):  # type: ignore[misc]
-    """Keys and values of all rows, one pair of tensors [rows, kv heads, capacity, head size] a
-    layer.
+    """The keys and values of all rows.
+
+    Each layer has a pair of tensors [rows, kv heads, capacity, head size].
     """
 
     def __init__(self, rows: int, capacity: int) -> None:
         super().__init__(layers=[])
         self.rows, self.capacity = rows, capacity
         self.layout: Layout | None = None
-        self._stores: dict[int, tuple[Tensor, Tensor]] = {}  # made when first needed
+        self._stores: dict[int, tuple[Tensor, Tensor]] = {}  # allocated when first needed
         self._quantized: dict[int, QuantizedRow] = {}
 
     def begin(self, feeds: Sequence[Feed], device: torch.device) -> Layout:
-        """Called before a forward pass.
+        """Prepares a forward pass and returns its layout.
 
-        What a row holds is forgotten where it is now kept in another way.
+        A row that is fed under another `CacheSpec` than before loses its contents.
         """
         for feed in feeds:
             if feed.cache is None:
@@ -52,22 +54,28 @@ class RowCache(Cache):  # type: ignore[misc]
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Writes [1, kv heads, n, head size] into the rows;
+        """Writes the new keys and values of a layer into the rows.
 
-        returns the layer's whole store, uncopied.
+        Args:
+            key_states, value_states: packed, [1, kv heads, n, head size].
+            layer_idx: the layer.
+
+        Returns:
+            The keys and values of all rows, [rows, kv heads, capacity, head size], uncopied. If all
+            fed rows are quantized, the arguments.
         """
         layout = self.layout
-        assert layout is not None, "a forward pass begins by setting the layout"
+        assert layout is not None, "RowCache.begin has to be called before a forward pass"
         layout.layer = layer_idx
         for index, span in enumerate(layout.spans):
             if span.quantized:
                 new = slice(span.offset, span.offset + span.tokens)
-                sight = layout.sight(index, None)
+                seen = layout.visibility(index, None)
                 span.quantized.write(
-                    layer_idx, sight, key_states[0, :, new], value_states[0, :, new]
+                    layer_idx, seen, key_states[0, :, new], value_states[0, :, new]
                 )
         if not layout.any_dense:
-            return key_states, value_states  # which attention asks for their shape
+            return key_states, value_states  # attention needs their shapes only
         if layer_idx not in self._stores:
             self._stores[layer_idx] = (self._allocate(key_states), self._allocate(value_states))
         for store, states in zip(self._stores[layer_idx], (key_states, value_states), strict=True):
@@ -82,9 +90,9 @@ class RowCache(Cache):  # type: ignore[misc]
         return self._stores[layer_idx]
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
-        """Copies positions `start` to `length` of a row into another:
+        """Forks a row: copies positions `start` to `length` into another.
 
-        a fork. A quantized one shares what it has.
+        A quantized row is shared instead of copied.
         """
         self._quantized.pop(target, None)
         if row := self._quantized.get(source):
@@ -94,7 +102,7 @@ class RowCache(Cache):  # type: ignore[misc]
             store[target, :, start:length] = store[source, :, start:length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Zero: positions are given explicitly, no model code may derive them from the cache."""
+        """Returns 0: positions are explicit, and no model code may derive them from the cache."""
         return 0
 
     def _allocate(self, states: Tensor) -> Tensor:

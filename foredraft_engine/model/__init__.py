@@ -1,1 +1,1 @@
-"""A model from its files, its rows, and the proof that they give what the model gives."""
+"""Models: loading them, running them over rows, and proving that the rows are right."""

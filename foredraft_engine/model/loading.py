@@ -1,6 +1,6 @@
-"""Loads a model directory (or hub id):
+"""Loads the weights, tokenizer and configs of a model, from a directory or by hub id.
 
-weights, tokenizer, configs. Knows nothing of rows or requests.
+This module knows nothing of rows or requests.
 """
 
 import logging
@@ -33,23 +33,28 @@ _TOKENIZER_FILES = (
     "spiece.model",
     "tekken.json",
 )
-_NO_TOKENIZER = "it has no tokenizer; put the model's tokenizer.json beside config.json"
+_NO_TOKENIZER = "it has no tokenizer; put the model's tokenizer.json next to config.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# RoPE whose frequencies follow the longest position in the batch: what a token means would depend
-# on its neighbours. Up to the original length the frequencies are fixed, so that is what is served.
+# Kinds of RoPE whose frequencies follow the longest position in the batch: a token's logits would
+# depend on other sequences. Up to the original length the frequencies are fixed, and only such
+# sequences are served.
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A decoder-only causal LM in evaluation mode, with its language."""
+    """A decoder-only causal LM in evaluation mode, with its tokenizer."""
 
     name: str
+    """The model directory or hub id."""
     module: nn.Module
     tokenizer: Any
+    """The tokenizer of transformers."""
     vocabulary: Vocabulary
     max_length: int
+    """The largest number of tokens in a sequence."""
     length_note: str = ""
+    """Why this is less than the model's own maximum; empty if it is not."""
 
     @property
     def text_config(self) -> Any:
@@ -58,7 +63,7 @@ class LoadedModel:
 
     @property
     def ids(self) -> int:
-        """Ids that it scores, those among them that mean no token."""
+        """The number of ids that the model scores, padding included."""
         config = getattr(self.module, "config", None)
         return int(config.get_text_config().vocab_size) if config else self.vocabulary.size
 
@@ -76,10 +81,11 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Loads a model from a directory or by hub id; weights from safetensors only.
+    """Loads a model from a directory or by hub id. Weights are loaded from safetensors only.
 
     Raises:
-        ModelError: it is missing, of a kind that cannot be served, or without a tokenizer.
+        ModelError: the model is missing or incomplete, is of a kind that cannot be served, or does
+            not fit the device.
     """
     origin: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     place = _device(device)
@@ -101,13 +107,15 @@ def load(
         name, "the weights", lambda: AutoModelForCausalLM.from_pretrained(name, **options)
     )
     if missing := sorted(found["missing_keys"]) or sorted(map(str, found["mismatched_keys"])):
-        # transformers would make them up.
+        # transformers would fill them with random numbers.
         raise ModelError(
-            f"cannot load {name!r}: the weights lack {len(missing)} tensors, {missing[0]} among them"
+            f"cannot load {name!r}: the weights lack {len(missing)} tensors, such as {missing[0]}; "
+            "use files of one model"
         )
     if getattr(module, "_is_stateful", False):
         raise ModelError(
-            f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be rolled back"
+            f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be "
+            "rolled back; use a model with attention layers only"
         )
     module = module.to(place).eval()
     max_length, note = _max_length(module.config.get_text_config())
@@ -121,19 +129,17 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"device {name!r} cannot be used: {reason}; give cpu, or cuda on a machine that has it"
+            f"device {name!r} cannot be used: {reason}; use cpu, or cuda if the machine has a GPU"
         ) from error
     return place
 
 
 def _find_config(name: str) -> None:
-    """What a path lacks is said here: transformers would take it for a hub id."""
+    """Checks that a path leads to a model; transformers would take a missing one for a hub id."""
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(
-                f"cannot load {name!r}: it has no config.json; give the directory that holds the model's files"
-            )
+            raise ModelError(f"cannot load {name!r}: it has no config.json; use a model directory")
     elif (
         path.is_absolute()
         or name.startswith(("./", "../", "~"))
@@ -141,7 +147,7 @@ def _find_config(name: str) -> None:
         or path.exists()
     ):
         raise ModelError(
-            f"cannot load {name!r}: there is no such directory; give a model directory or a hub id"
+            f"cannot load {name!r}: there is no such directory; use a model directory or a hub id"
         )
 
 
@@ -149,21 +155,21 @@ def _find_files(name: str) -> None:
     path = Path(name)
     if path.is_dir() and not any(path.glob("*.safetensors")):
         raise ModelError(
-            f"cannot load {name!r}: it has no weights in *.safetensors, the only form that is loaded"
+            f"cannot load {name!r}: it has no weights in *.safetensors, the only format that is "
+            "loaded; convert them"
         )
     if path.is_dir() and not any((path / file).is_file() for file in _TOKENIZER_FILES):
         raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
 
 
 def _try(name: str, part: str, load_it: Callable[[], T]) -> T:
-    """Whatever a library says about a part of the model, in one line."""
+    """Loads a part of the model. Any error of a library becomes a `ModelError` of one line."""
     try:
         return load_it()
     except ModelError:
         raise
-    except (
-        Exception
-    ) as error:  # transformers, the hub, tokenizers and safetensors raise what they like
+    # transformers, the hub, tokenizers and safetensors raise errors of all kinds.
+    except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         advice = "; are the files whole, and of one model?" if Path(name).is_dir() else ""
         raise ModelError(f"cannot load {part} of {name!r}: {reason}{advice}") from error
@@ -172,31 +178,33 @@ def _try(name: str, part: str, load_it: Callable[[], T]) -> T:
 def _refuse(name: str, config: Any) -> None:
     if config.is_encoder_decoder:
         raise ModelError(
-            f"cannot serve {name!r}: {config.model_type} is an encoder-decoder, not a decoder-only LM"
+            f"cannot serve {name!r}: {config.model_type} is an encoder-decoder; use a decoder-only "
+            "language model"
         )
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map"):
         raise ModelError(
-            f"cannot serve {name!r}: {config.model_type} is no causal language model; give one that is"
+            f"cannot serve {name!r}: {config.model_type} is no causal language model; use one"
         )
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
     if stateful := sorted(
         k for k in kinds if "linear" in k or k in ("mamba", "conv", "recurrent", "hybrid")
     ):
         raise ModelError(
-            f"cannot serve {name!r}: {config.model_type}'s layers of type {', '.join(stateful)} keep a "
-            "running state that a rejected proposal cannot be taken out of"
+            f"cannot serve {name!r}: the layers of {config.model_type} of type "
+            f"{', '.join(stateful)} keep a running state, which cannot be rolled back after a "
+            "rejection; use a model with attention layers only"
         )
 
 
 def _max_length(config: Any) -> tuple[int, str]:
-    """The longest sequence that is served, and why it is shorter than the model's own if it is."""
+    """Returns the longest length of a sequence, and why it is less than the model's own maximum."""
     limit = (
         getattr(config, "max_position_embeddings", None)
         or getattr(config, "n_positions", None)
         or 1 << 20
     )
     rope = getattr(config, "rope_parameters", None) or {}
-    # One set of parameters, or one for each type of layer.
+    # There is one set of parameters, or one for each type of layer.
     for parameters in [rope] if "rope_type" in rope else rope.values():
         if (kind := parameters.get("rope_type")) in _LENGTH_DEPENDENT_ROPE:
             original = parameters.get("original_max_position_embeddings") or limit

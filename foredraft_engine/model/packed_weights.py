@@ -1,8 +1,10 @@
-"""Linear layers of a model on a CPU with their weights packed once, in oneDNN's own order.
+"""Packs the weights of a model's linear layers on a CPU once, in oneDNN's own order.
 
-torch packs them anew in every call: for the few tokens of a round that takes twice as long as the
-multiplication itself. Knows nothing of architectures: it replaces what is an `nn.Linear`, and
-compares the model's logits.
+torch packs them anew in every call. For the few tokens of a round this takes twice as long as the
+multiplication itself.
+
+This module knows nothing of architectures: it replaces each `nn.Linear` and compares the model's
+logits.
 """
 
 import torch
@@ -11,16 +13,15 @@ from torch import Tensor, nn
 from foredraft_engine.errors import ModelError
 from foredraft_engine.model.proof import disagreement
 
-# The order depends on the number of tokens; that of a round serves long prompts just as well.
+# The order depends on the number of tokens. That of a typical round is as good for long prompts.
 _TOKENS = 6
-# A packed layer is called by a way that takes some ten microseconds more: what is smaller would
-# lose.
+# Calling a packed layer takes some ten microseconds more, so that smaller layers would lose.
 _LEAST_BYTES = 1 << 20
 _WAY_OUT = "start with --no-packed-weights"
 
 
 class PackedLinear(nn.Module):
-    """An `nn.Linear` for inference, whose weight exists in the packed order alone."""
+    """An `nn.Linear` for inference, whose weight is stored in the packed order only."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -29,23 +30,26 @@ class PackedLinear(nn.Module):
         self._bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in_features] to [..., out_features]."""
+        """Maps [..., in_features] to [..., out_features]."""
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
         return y
 
 
 @torch.inference_mode()
 def pack_weights(model: nn.Module, least_bytes: int = _LEAST_BYTES) -> int:
-    """Replaces the linear layers of a causal LM in evaluation mode, those whose weights have at
-    least so many bytes.
+    """Packs the weights of the linear layers of a causal LM.
 
-    A weight that other layers share (tied embeddings) stays for them as it is.
+    Other layers that share a weight (tied embeddings) keep the unpacked one.
+
+    Args:
+        model: a causal LM in evaluation mode.
+        least_bytes: the size of the smallest weight that is packed.
 
     Returns:
-        How many layers; 0 where there is nothing to gain: on an accelerator, or without oneDNN.
+        The number of layers; 0 if packing gains nothing: on an accelerator, or without oneDNN.
 
     Raises:
-        ModelError: the model is not the same afterwards.
+        ModelError: the model does not give the same logits afterwards.
     """
     parameter = next(model.parameters())
     if parameter.device.type != "cpu" or not _supported(parameter.dtype):
@@ -55,7 +59,7 @@ def pack_weights(model: nn.Module, least_bytes: int = _LEAST_BYTES) -> int:
     packed = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            # Just that class: what is derived from it does something more.
+            # The class itself only: a derived class does something more.
             if (
                 type(child) is nn.Linear
                 and child.weight.dtype == parameter.dtype
@@ -84,5 +88,5 @@ def _compare(model: nn.Module, ids: Tensor, before: Tensor) -> None:
         ) from error
     if failure := disagreement(after, before):
         raise ModelError(
-            f"{type(model).__name__} with packed weights is not itself: {failure}; {_WAY_OUT}"
+            f"{type(model).__name__} gives other logits with packed weights: {failure}; {_WAY_OUT}"
         )

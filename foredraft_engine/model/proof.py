@@ -1,16 +1,17 @@
-"""Proof, at load, that a model's rows give what the model itself gives.
+"""Proof, when a model is loaded, that its rows give the same logits as the model itself.
 
-A packed forward is right for most decoders and silently wrong for some (attention that ignores the
-attention interface, ALiBi rebuilt from a mask that is not there). So the engine tries it on the
-model at hand: a short sequence beside a long one, past any attention window, in ragged pieces with
-a rollback, against separate forwards without a cache. A model that fails is given separate rows; if
-those fail too, it is refused.
+A packed forward pass is right for most decoders and silently wrong for some, such as those whose
+attention ignores the attention interface or rebuilds ALiBi from a mask that does not exist. So the
+engine tries it on the model that it is given. A short sequence and a long one, which exceeds every
+attention window, are fed in ragged pieces with a rollback, and compared with forward passes of
+their own without a cache. A model that fails gets separate rows; if those fail too, it is refused.
 
-Knows nothing of which architectures exist: it compares numbers.
+This module knows nothing of architectures: it compares numbers.
 """
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,138 +22,97 @@ from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed, Tree
 from foredraft_engine.model.rows import PackedRows, Rows, SeparateRows
 
+Kind = type[PackedRows] | type[SeparateRows]
+
 log = logging.getLogger(__name__)
 
-# Allowed difference, as a share of the largest logit: rounding, not a wrong mask.
+# The largest difference that rounding explains, relative to the largest logit.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 _SHORT = 9
 _LONG = 48
+# The errors of a model whose code does not run over rows.
+_ERRORS = (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError)
 
 
 def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: int = 0) -> Rows:
-    """Gives the model the best rows that are right for it.
+    """Returns the best kind of rows that is right for a model.
 
     Args:
         model: a decoder-only causal LM in evaluation mode.
         config: its text config.
-        count: rows wanted; capacity: positions of a row.
-        spare: places of a row beyond these, for branches; the rows have none if branches are not
-            right for it.
+        count: the number of rows.
+        capacity: the number of positions in a row.
+        spare: the number of places in a row beyond its positions, for branches. Rows have no spare
+            places if branches are not right for the model.
 
     Raises:
-        ModelError: neither kind of rows gives what the model gives.
+        ModelError: no kind of rows gives the model's own logits.
     """
     short, long = _sequences(config, capacity)
     # One sequence after the other: a model whose frequencies follow the longest position must not
     # carry them from one to the next.
     with torch.inference_mode():
-        truth = [_plain(model, ids) for ids in (long, short)]
-        kinds: list[tuple[type[PackedRows] | type[SeparateRows], str]]
-        kinds = [(PackedRows, "packed"), (SeparateRows, "separate")]
+        expected = [_plain(model, ids) for ids in (long, short)]
+        kinds: list[Kind] = [PackedRows, SeparateRows]
         stock = config._attn_implementation
-        failures = []
-        for kind, name in kinds:
-            if failure := _try(lambda kind=kind: kind(model, 3, len(long)), short, long, truth):  # type: ignore[misc]
-                failures.append(f"{name}: {failure}")
-                model.set_attn_implementation(stock)  # type: ignore[operator]
-            else:
+        failures: list[str] = []
+        for kind in kinds:
+            failure = _fails(partial(_ragged, kind, model, short, long), expected)
+            if not failure:
                 if failures:
-                    log.warning("rows are kept %s; %s", name, "; ".join(failures))
-                failure = _try_branches(model, long, truth[0]) if kind is PackedRows else ""
-                if failure:
-                    log.warning("rows have no branches: %s", failure)
-                rows: Rows = kind(model, count, capacity, 0 if failure else spare)
-                rows.branches = rows.branches and not failure
-                if kind is PackedRows and (failure := _try_groups(model, long, truth[0])):
-                    log.warning("rows are not quantized: %s", failure)
-                    rows.quantizes = False
-                return rows
-    raise ModelError(f"{type(model).__name__} cannot be served: {'; '.join(failures)}")
-
-
-def _try(make: Callable[[], Rows], short: list[int], long: list[int], truth: list[Tensor]) -> str:
-    """Why these rows are not right; empty if they are."""
-    try:
-        rows = make()
-        got_long, got_short = _ragged(rows, short, long)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    for name, got, want in (("long", got_long, truth[0]), ("short", got_short, truth[1])):
-        if failure := disagreement(got, want):
-            return f"the {name} sequence's {failure}"
-    return ""
-
-
-def _try_branches(model: nn.Module, long: list[int], truth: Tensor) -> str:
-    """Why a tree of two branches does not give what the long sequence gives; empty if it does."""
-    trunk, (last, end) = len(long) - 2, long[-2:]
-    try:
-        rows = PackedRows(model, 1, len(long), 4)
-        rows.forward([Feed(0, 0, long[:trunk])], [0])
-        first = rows.forward([Feed(0, trunk, [end, last], Tree(trunk, [trunk] * 2, [[], []]))], [2])
-        seen = [[trunk + 1], [trunk]]
-        then = rows.forward(
-            [Feed(0, trunk + 2, [end, last], Tree(trunk, [trunk + 1] * 2, seen))], [2]
-        )
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return disagreement(torch.stack([first[1], then[0]]), truth[-2:])
-
-
-def _try_groups(model: nn.Module, long: list[int], truth: Tensor) -> str:
-    """Why rows that are kept as quantized ones, though exactly, do not give what the long sequence
-    gives.
-    """
-    spec, cut = CacheSpec("exact", q_group_size=4, residual_length=1), len(long) - 12
-    try:
-        rows = PackedRows(model, 2, len(long))
-        rows.forward([Feed(0, 0, long[:3]), Feed(1, 0, long[:cut], cache=spec)], [0, 0])
-        got = rows.forward([Feed(0, 3, long[3:4]), Feed(1, cut, long[cut:], cache=spec)], [0, 8])
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return disagreement(got, truth)
-
-
-def disagreement(got: Tensor, want: Tensor) -> str:
-    """How far logits are from what they should be, if rounding does not explain it;
-
-    empty if it does.
-    """
-    tolerance = _TOLERANCE[want.dtype] * max(want.abs().max().item(), 1e-6)
-    difference = (got.float() - want.float()).abs().max().item()
-    return (
-        ""
-        if difference <= tolerance
-        else f"logits differ by {difference:.2g} (allowed {tolerance:.2g})"
+                    log.warning("rows are kept %s, because %s", kind.layout, "; ".join(failures))
+                return _made(kind, model, (count, capacity, spare), long, expected[0])
+            failures.append(f"{kind.layout} rows fail: {failure}")
+            model.set_attn_implementation(stock)  # type: ignore[operator]
+    raise ModelError(
+        f"{type(model).__name__} cannot be served: {'; '.join(failures)}; use another model"
     )
 
 
-def _ragged(rows: Rows, short: list[int], long: list[int]) -> tuple[Tensor, Tensor]:
-    """Both sequences in uneven pieces, with a rejected proposal in between.
+def _made(
+    kind: Kind,
+    model: nn.Module,
+    size: tuple[int, int, int],
+    long: list[int],
+    expected: Tensor,
+) -> Rows:
+    """Returns rows of a kind, with the abilities that are right for the model.
 
-    Logits of the last tokens.
+    Args:
+        size: the number of rows, of positions in a row, and of spare places.
+        long: the long sequence.
+        expected: the logits of its last tokens, [8, vocab].
     """
+    if kind is SeparateRows:
+        return SeparateRows(model, *size)
+    count, capacity, spare = size
+    if failure := _fails(lambda: [_branched(model, long)], [expected[-2:]]):
+        log.warning("rows have no branches, because %s", failure)
+    rows = PackedRows(model, count, capacity, 0 if failure else spare)
+    rows.branches = not failure
+    if failure := _fails(lambda: [_grouped(model, long)], [expected]):
+        log.warning("rows cannot be quantized, because %s", failure)
+        rows.quantizes = False
+    return rows
+
+
+def _fails(compute: Callable[[], list[Tensor]], expected: list[Tensor]) -> str:
+    """Computes logits; returns why they are not those expected, empty if they are."""
+    try:
+        computed = compute()
+    except _ERRORS as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    pairs = zip(computed, expected, strict=True)
+    return next((failure for got, want in pairs if (failure := disagreement(got, want))), "")
+
+
+def _ragged(kind: Kind, model: nn.Module, short: list[int], long: list[int]) -> list[Tensor]:
+    """Feeds both sequences in uneven pieces, with a rejected proposal in between.
+
+    Returns:
+        The logits of the last tokens of the long and of the short sequence.
+    """
+    rows = kind(model, 3, len(long))
     cut, wrong = len(long) - 12, [(i + 1) % (max(long) + 1) for i in long[:3]]
     rows.forward([Feed(1, 0, long[:cut])], [0])
     rows.forward([Feed(0, 0, short[:3]), Feed(1, cut, long[cut : cut + 4] + wrong)], [1, 1])
@@ -160,18 +120,54 @@ def _ragged(rows: Rows, short: list[int], long: list[int]) -> tuple[Tensor, Tens
         [Feed(0, 3, short[3:5]), Feed(1, cut + 4, long[cut + 4 : cut + 6])], [2, 2]
     )
     rest = rows.forward([Feed(0, 5, short[5:]), Feed(1, cut + 6, long[cut + 6 :])], [4, 6])
-    return torch.cat([first[2:], rest[4:]]), torch.cat([first[:2], rest[:4]])
+    return [torch.cat([first[2:], rest[4:]]), torch.cat([first[:2], rest[:4]])]
+
+
+def _branched(model: nn.Module, long: list[int]) -> Tensor:
+    """Feeds the last two tokens of the long sequence as a tree of two branches.
+
+    Returns:
+        Their logits, [2, vocab].
+    """
+    trunk, (last, end) = len(long) - 2, long[-2:]
+    rows = PackedRows(model, 1, len(long), 4)
+    rows.forward([Feed(0, 0, long[:trunk])], [0])
+    first = rows.forward([Feed(0, trunk, [end, last], Tree(trunk, [trunk] * 2, [[], []]))], [2])
+    seen = [[trunk + 1], [trunk]]
+    then = rows.forward([Feed(0, trunk + 2, [end, last], Tree(trunk, [trunk + 1] * 2, seen))], [2])
+    return torch.stack([first[1], then[0]])
+
+
+def _grouped(model: nn.Module, long: list[int]) -> Tensor:
+    """Feeds the long sequence to a row that is kept in groups like a quantized one, but exactly.
+
+    Returns:
+        The logits of the last tokens, [8, vocab].
+    """
+    spec, cut = CacheSpec("exact", q_group_size=4, residual_length=1), len(long) - 12
+    rows = PackedRows(model, 2, len(long))
+    rows.forward([Feed(0, 0, long[:3]), Feed(1, 0, long[:cut], cache=spec)], [0, 0])
+    return rows.forward([Feed(0, 3, long[3:4]), Feed(1, cut, long[cut:], cache=spec)], [0, 8])
+
+
+def disagreement(got: Tensor, want: Tensor) -> str:
+    """Returns how far logits differ, if rounding does not explain it; empty if it does."""
+    tolerance = _TOLERANCE[want.dtype] * max(want.abs().max().item(), 1e-6)
+    difference = (got.float() - want.float()).abs().max().item()
+    if difference <= tolerance:
+        return ""
+    return f"logits differ by {difference:.2g} (allowed {tolerance:.2g})"
 
 
 def _plain(model: nn.Module, ids: list[int]) -> Tensor:
-    """Logits of the last tokens by the model as it comes, without a cache."""
+    """Returns the logits of the last tokens by the model itself, without a cache."""
     device = next(model.parameters()).device
     logits: Tensor = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0]
     return logits[3:] if len(ids) == _SHORT else logits[len(ids) - 8 :]
 
 
 def _sequences(config: Any, capacity: int) -> tuple[list[int], list[int]]:
-    """A short and a long sequence; the long one leaves every attention window well behind."""
+    """Returns a short and a long sequence; the long one exceeds every attention window."""
     windows = [
         w
         for name in ("sliding_window", "attention_chunk_size")

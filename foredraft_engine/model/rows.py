@@ -1,10 +1,9 @@
 """A model's forward pass over rows: packed into one batch, or sequence by sequence.
 
-Both kinds keep every sequence in a row of its own and take the same calls, so that nothing above
-this module knows which one is at work. `foredraft_engine.model.proof` decides at load which one a
-model is given.
+Both kinds of rows keep each sequence in a row and have the same interface, so that no other module
+depends on the kind. `foredraft_engine.model.proof` chooses it when a model is loaded.
 
-Knows nothing of tokens to come: it turns ids at positions into logits.
+This module knows nothing of sampling: it turns ids at positions into logits.
 """
 
 import inspect
@@ -22,40 +21,44 @@ from foredraft_engine.feed import Feed
 
 
 class Rows(Protocol):
-    """A model with a cache of rows. One thread calls it."""
+    """A model with a cache of rows. Only one thread may call it."""
 
     layout: str
+    """The kind of rows: "packed" or "separate"."""
     count: int
+    """The number of rows."""
     capacity: int
+    """The number of positions in a row."""
     device: torch.device
-    spare: (
-        int  # places of a row beyond its positions, for branches beside a sequence of full length
-    )
-    branches: bool  # whether feeds can be trees
-    quantizes: bool  # whether a feed can say how its row is quantized
+    spare: int
+    """The number of places in a row beyond its positions, for the branches of a full sequence."""
+    branches: bool
+    """Whether a feed can be a tree."""
+    quantizes: bool
+    """Whether a row can be quantized."""
 
     @property
     def hidden(self) -> Tensor:
-        """Of the last forward pass: what every token's logits are made from, [sum(fed), size]."""
+        """The last hidden states of all tokens of the last forward pass, [sum(fed), size]."""
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        """Writes the fed tokens into their rows and scores the last ones of each.
+        """Writes the fed tokens into their rows and scores the last ones of each feed.
 
         Args:
-            feeds: at most one for each row, in the order of rows. What a row holds at or after
-                `start` is overwritten: that is the rollback.
-            scored: for each feed, how many of its last tokens want logits.
+            feeds: at most one feed for each row, in the order of rows. The contents of a row from
+                `start` on are overwritten, which is how a row rolls back.
+            scored: for each feed, the number of its last tokens that get logits.
 
         Returns:
-            float32 [sum(scored), vocab].
+            Logits, float32 [sum(scored), vocab].
         """
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
-        """Makes positions `start` to `length` of `target` equal to those of `source`."""
+        """Copies positions `start` to `length` of row `source` to row `target`."""
 
 
 class PackedRows:
-    """All rows in one forward pass, see `foredraft_engine.cache.row_cache`."""
+    """Rows that share one forward pass, see `foredraft_engine.cache.row_cache`."""
 
     layout = "packed"
 
@@ -73,17 +76,17 @@ class PackedRows:
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         layout = self._cache.begin(feeds, self.device)
-        wanted = _wanted(feeds, scored, self.device)
+        indices = _scored_indices(feeds, scored, self.device)
         output = self._model(
             input_ids=torch.tensor([[i for feed in feeds for i in feed.ids]], device=self.device),
             position_ids=layout.positions[None],
             past_key_values=self._cache,
             use_cache=True,
             layout=layout,
-            **({"logits_to_keep": wanted} if self._keeps else {}),
+            **({"logits_to_keep": indices} if self._keeps else {}),
         )
         logits: Tensor = output.logits[0]
-        return (logits if self._keeps else logits[wanted]).float()
+        return (logits if self._keeps else logits[indices]).float()
 
     @property
     def hidden(self) -> Tensor:
@@ -94,9 +97,9 @@ class PackedRows:
 
 
 class SeparateRows:
-    """One forward pass after another, each over an ordinary cache of transformers.
+    """Rows with a forward pass each, over an ordinary cache of transformers.
 
-    For models whose own code derives something from the whole batch: masks, ALiBi, positions.
+    They are for models whose own code derives masks, ALiBi or positions from the whole batch.
     """
 
     layout = "separate"
@@ -106,8 +109,8 @@ class SeparateRows:
 
     def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
         self._model = model
-        # Made without the model's config: every layer keeps all positions, so that any rollback is
-        # a crop; sliding windows are then in the masks alone, which the model makes itself.
+        # Without the model's config every layer keeps all positions, so that every rollback is a
+        # crop. Sliding windows are then only in the masks, which the model makes itself.
         self._caches = [DynamicCache() for _ in range(count)]
         self._positions = _accepts(model, "position_ids")
         self._hidden = _LastHidden.of(model)
@@ -153,7 +156,7 @@ class SeparateRows:
 
 
 class _LastHidden:
-    """Keeps what the model's head was last given, before it was cut to the tokens that want logits."""
+    """Keeps the last input of the model's head, before it is cut to the scored tokens."""
 
     _of: ClassVar["WeakKeyDictionary[nn.Module, _LastHidden]"] = WeakKeyDictionary()
 
@@ -163,7 +166,7 @@ class _LastHidden:
 
     @classmethod
     def of(cls, model: nn.Module) -> "_LastHidden":
-        """One for each model, however often its rows are made: a proof makes several."""
+        """Returns the one instance of a model, whose rows may be made several times."""
         if model not in cls._of:
             cls._of[model] = cls(model)
         return cls._of[model]
@@ -172,8 +175,8 @@ class _LastHidden:
         self.last = output.last_hidden_state
 
 
-def _wanted(feeds: Sequence[Feed], scored: Sequence[int], device: torch.device) -> Tensor:
-    """Places of the scored tokens in the packed batch, int64 [sum(scored)]."""
+def _scored_indices(feeds: Sequence[Feed], scored: Sequence[int], device: torch.device) -> Tensor:
+    """Returns the indices of the scored tokens in the packed batch, int64 [sum(scored)]."""
     places: list[int] = []
     end = 0
     for feed, n in zip(feeds, scored, strict=True):
