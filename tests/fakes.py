@@ -1,7 +1,4 @@
-"""Stand-ins with exactly known behaviour:
-
-a model that is a table, and a tokenizer of single letters.
-"""
+"""Stand-ins with exactly known behaviour: a model that is a table, and a tokenizer of letters."""
 
 import string
 import time
@@ -17,10 +14,7 @@ from foredraft_engine.vocabulary import Vocabulary
 
 
 class TableRows:
-    """A model whose next-token logits are a table's row of the last two tokens:
-
-    [vocab, vocab, vocab].
-    """
+    """A model whose logits are a table's row at the last two tokens: [vocab, vocab, vocab]."""
 
     layout = "table"
     quantizes = False
@@ -29,9 +23,9 @@ class TableRows:
         self.table = table
         self.count, self.capacity, self.spare = count, capacity, 512
         self.device, self.branches = torch.device("cpu"), True
-        self.hidden = torch.zeros(0, 1)  # it has none
+        self.hidden = torch.zeros(0, 1)  # a table has no hidden states
         self._held: list[list[int]] = [[] for _ in range(count)]
-        self._branches: list[dict[int, int]] = [{} for _ in range(count)]  # tokens by their places
+        self._branches: list[dict[int, int]] = [{} for _ in range(count)]  # tokens by place
         self.steps: list[int] = []  # jobs in each forward
         self.fed: list[int] = []  # tokens in each forward
         self.copied: list[int] = []  # tokens copied by each copy
@@ -53,7 +47,7 @@ class TableRows:
         return torch.stack(rows) if rows else torch.zeros(0, self.table.shape[-1])
 
     def _grow(self, feed: Feed, tree: Tree) -> list[list[int]]:
-        """The texts that the new tokens of a tree end."""
+        """Adds the new tokens of a tree; returns the text that ends with each."""
         held, nodes, texts = self._held[feed.row], self._branches[feed.row], []
         del held[feed.start :]
         assert tree.trunk <= len(held) <= feed.start, "branches are written over the text"
@@ -65,7 +59,7 @@ class TableRows:
             texts.append([*held[: tree.trunk], *path, token])
             assert len(texts[-1]) == position + 1
             if position == feed.start + i == len(held):
-                held.append(token)  # in a line with the text
+                held.append(token)  # it continues the text
         return texts
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
@@ -78,10 +72,10 @@ class TableRows:
 
 
 class SlowRows(TableRows):
-    """Steps that take a while, and fail when they are told to."""
+    """A table whose steps take time, and fail when `fails` is set."""
 
     def __init__(self, table: Tensor, step_s: float, count: int = 4, token_s: float = 0.0) -> None:
-        """token_s: of a step, for every token in it."""
+        """Makes a step take `step_s` seconds, and `token_s` more for every token."""
         super().__init__(table, count)
         self._step_s, self._token_s = step_s, token_s
         self.fails = False
@@ -89,17 +83,17 @@ class SlowRows(TableRows):
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         time.sleep(self._step_s + self._token_s * sum(len(f.ids) for f in feeds))
         if self.fails:
-            raise RuntimeError("out of memory, say")
+            raise RuntimeError("out of memory")
         return super().forward(feeds, scored)
 
 
 def random_table(vocab: int, seed: int, spread: float = 1.5) -> Tensor:
-    """Logits of a table model."""
+    """Returns random logits for a table, float32 [vocab, vocab, vocab]."""
     return torch.randn(vocab, vocab, vocab, generator=torch.Generator().manual_seed(seed)) * spread
 
 
 class LetterTokenizer:
-    """Every id is a letter; no special ids."""
+    """A tokenizer whose ids are letters, without special ids."""
 
     chat_template = None
     bos_token_id = eos_token_id = pad_token_id = unk_token_id = None
@@ -118,9 +112,6 @@ class LetterTokenizer:
 
 
 def table_model(vocab: int, name: str = "table") -> LoadedModel:
-    """A loaded model around the letter tokenizer;
-
-    its weights are whatever rows the engine is given.
-    """
+    """Returns a loaded model with the letter tokenizer. Its logits come from the engine's rows."""
     tokenizer = LetterTokenizer(vocab)
     return LoadedModel(name, torch.nn.Identity(), tokenizer, Vocabulary.of(tokenizer), 512)

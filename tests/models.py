@@ -28,24 +28,24 @@ WINDOW = 12
 
 @cache
 def bundled(kind: str) -> LoadedModel:
-    """The bundled "target" or "draft", in fp32."""
+    """Loads the bundled "target" or "draft" in fp32."""
     return load(str(MODELS / kind))
 
 
 def rows_of(model: nn.Module, count: int = 4, capacity: int = 512, spare: int = 0) -> Rows:
-    """Fresh rows; a model that has rows already is proved anew, against its stock attention."""
+    """Returns fresh rows. A model that had rows is proved again, against its stock attention."""
     stock(model)
     return prove_rows(model, model.config, count, capacity, spare)
 
 
 def stock(model: nn.Module) -> nn.Module:
-    """The model with transformers' own attention, for references."""
+    """Gives a model transformers' own attention back, for references."""
     model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")  # type: ignore[operator]
     return model
 
 
 def random_model(name: str, seed: int = 0) -> nn.Module:
-    """A small model with weights large enough that its texts do not repeat one token."""
+    """Returns a small model with weights so large that its texts do not repeat one token."""
     torch.manual_seed(seed)
     size: dict[str, Any] = {
         "vocab_size": 4096,
@@ -83,6 +83,6 @@ def random_model(name: str, seed: int = 0) -> nn.Module:
 
 
 def loaded(module: nn.Module, name: str) -> LoadedModel:
-    """A random model that speaks the bundled pair's language."""
+    """Returns a loaded random model with the vocabulary of the bundled pair."""
     tokenizer = bundled("target").tokenizer
     return LoadedModel(name, module, tokenizer, Vocabulary.of(tokenizer), 512)

@@ -25,7 +25,7 @@ class OnlineSoftmax:
         return (self._query @ keys.permute(1, 2, 0)).float()
 
     def add(self, scores: Tensor, values: Tensor, hidden: Tensor | None) -> None:
-        """Adds one piece. At least one position of the first piece is not hidden from each query.
+        """Adds one piece. Each query reads at least one position of the first piece.
 
         Args:
             scores: float32 [heads, n, positions]; they are overwritten.

@@ -38,7 +38,7 @@ class Visibility:
     reads_all: bool
     """Whether every query reads all places before the first query."""
     places: Tensor
-    """int64 [end]"""
+    """The numbers 0 to end - 1, int64 [end]."""
 
     @staticmethod
     def of(

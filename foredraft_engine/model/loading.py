@@ -62,7 +62,7 @@ class LoadedModel:
         return self.module.config.get_text_config()  # type: ignore[union-attr, operator]
 
     @property
-    def ids(self) -> int:
+    def scored_ids(self) -> int:
         """The number of ids that the model scores, padding included."""
         config = getattr(self.module, "config", None)
         return int(config.get_text_config().vocab_size) if config else self.vocabulary.size
@@ -89,11 +89,13 @@ def load(
     """
     origin: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     place = _device(device)
-    _find_config(name)
-    config = _try(name, "config.json", lambda: AutoConfig.from_pretrained(name, **origin))
-    _refuse(name, config)
-    _find_files(name)
-    tokenizer = _try(name, "the tokenizer", lambda: AutoTokenizer.from_pretrained(name, **origin))
+    _check_config(name)
+    config = _load_part(name, "config.json", lambda: AutoConfig.from_pretrained(name, **origin))
+    _check_kind(name, config)
+    _check_files(name)
+    tokenizer = _load_part(
+        name, "the tokenizer", lambda: AutoTokenizer.from_pretrained(name, **origin)
+    )
     if not tokenizer.get_vocab():
         raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
     log.info("loading %s", name)
@@ -103,7 +105,7 @@ def load(
         "output_loading_info": True,
         **origin,
     }
-    module, found = _try(
+    module, found = _load_part(
         name, "the weights", lambda: AutoModelForCausalLM.from_pretrained(name, **options)
     )
     if missing := sorted(found["missing_keys"]) or sorted(map(str, found["mismatched_keys"])):
@@ -134,7 +136,7 @@ def _device(name: str) -> torch.device:
     return place
 
 
-def _find_config(name: str) -> None:
+def _check_config(name: str) -> None:
     """Checks that a path leads to a model; transformers would take a missing one for a hub id."""
     path = Path(name)
     if path.is_dir():
@@ -151,7 +153,7 @@ def _find_config(name: str) -> None:
         )
 
 
-def _find_files(name: str) -> None:
+def _check_files(name: str) -> None:
     path = Path(name)
     if path.is_dir() and not any(path.glob("*.safetensors")):
         raise ModelError(
@@ -162,7 +164,7 @@ def _find_files(name: str) -> None:
         raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
 
 
-def _try(name: str, part: str, load_it: Callable[[], T]) -> T:
+def _load_part(name: str, part: str, load_it: Callable[[], T]) -> T:
     """Loads a part of the model. Any error of a library becomes a `ModelError` of one line."""
     try:
         return load_it()
@@ -175,7 +177,7 @@ def _try(name: str, part: str, load_it: Callable[[], T]) -> T:
         raise ModelError(f"cannot load {part} of {name!r}: {reason}{advice}") from error
 
 
-def _refuse(name: str, config: Any) -> None:
+def _check_kind(name: str, config: Any) -> None:
     if config.is_encoder_decoder:
         raise ModelError(
             f"cannot serve {name!r}: {config.model_type} is an encoder-decoder; use a decoder-only "

@@ -67,7 +67,7 @@ def pack_weights(model: nn.Module, least_bytes: int = _LEAST_BYTES) -> int:
             ):
                 setattr(parent, name, PackedLinear(child))
                 packed += 1
-    _compare(model, ids, before)
+    _check_logits(model, ids, before)
     return packed
 
 
@@ -79,7 +79,7 @@ def _supported(dtype: torch.dtype) -> bool:
     )
 
 
-def _compare(model: nn.Module, ids: Tensor, before: Tensor) -> None:
+def _check_logits(model: nn.Module, ids: Tensor, before: Tensor) -> None:
     try:
         after = model(input_ids=ids, use_cache=False).logits
     except (AttributeError, TypeError, RuntimeError) as error:

@@ -52,16 +52,16 @@ def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: 
     # One sequence after the other: a model whose frequencies follow the longest position must not
     # carry them from one to the next.
     with torch.inference_mode():
-        expected = [_plain(model, ids) for ids in (long, short)]
+        expected = [_model_logits(model, ids) for ids in (long, short)]
         kinds: list[Kind] = [PackedRows, SeparateRows]
         stock = config._attn_implementation
         failures: list[str] = []
         for kind in kinds:
-            failure = _fails(partial(_ragged, kind, model, short, long), expected)
+            failure = _failure(partial(_ragged_logits, kind, model, short, long), expected)
             if not failure:
                 if failures:
                     log.warning("rows are kept %s, because %s", kind.layout, "; ".join(failures))
-                return _made(kind, model, (count, capacity, spare), long, expected[0])
+                return _rows_of_kind(kind, model, (count, capacity, spare), long, expected[0])
             failures.append(f"{kind.layout} rows fail: {failure}")
             model.set_attn_implementation(stock)  # type: ignore[operator]
     raise ModelError(
@@ -69,7 +69,7 @@ def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: 
     )
 
 
-def _made(
+def _rows_of_kind(
     kind: Kind,
     model: nn.Module,
     size: tuple[int, int, int],
@@ -86,17 +86,17 @@ def _made(
     if kind is SeparateRows:
         return SeparateRows(model, *size)
     count, capacity, spare = size
-    if failure := _fails(lambda: [_branched(model, long)], [expected[-2:]]):
+    if failure := _failure(lambda: [_branch_logits(model, long)], [expected[-2:]]):
         log.warning("rows have no branches, because %s", failure)
     rows = PackedRows(model, count, capacity, 0 if failure else spare)
     rows.branches = not failure
-    if failure := _fails(lambda: [_grouped(model, long)], [expected]):
+    if failure := _failure(lambda: [_group_logits(model, long)], [expected]):
         log.warning("rows cannot be quantized, because %s", failure)
         rows.quantizes = False
     return rows
 
 
-def _fails(compute: Callable[[], list[Tensor]], expected: list[Tensor]) -> str:
+def _failure(compute: Callable[[], list[Tensor]], expected: list[Tensor]) -> str:
     """Computes logits; returns why they are not those expected, empty if they are."""
     try:
         computed = compute()
@@ -106,7 +106,7 @@ def _fails(compute: Callable[[], list[Tensor]], expected: list[Tensor]) -> str:
     return next((failure for got, want in pairs if (failure := disagreement(got, want))), "")
 
 
-def _ragged(kind: Kind, model: nn.Module, short: list[int], long: list[int]) -> list[Tensor]:
+def _ragged_logits(kind: Kind, model: nn.Module, short: list[int], long: list[int]) -> list[Tensor]:
     """Feeds both sequences in uneven pieces, with a rejected proposal in between.
 
     Returns:
@@ -123,7 +123,7 @@ def _ragged(kind: Kind, model: nn.Module, short: list[int], long: list[int]) -> 
     return [torch.cat([first[2:], rest[4:]]), torch.cat([first[:2], rest[:4]])]
 
 
-def _branched(model: nn.Module, long: list[int]) -> Tensor:
+def _branch_logits(model: nn.Module, long: list[int]) -> Tensor:
     """Feeds the last two tokens of the long sequence as a tree of two branches.
 
     Returns:
@@ -138,7 +138,7 @@ def _branched(model: nn.Module, long: list[int]) -> Tensor:
     return torch.stack([first[1], then[0]])
 
 
-def _grouped(model: nn.Module, long: list[int]) -> Tensor:
+def _group_logits(model: nn.Module, long: list[int]) -> Tensor:
     """Feeds the long sequence to a row that is kept in groups like a quantized one, but exactly.
 
     Returns:
@@ -159,7 +159,7 @@ def disagreement(got: Tensor, want: Tensor) -> str:
     return f"logits differ by {difference:.2g} (allowed {tolerance:.2g})"
 
 
-def _plain(model: nn.Module, ids: list[int]) -> Tensor:
+def _model_logits(model: nn.Module, ids: list[int]) -> Tensor:
     """Returns the logits of the last tokens by the model itself, without a cache."""
     device = next(model.parameters()).device
     logits: Tensor = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0]

@@ -82,7 +82,7 @@ class Planner:
         self._defaults, self._limits = defaults, limits
         self._vocabulary_size = model.vocabulary.size
         self.prompts = Prompts(model, limits.capacity)
-        self.marked_ids = model.ids
+        self.marked_ids = model.scored_ids
         """Ids that green lists are drawn from:
 
         the model's padding is among them, as in transformers.

@@ -1,4 +1,4 @@
-"""Beam search over log-probabilities equals transformers', tokens and scores."""
+"""Beam search over log-probabilities equals that of transformers, in tokens and scores."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -29,9 +29,9 @@ class LastTokenIn(StoppingCriteria):
 def compare(
     model: nn.Module, settings: BeamSettings, eos: Sequence[int], stops: Sequence[int], count: int
 ) -> bool:
-    """Whether a text ended before its length was reached, in a search that equals transformers'.
+    """Compares a search with transformers'; returns whether a text ended before its full length.
 
-    The driver is the simplest there is: every beam read anew in every step.
+    The search is driven in the simplest way: every beam is read again in every step.
     """
     search, last = BeamSearch(settings), {*eos, *stops}
     shared = []
@@ -84,7 +84,7 @@ def test_it_is_transformers_own(
         settings = BeamSettings(num_beams, NEW_TOKENS, len(eos), length_penalty, early_stopping)
         for count in {num_beams, 1 + num_beams // 2}:
             ended |= compare(model, settings, eos, [], count)
-    # A search that never stops early and is paid for length returns texts of full length only.
+    # A search that never stops early and rewards length returns texts of full length only.
     assert ended is not (early_stopping == "never" and length_penalty == 2.0)
 
 
@@ -94,7 +94,7 @@ def test_it_is_transformers_own(
 def test_what_stops_a_text_need_not_be_eos(
     model: nn.Module, early_stopping: Any, length_penalty: float
 ) -> None:
-    """Then fewer live beams may be left than there are to be, down to none."""
+    """Then fewer live beams may be left than `num_beams`, down to none."""
     ended = False
     for num_beams, eos, step in product((2, 5), ([], [0]), (2, 40)):
         stops = [i for i in range(4096) if i % step]  # all but one of two, all but one of forty

@@ -1,4 +1,4 @@
-"""Texts that go on from one prompt say what each would say alone, in one row or in several."""
+"""Several continuations of one prompt are what each would be alone, in one row or in several."""
 
 import random
 from collections.abc import Iterator

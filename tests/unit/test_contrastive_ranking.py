@@ -11,7 +11,7 @@ CASES: list[Case] = fixture("contrastive")["cases"]
 
 
 def search(case: Case) -> tuple[int, ...]:
-    """The simplest there is: the text with each candidate read anew in every step."""
+    """Searches in the simplest way: the text with each candidate is read again in every step."""
     model, process, ends = golden_model(case["model"]), processors(case), ends_of(case)
     text: tuple[int, ...] = ()
     logits: Tensor = model(torch.tensor([case["prompt"]])).logits[:, -1]
@@ -52,7 +52,7 @@ def test_the_formula() -> None:
     context = unit(torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
     candidates = unit(torch.tensor([[3.0, 0.0], [0.0, 5.0], [-1.0, 0.0]]))
     probs = torch.tensor([0.6, 0.3, 0.1])
-    # Likeness is 1, 0.71 and -0.71: the first is said already, the last is the newest.
+    # The similarities are 1, 0.71 and -0.71: the text has the first already, the last is new.
     assert choose(context, candidates, probs, 0.0) == 0
     assert choose(context, candidates, probs, 0.1) == 0
     assert choose(context, candidates, probs, 0.5) == 2

@@ -1,4 +1,4 @@
-"""Diverse beam search equals that of transformers 4.55.4, tokens and scores."""
+"""Diverse beam search equals that of transformers 4.55.4, in tokens and scores."""
 
 import pytest
 import torch
@@ -21,9 +21,10 @@ def searched(case: Case) -> DiverseBeamSearch:
 
 
 def drive(search: Search, case: Case) -> list[tuple[int, ...]]:
-    """The simplest there is:
+    """Drives a search in the simplest way: every beam is read again in every step.
 
-    every beam read anew in every step. What was shared after each step.
+    Returns:
+        The common beginning of the texts after each step.
     """
     shared = []
     while not search.done:

@@ -1,4 +1,4 @@
-"""The engine: joins what waits, keeps rows apart, reuses prefixes, survives cancelled callers."""
+"""The engine joins waiting jobs, keeps rows apart, reuses prefixes, survives cancelled callers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -121,7 +121,7 @@ async def test_a_failing_step_fails_its_callers_only(engine: Engine) -> None:
 
 async def test_padding_is_never_chosen() -> None:
     table = torch.zeros(VOCAB, VOCAB, VOCAB)
-    table[:, :, VOCAB - 1] = 9.0  # the padded id would be the best everywhere
+    table[:, :, VOCAB - 1] = 9.0  # the padded id has the largest logit everywhere
     engine = Engine(TableRows(table), VOCAB - 1)
     try:
         assert VOCAB - 1 not in (await _decode(engine, [1, 2], 8))

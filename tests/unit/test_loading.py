@@ -1,4 +1,4 @@
-"""Model directories that cannot be served: one line each, with what is wrong."""
+"""A model directory that cannot be served leads to one line that says what is wrong."""
 
 import json
 import shutil

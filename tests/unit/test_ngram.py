@@ -1,4 +1,4 @@
-"""The suffix automaton against a search through the whole text."""
+"""The suffix automaton finds what a search through the whole text finds."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from foredraft_engine.speculation.ngram import NgramDrafter
 
 
 def _search(text: list[int], longest: int) -> tuple[int, int]:
-    """Longest suffix that occurred before, and where it ended last: by looking everywhere."""
+    """Returns the longest suffix that occurred before, and where it ended last, by brute force."""
     for n in range(min(longest, len(text) - 1), 0, -1):
         for end in range(len(text) - 2, n - 2, -1):
             if text[end - n + 1 : end + 1] == text[-n:]:
@@ -53,6 +53,6 @@ def test_ends_before_a_stop_token() -> None:
 
 
 def test_time_per_token_does_not_grow_with_the_text() -> None:
-    """States grow at most two for each token: nothing is quadratic."""
+    """Each token adds at most two states, so that nothing is quadratic."""
     drafter = NgramDrafter([i % 7 for i in range(20_000)], max_ngram=16)
     assert len(drafter._length) <= 2 * 20_000 + 1

@@ -1,4 +1,4 @@
-"""Random numbers are a function of their key, and are as random as they should be."""
+"""Random numbers depend on their key alone, are uniform, and are independent."""
 
 import torch
 from hypothesis import given
@@ -11,9 +11,9 @@ SEEDS = st.integers(min_value=0, max_value=2**64 - 1)
 
 
 def test_the_hash_is_splitmix64() -> None:
-    """First outputs for seed 1234567, as published with the algorithm;
+    """The first outputs for seed 1234567 are those published with the algorithm.
 
-    uniform shows their upper 52 bits.
+    `uniform` shows their upper 52 bits.
     """
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     numbers = uniform(torch.tensor([1234567]), 4)[0].tolist()
@@ -30,7 +30,7 @@ def test_keys_fit_int64_and_depend_on_every_part(seed: int, a: int, b: int) -> N
 
 
 def test_numbers_are_uniform_and_independent() -> None:
-    """Kolmogorov-Smirnov; fails by luck once in a million, with these seeds never."""
+    """Kolmogorov-Smirnov: random seeds would fail once in a million, and these do not."""
     keys = torch.tensor([key(seed, Purpose.ACCEPT, seed % 3, seed % 7) for seed in range(2000)])
     numbers = uniform(keys, 50)
     assert kstest(numbers.flatten().numpy(), "uniform").pvalue > 1e-6

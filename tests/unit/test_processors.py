@@ -1,7 +1,4 @@
-"""Batched warpers equal transformers' classes;
-
-processors are functions of the tokens, at every position.
-"""
+"""Batched warpers equal transformers' classes, and processors depend on the tokens alone."""
 
 from typing import Any
 
@@ -47,7 +44,7 @@ def _transformers_warpers(s: Sampling) -> LogitsProcessorList:
 def test_batched_warpers_equal_those_of_transformers(rows: list[Sampling], seed: int) -> None:
     logits = torch.randn(len(rows), 64, generator=torch.Generator().manual_seed(seed)) * 3
     logits[:, 3] = logits[:, 4]  # a tie
-    logits[:, 9] = float("-inf")  # something that a processor removed
+    logits[:, 9] = float("-inf")  # a token that a processor removed
     want = torch.cat(
         [_transformers_warpers(s)(None, logits[i : i + 1]) for i, s in enumerate(rows)]
     )
@@ -79,7 +76,7 @@ FIELDS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", FIELDS, ids=lambda f: "+".join(f))
 def test_scores_equal_those_of_generate(fields: dict[str, Any]) -> None:
-    """Against the list that `generate` itself builds, at every position of a block."""
+    """Compares with the list that `generate` itself builds, at every position of a block."""
     prompt, block = [4, 1, 2, 6, 1], [6, 7, 1, 2]
     sampled = fields.get("do_sample", False)
     values = {"top_k": 0, "max_length": 30, **fields}
@@ -122,10 +119,7 @@ def test_scores_equal_those_of_generate(fields: dict[str, Any]) -> None:
 
 
 def test_equal_histories_are_read_together() -> None:
-    """Sequences that differ in seed share a call of the processors;
-
-    the scores are those of each alone.
-    """
+    """Sequences that differ in seed share a call, with the same scores as each alone."""
     samplings = [
         Sampling(
             rule=Rule.COUPLED,

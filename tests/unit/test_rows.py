@@ -1,4 +1,4 @@
-"""Rows of every kind give what the model gives; the proof tells the kinds apart."""
+"""Rows of every kind give the model's own logits, and the proof chooses the right kind."""
 
 from pathlib import Path
 
@@ -32,9 +32,16 @@ def _bloom() -> nn.Module:
 def _gemma2() -> nn.Module:
     torch.manual_seed(0)
     config = Gemma2Config(
-        vocab_size=4096, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, sliding_window=10, initializer_range=0.2,
-    )  # fmt: skip
+        vocab_size=4096,
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        sliding_window=10,
+        initializer_range=0.2,
+    )
     return Gemma2ForCausalLM(config).eval()
 
 
@@ -54,12 +61,12 @@ def test_ragged_rows_equal_separate_forwards(name: str) -> None:
         rows = rows_of(model, 5, 64)
         assert rows.layout == ("separate" if name == "bloom" else "packed")
         rows.forward([Feed(i, 0, t[:5]) for i, t in enumerate(texts)], [0] * 4)
-        # Neighbours of equal and of unequal width, and a row that rests.
+        # Neighbours with equally and unequally many tokens, and a row that is not fed.
         rows.forward(
             [Feed(1, 5, texts[1][5:30]), Feed(2, 5, texts[2][5:9]), Feed(3, 5, texts[3][5:30])],
             [0] * 3,
         )
-        # A rejected proposal: the same positions again with other tokens.
+        # After a rejection the same positions are fed other tokens.
         rows.forward([Feed(1, 30, [1, 2, 3]), Feed(2, 9, [1, 2, 3])], [1, 1])
         got = rows.forward(
             [Feed(0, 5, texts[0][5:]), Feed(1, 30, texts[1][30:33]), Feed(2, 9, texts[2][9:12])],
@@ -74,7 +81,7 @@ def test_ragged_rows_equal_separate_forwards(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "bloom"])
 def test_branches_equal_texts_of_their_own(name: str) -> None:
-    """A tree grown in two passes beside another row's round."""
+    """A tree grows in two passes, together with another row's round."""
     model = MODELS[name]()
     trunk = torch.randint(4096, (20,), generator=torch.Generator().manual_seed(3)).tolist()
     other = trunk[::-1]
@@ -99,7 +106,7 @@ def test_branches_equal_texts_of_their_own(name: str) -> None:
 
 
 def test_a_step_copies_no_keys() -> None:
-    """The store that attention reads is the store that was written: views, at any length."""
+    """Attention reads views of the memory that was written, at any length."""
     model = random_model("llama")
     rows = rows_of(model, 4, 64)
     with torch.inference_mode():
@@ -112,7 +119,7 @@ def test_a_step_copies_no_keys() -> None:
 
 
 def test_a_model_whose_window_is_ignored_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention that silently sees past the window differs from the model, and the proof notices."""
+    """Attention that silently ignores the window differs from the model, and the proof notices."""
     import foredraft_engine.cache.attention
 
     attend = foredraft_engine.cache.attention.row_attention
@@ -153,7 +160,7 @@ def test_other_kinds_of_models_are_refused_by_name(kind: str, tmp_path: Path) ->
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["llama", "mistral"])
 def test_half_precision_is_packed_too(name: str, dtype: torch.dtype) -> None:
-    """The proof's tolerance fits the data type: rounding passes, and rows stay packed."""
+    """The proof's tolerance depends on the data type: rounding passes, and rows stay packed."""
     rows = rows_of(random_model(name).to(dtype), 2, 64)
     assert rows.layout == "packed"
     assert rows.forward([Feed(0, 0, [1, 2, 3])], [1]).dtype == torch.float32
@@ -173,15 +180,21 @@ ROPES: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("kind", ROPES)
 def test_rope_that_looks_at_the_batch_is_served_up_to_its_switch(kind: str, tmp_path: Path) -> None:
-    """Past the switch a sequence's frequencies would depend on its neighbours;
+    """Beyond its original length a sequence's frequencies would depend on other sequences.
 
-    start-up says where it is.
+    The log says at start-up where that is.
     """
     positions = 64 if kind == "dynamic" else 256
     config = LlamaConfig(
-        vocab_size=4096, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=positions, rope_parameters=ROPES[kind], initializer_range=0.25,
-    )  # fmt: skip
+        vocab_size=4096,
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=positions,
+        rope_parameters=ROPES[kind],
+        initializer_range=0.25,
+    )
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     bundled("target").tokenizer.save_pretrained(tmp_path)

@@ -1,5 +1,5 @@
-"""Drafting ahead: a branch says what would have been drafted after the verdict, and tells nothing
-by its time.
+"""Drafting ahead: a branch is what would have been drafted after the verdict, and its time of
+arrival reveals nothing about its tokens.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ LAWS = {
 
 
 def everything(preview: Preview, most: int) -> list[tuple[int, int]]:
-    """Two candidates after every number of accepted tokens."""
+    """Chooses two candidates after every number of accepted tokens. A `Chooser`."""
     return [(accepted, rank) for accepted in range(len(preview.candidates)) for rank in range(2)][
         :most
     ]
@@ -78,7 +78,7 @@ def same(one: Proposal, other: Proposal) -> None:
 
 
 def dense(proposal: Proposal) -> list[np.ndarray]:
-    """Rows of q, whatever the order of their entries."""
+    """Returns the rows of q as dense rows, which do not depend on the order of entries."""
     assert proposal.q
     rows, begin = [], 0
     for count in proposal.q.counts:
@@ -167,16 +167,14 @@ async def test_candidates_are_the_likely_next_tokens(name: str) -> None:
         if accepted < K:
             assert verified[accepted] not in candidates, "it was rejected"
     if name in ("greedy", "coupled"):
-        # What comes after all of them is certain.
+        # The token after all proposed ones is certain.
         last = (await draft(engine, law, [*TEXT, *verified])).ids[0]
         assert found.preview.candidates[K][0] == last
     engine.close()
 
 
 async def test_a_tree_takes_as_long_whatever_is_drawn() -> None:
-    """Branches that end early, by an end of text or for lack of confidence, are cut when all are
-    done.
-    """
+    """Branches that end early, by EOS or for lack of confidence, are cut when all are complete."""
     law = replace(LAWS["rejection"], eos_token_id=tuple(range(1, VOCAB, 2)))
     for confidence, sampling in ((0.0, LAWS["rejection"]), (0.9, LAWS["rejection"]), (0.0, law)):
         steps: list[Step] = []
@@ -195,9 +193,8 @@ async def test_a_tree_takes_as_long_whatever_is_drawn() -> None:
     ("token_s", "wanted_s", "most"), [(0.0, 0.001, 32), (0.001, 0.3, 32), (0.001, 0.05, 9)]
 )
 def test_branches_that_come_in_time(token_s: float, wanted_s: float, most: int) -> None:
-    """Wide steps that cost no more are used;
-
-    those that would be late are narrowed; not known is not late.
+    """Wide steps that cost no more are used, those that would be late are narrowed. A step of unknown
+    duration is not late.
     """
     pace = StepTimes()
     assert _affordable(pace, 32, 5, wanted_s) == 32

@@ -1,4 +1,4 @@
-"""Marks and their statistics are transformers' own, at every position, without its state."""
+"""Watermarks and their statistics are those of transformers, at every position, without state."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ PROMPT = [4, 1, 2, 6, 1]
 
 
 def _text(length: int, kinds: int) -> list[int]:
-    """Of few kinds of tokens, so that contexts repeat."""
+    """Returns a text of few different tokens, so that contexts repeat."""
     return torch.randint(kinds, (length,), generator=torch.Generator().manual_seed(length)).tolist()
 
 
@@ -76,10 +76,7 @@ def test_green_lists(fields: dict[str, Any]) -> None:
 )
 @pytest.mark.parametrize("count", [1, 4])
 def test_synthid(fields: dict[str, Any], count: int) -> None:
-    """Its processor is called token by token;
-
-    ours is asked about the last positions, in any order.
-    """
+    """transformers' processor is called token by token, ours for the last positions in any order."""
     defaults: dict[str, Any] = {
         "sampling_table_size": 2**16,
         "sampling_table_seed": 0,
@@ -88,7 +85,7 @@ def test_synthid(fields: dict[str, Any], count: int) -> None:
     theirs = hf.SynthIDTextWatermarkLogitsProcessor(**{**defaults, **fields}, device="cpu")
     generated = _text(60, 3)
     logits = torch.randn(len(generated) + 1, VOCAB, generator=torch.Generator().manual_seed(1)) * 3
-    logits[:, 7] = float("-inf")  # something that a warper removed
+    logits[:, 7] = float("-inf")  # a token that a warper removed
     want = [
         theirs(torch.tensor([[*PROMPT, *generated[:i]]]), logits[i : i + 1]).clone()
         for i in range(len(generated) + 1)
