@@ -53,18 +53,21 @@ class DeviceThread:
 
     def _run(self) -> None:
         with torch.inference_mode():
-            while batch := self._queue.next():
+            while True:
+                batch, waited_s = self._queue.next()
+                if not batch:
+                    return
                 try:
                     calls = [w for w in batch if not w.job.feeds]
                     resolve(calls, finish_without_pass([w.job for w in calls]))
-                    unfinished = self._step([w for w in batch if w.job.feeds])
+                    unfinished = self._step([w for w in batch if w.job.feeds], waited_s)
                 except Exception as error:
                     # A step that fails is a failure of its requests, not of the engine.
                     resolve(batch, [error] * len(batch))
                     unfinished = []
                 self._queue.put_back(unfinished)
 
-    def _step(self, batch: Sequence[Waiting]) -> list[Waiting]:
+    def _step(self, batch: Sequence[Waiting], waited_s: float) -> list[Waiting]:
         """Runs one step; returns the jobs that need another."""
         if not batch:
             return []
@@ -76,7 +79,5 @@ class DeviceThread:
         resolve([w for w, _ in done], [result for _, result in done])
         self._step_times.observe(tokens, len(jobs), made.forward_s + made.logits_s)
         if self._on_step:
-            self._on_step(
-                Step(self._queue.waited_s, made.forward_s, made.logits_s, len(jobs), tokens)
-            )
+            self._on_step(Step(waited_s, made.forward_s, made.logits_s, len(jobs), tokens))
         return [w for w, result in pairs if result is UNFINISHED]

@@ -90,7 +90,7 @@ class Engine:
         self.pool.prefilling(row, tokens)
         try:
             while (source := self.pool.source_for(row, tokens)) is not None:
-                await source.progress()
+                await source.wait_until_prefilled()
                 if (length := source.shares(tokens)) > len(row.cached):
                     await self.copy(source, row, length)
             while (rest := len(tokens) - 1 - len(row.cached)) > 0:

@@ -40,10 +40,8 @@ class JobQueue:
         self._chunk_tokens, self._step_times = chunk_tokens, step_times
         self._submitted: list[Waiting] = []  # in this turn of the event loop
         self._queue: deque[Waiting] = deque()
-        self._wanted = threading.Condition()
+        self._changed = threading.Condition()
         self._closed = False
-        self.waited_s = 0.0
-        """Seconds that the device thread waited for its last batch."""
 
     async def submit(self, job: Job) -> Any:
         """Queues a job and returns its result."""
@@ -57,37 +55,41 @@ class JobQueue:
         return await future
 
     def _hand_over(self) -> None:
-        with self._wanted:
+        with self._changed:
             self._queue.extend(self._submitted)
             self._submitted = []
-            self._wanted.notify()
+            self._changed.notify()
 
     def close(self) -> None:
         """Ends the queue: coroutines that still wait are cancelled."""
-        with self._wanted:
+        with self._changed:
             self._closed = True
-            self._wanted.notify()
+            self._changed.notify()
 
     # The device thread calls what follows.
 
-    def next(self) -> list[Waiting]:
-        """Waits for the jobs of the next step; returns none once the queue is closed."""
+    def next(self) -> tuple[list[Waiting], float]:
+        """Waits for the jobs of the next step.
+
+        Returns:
+            The jobs, none once the queue is closed, and the seconds that it waited.
+        """
         began = time.perf_counter()
-        with self._wanted:
+        with self._changed:
             while not (batch := self._take()) and not self._closed:
-                self._wanted.wait()
+                self._changed.wait()
             if self._closed:
                 batch += self._queue
                 self._queue.clear()
-        self.waited_s = time.perf_counter() - began
+        waited_s = time.perf_counter() - began
         if self._closed:
             resolve(batch, [asyncio.CancelledError()] * len(batch))
-            return []
-        return batch
+            return [], waited_s
+        return batch, waited_s
 
     def put_back(self, unfinished: Sequence[Waiting]) -> None:
         """Queues jobs that need another step before all others."""
-        with self._wanted:
+        with self._changed:
             self._queue.extendleft(reversed(unfinished))
 
     def _take(self) -> list[Waiting]:

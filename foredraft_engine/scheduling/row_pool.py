@@ -36,7 +36,7 @@ class Row:
     """The number of tokens that the row was not fed: it held them from before, or copied them."""
     # A row waits only for rows whose prefilling began earlier, so that no two wait for each other.
     _turn: int = 0
-    _grown: asyncio.Event = field(default_factory=asyncio.Event)
+    _filled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def truncate(self, length: int) -> None:
         """Forgets the tokens from position `length` on."""
@@ -54,15 +54,15 @@ class Row:
         """
         return _reusable(self.cache, self.cached, tokens)
 
-    async def progress(self) -> None:
+    async def wait_until_prefilled(self) -> None:
         """Waits until the row is prefilled, or its prefilling is given up."""
         while self.promised:
-            await self._grown.wait()
+            await self._filled.wait()
 
     def prefilled(self) -> None:
         """Ends the prefilling, whether it was completed or given up."""
         self.promised = ()
-        self._grown.set()
+        self._filled.set()
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ class RowPool:
                 f"sequences: there are {len(sequences)}, but the pool has only {self.count} rows; "
                 "start with more rows or ask for fewer sequences"
             )
-        await self._turn(len(sequences))
+        await self._wait_for_turn(len(sequences))
         rows = [self._take(tokens, owner, cache) for tokens in sequences]
         self._lent += rows
         try:
@@ -150,7 +150,7 @@ class RowPool:
     def prefilling(self, row: Row, tokens: Sequence[int]) -> None:
         """Notes that a row is being filled with all tokens but the last."""
         self._turns += 1
-        row._turn, row.promised, row._grown = self._turns, tokens[:-1], asyncio.Event()
+        row._turn, row.promised, row._filled = self._turns, tokens[:-1], asyncio.Event()
 
     def source_for(self, row: Row, tokens: Sequence[int]) -> Row | None:
         """Returns the row to copy from: that of the same owner which holds most of a sequence.
@@ -170,7 +170,7 @@ class RowPool:
                 best, most = other, lends
         return best
 
-    async def _turn(self, rows: int) -> None:
+    async def _wait_for_turn(self, rows: int) -> None:
         if len(self._free) - self._promised >= rows and not self._waiting:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -1,6 +1,6 @@
 """Draws the tokens of a draft, each with the row of q that it was drawn from.
 
-Under the rejection rule the draft draws with random numbers of its own; greedy and coupled tokens
+Under the rejection rule the draft draws with its own random numbers; greedy and coupled tokens
 are certain.
 
 This module knows nothing of verification, or of whether a text is committed or a branch.
@@ -17,7 +17,12 @@ from foredraft_engine.logits.processors import Processors, Scored, process
 from foredraft_engine.noise import KeptGumbel, Purpose, gumbel, key
 from foredraft_engine.proposal import Proposal, SparseRows
 from foredraft_engine.sampling import Rule
-from foredraft_engine.speculation.preview import Chooser, Preview, likely
+from foredraft_engine.speculation.preview import (
+    Candidates,
+    Chooser,
+    Preview,
+    likely_candidates,
+)
 
 # The part of p that a narrowed row of q keeps.
 _MASS = 0.999
@@ -61,21 +66,16 @@ def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
     sampled = [i for i, d in enumerate(draws) if d.processors.sampling.rule is Rule.REJECTION]
     certain = [i for i, d in enumerate(draws) if d.processors.sampling.rule is not Rule.REJECTION]
     ids = torch.empty(len(draws), dtype=torch.long, device=logits.device)
-    others: dict[int, tuple[tuple[int, ...], tuple[float, ...]]] = {}
+    others: dict[int, Candidates] = {}
     if certain:
-        ranked = by_rank(
-            scores[certain] if sampled else scores, rows_of([scored[i] for i in certain])
+        ranked = ranking_scores(
+            scores[certain] if sampled else scores, scored_positions([scored[i] for i in certain])
         )
         ids[certain] = best = ranked.argmax(dim=-1)
         wanted = [at for at, i in enumerate(certain) if draws[i].ranked]
         if wanted:
-            others = dict(
-                zip(
-                    [certain[at] for at in wanted],
-                    likely(ranked[wanted], best[wanted]),
-                    strict=True,
-                )
-            )
+            found = likely_candidates(ranked[wanted], best[wanted])
+            others = dict(zip([certain[at] for at in wanted], found, strict=True))
     rows: dict[int, SparseRows] = {}
     if sampled:
         ids[sampled], p_drawn, sparse = _sample([draws[i] for i in sampled], p[sampled])
@@ -163,15 +163,15 @@ def certain_ids(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
 
     It has the largest score, under the coupled rule after the shared noise is added.
     """
-    return by_rank(scores, rows_of(scored)).argmax(dim=-1)
+    return ranking_scores(scores, scored_positions(scored)).argmax(dim=-1)
 
 
-def rows_of(scored: Sequence[Scored]) -> list[tuple[Scored, int]]:
+def scored_positions(scored: Sequence[Scored]) -> list[tuple[Scored, int]]:
     """Returns for each row its sequence and the position of the token that it scores."""
     return [(s, len(s.tokens) - s.count + 1 + i) for s in scored for i in range(s.count)]
 
 
-def by_rank(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:
+def ranking_scores(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:
     """Returns scores whose largest is the token chosen with certainty, [n, vocab].
 
     Under the coupled rule they include the shared noise, in float64, so that the draft predicts the

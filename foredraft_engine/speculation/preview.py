@@ -61,8 +61,12 @@ rank of the candidate that follows there.
 """
 
 
-def likely(ranked: Tensor, excluded: Tensor) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Returns the candidates and their likelihoods at each position.
+Candidates = tuple[tuple[int, ...], tuple[float, ...]]
+"""Likely tokens at one position, the best first, and their likelihoods."""
+
+
+def likely_candidates(ranked: Tensor, excluded: Tensor) -> list[Candidates]:
+    """Returns the candidates at each position.
 
     Args:
         ranked: scores whose largest is the most likely token, [n, vocab].

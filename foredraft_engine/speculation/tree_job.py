@@ -30,14 +30,14 @@ from foredraft_engine.speculation.draft_options import TreeOptions
 from foredraft_engine.speculation.drawing import (
     Draw,
     Drawn,
-    by_rank,
     draft_key,
     draw,
     ends_proposal,
     proposal_of,
-    rows_of,
+    ranking_scores,
+    scored_positions,
 )
-from foredraft_engine.speculation.preview import Preview, likely
+from foredraft_engine.speculation.preview import Preview, likely_candidates
 from foredraft_engine.speculation.round import Round
 
 
@@ -181,7 +181,8 @@ def _preview(verified: Round, logits: Tensor) -> Preview:
         scores[: len(proposed)].softmax(dim=-1)[range(len(proposed)), list(proposed)].tolist()
     )
     # The token after a rejection is not the one that was rejected.
-    candidates, likelihoods = zip(*likely(by_rank(scores, rows_of(scored)), chain), strict=True)
+    ranked = ranking_scores(scores, scored_positions(scored))
+    candidates, likelihoods = zip(*likely_candidates(ranked, chain), strict=True)
     return Preview(
         tuple(confidences), candidates, likelihoods, proposed, verified.proposal.alternatives
     )

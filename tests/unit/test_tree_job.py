@@ -193,8 +193,9 @@ async def test_a_tree_takes_as_long_whatever_is_drawn() -> None:
     ("token_s", "wanted_s", "most"), [(0.0, 0.001, 32), (0.001, 0.3, 32), (0.001, 0.05, 9)]
 )
 def test_branches_that_come_in_time(token_s: float, wanted_s: float, most: int) -> None:
-    """Wide steps that cost no more are used, those that would be late are narrowed. A step of unknown
-    duration is not late.
+    """Wide steps that cost no more are used, those that would be late are narrowed.
+
+    A step of unknown duration counts as one in time.
     """
     pace = StepTimes()
     assert _affordable(pace, 32, 5, wanted_s) == 32

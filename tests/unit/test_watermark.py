@@ -76,7 +76,7 @@ def test_green_lists(fields: dict[str, Any]) -> None:
 )
 @pytest.mark.parametrize("count", [1, 4])
 def test_synthid(fields: dict[str, Any], count: int) -> None:
-    """transformers' processor is called token by token, ours for the last positions in any order."""
+    """transformers' processor is called token by token, ours for the last positions together."""
     defaults: dict[str, Any] = {
         "sampling_table_size": 2**16,
         "sampling_table_seed": 0,
