@@ -1,4 +1,4 @@
-"""The tokens that a forward pass feeds to one row, in a line or as a tree.
+"""The tokens that a forward pass feeds to one row, as a chain or as a tree.
 
 This module knows nothing of tensors, or of what a row holds.
 """
@@ -26,15 +26,15 @@ class Tree:
 
     @staticmethod
     def with_alternatives(start: int, count: int, depths: Sequence[int]) -> "Tree | None":
-        """Returns the tree of a line of tokens and of alternatives to some of them.
+        """Returns the tree of a chain of tokens and of alternatives to some of them.
 
         Args:
-            start: place of the first token of the line.
-            count: tokens in the line.
-            depths: for each alternative, the number of tokens of the line that it follows.
+            start: the place of the first token of the chain.
+            count: the number of tokens in the chain.
+            depths: for each alternative, the number of tokens of the chain that it follows.
 
         Returns:
-            The tree, with the alternatives after the line; None if there are no alternatives.
+            The tree, with the alternatives after the chain; None if there are no alternatives.
         """
         if not depths:
             return None

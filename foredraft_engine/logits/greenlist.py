@@ -19,50 +19,52 @@ _CANDIDATES = 40
 _SEEDS = 2**64 - 1
 
 
-def green(mark: Greenlist, context: Sequence[int]) -> frozenset[int]:
+def green(watermark: Greenlist, context: Sequence[int]) -> frozenset[int]:
     """Returns the green ids after a context.
 
     Under "selfhash" the context ends with the token that is tested.
     """
-    return _after(mark, context)[1]
+    return _after(watermark, context)[1]
 
 
-def preferred(mark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor:
+def preferred(watermark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor:
     """Adds the bias to the scores of the green tokens after a context; scores float32 [vocab]."""
-    if len(context) < mark.context_width:
+    if len(context) < watermark.context_width:
         return scores  # too short to derive a seed from, as in transformers
     scores = scores.clone()
     ids = (
-        _by_candidates(mark, context, scores)
-        if mark.seeding_scheme == "selfhash"
-        else _after(mark, context)[0]
+        _by_candidates(watermark, context, scores)
+        if watermark.seeding_scheme == "selfhash"
+        else _after(watermark, context)[0]
     )
     scores[ids[ids < len(scores)].to(scores.device)] += (
-        mark.bias
+        watermark.bias
     )  # a draft may have fewer ids of padding
     return scores
 
 
-def _after(mark: Greenlist, context: Sequence[int]) -> tuple[Tensor, frozenset[int]]:
+def _after(watermark: Greenlist, context: Sequence[int]) -> tuple[Tensor, frozenset[int]]:
     """Returns the green list after a context, as a tensor and as a set."""
-    size = int(mark.vocabulary_size * mark.greenlist_ratio)
-    return _drawn(mark.vocabulary_size, size, _seed(mark, context))
+    size = int(watermark.vocabulary_size * watermark.greenlist_ratio)
+    return _drawn(watermark.vocabulary_size, size, _seed(watermark, context))
 
 
-def _by_candidates(mark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor:
+def _by_candidates(watermark: Greenlist, context: Sequence[int], scores: Tensor) -> Tensor:
     """Returns the likely tokens that are green on the list that they themselves select."""
     best = scores.sort(descending=True).indices[:_CANDIDATES].tolist()
-    tail = list(context[-mark.context_width :])
+    tail = list(context[-watermark.context_width :])
     return torch.tensor(
-        [token for token in best if token in green(mark, [*tail, token])], dtype=torch.long
+        [token for token in best if token in green(watermark, [*tail, token])], dtype=torch.long
     )
 
 
-def _seed(mark: Greenlist, context: Sequence[int]) -> int:
-    if mark.seeding_scheme == "lefthash":
-        return mark.hashing_key * context[-1] % _SEEDS
-    table, ids = _table(mark.hashing_key), torch.tensor(context[-mark.context_width :])
-    seeds = mark.hashing_key * (table[ids % _TABLE_SIZE] + 1) * (table[ids[-1] % _TABLE_SIZE] + 1)
+def _seed(watermark: Greenlist, context: Sequence[int]) -> int:
+    if watermark.seeding_scheme == "lefthash":
+        return watermark.hashing_key * context[-1] % _SEEDS
+    table, ids = _table(watermark.hashing_key), torch.tensor(context[-watermark.context_width :])
+    seeds = (
+        watermark.hashing_key * (table[ids % _TABLE_SIZE] + 1) * (table[ids[-1] % _TABLE_SIZE] + 1)
+    )
     return int(seeds.min().item()) % _SEEDS
 
 

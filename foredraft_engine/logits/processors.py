@@ -107,15 +107,18 @@ def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
 
 def _watermarked(item: Scored, scores: Tensor) -> Tensor:
     """Applies the watermark of one sequence, if it has one; scores float32 [count, vocab]."""
-    mark, tokens = item.processors.sampling.watermark, item.tokens
-    if isinstance(mark, SynthId):
-        return watermarked(mark, tokens[item.processors.sampling.prompt_length :], scores)
-    if isinstance(mark, Greenlist):
-        first, width = len(tokens) - item.count + 1, mark.context_width
+    watermark, tokens = item.processors.sampling.watermark, item.tokens
+    if isinstance(watermark, SynthId):
+        return watermarked(watermark, tokens[item.processors.sampling.prompt_length :], scores)
+    if isinstance(watermark, Greenlist):
+        first, width = len(tokens) - item.count + 1, watermark.context_width
         ends = range(first, first + item.count)
         contexts = [tokens[max(0, end - width) : end] for end in ends]
         return torch.stack(
-            [preferred(mark, context, row) for context, row in zip(contexts, scores, strict=True)]
+            [
+                preferred(watermark, context, row)
+                for context, row in zip(contexts, scores, strict=True)
+            ]
         )
     return scores
 

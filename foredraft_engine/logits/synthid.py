@@ -18,7 +18,7 @@ from foredraft_engine.sampling import SynthId
 _MULTIPLIER = 6364136223846793005  # of the linear congruential generator, as in transformers
 
 
-def watermarked(mark: SynthId, generated: Sequence[int], scores: Tensor) -> Tensor:
+def watermarked(watermark: SynthId, generated: Sequence[int], scores: Tensor) -> Tensor:
     """Applies the watermark to the scores of the last positions of a text.
 
     Args:
@@ -28,38 +28,38 @@ def watermarked(mark: SynthId, generated: Sequence[int], scores: Tensor) -> Tens
     Returns:
         Scores of the same shape.
     """
-    if mark.debug_mode:
+    if watermark.debug_mode:
         scores = torch.ones_like(scores)
     # The hash of the context at every position.
-    hashes = _context_hashes(mark, [*[0] * (mark.ngram_len - 1), *generated])
+    hashes = _context_hashes(watermark, [*[0] * (watermark.ngram_len - 1), *generated])
     first = len(generated) - len(scores) + 1
-    fresh = _fresh_positions(
-        mark,
+    unseen = _unseen_positions(
+        watermark,
         hashes,
         range(first, len(hashes)),
-        mark.ngram_len - 1 if mark.skip_first_ngram_calls else 0,
+        watermark.ngram_len - 1 if watermark.skip_first_ngram_calls else 0,
     )
-    if not fresh:
+    if not unseen:
         return scores
-    scores, rows = scores.clone(), [at - first for at in fresh]
-    scores[rows] = _tournament(mark, hashes[fresh].to(scores.device), scores[rows])
+    scores, rows = scores.clone(), [at - first for at in unseen]
+    scores[rows] = _tournament(watermark, hashes[unseen].to(scores.device), scores[rows])
     return scores
 
 
-def g_values(mark: SynthId, ids: Sequence[int]) -> Tensor:
+def g_values(watermark: SynthId, ids: Sequence[int]) -> Tensor:
     """Returns the g-values of all n-grams with unrepeated contexts, float32 [n-grams, depth]."""
-    length = mark.ngram_len - 1
+    length = watermark.ngram_len - 1
     if len(ids) <= length:
-        return torch.zeros(0, len(mark.keys))
-    hashes = _context_hashes(mark, ids[:-1])
+        return torch.zeros(0, len(watermark.keys))
+    hashes = _context_hashes(watermark, ids[:-1])
     grams = _accumulate(hashes, torch.tensor(ids[length:]))[
-        _fresh_positions(mark, hashes, range(len(hashes)), 0)
+        _unseen_positions(watermark, hashes, range(len(hashes)), 0)
     ]
-    table = _table(mark.sampling_table_seed, mark.sampling_table_size)
-    return torch.stack([_g(table, grams, key) for key in mark.keys], dim=1)
+    table = _table(watermark.sampling_table_seed, watermark.sampling_table_size)
+    return torch.stack([_g(table, grams, key) for key in watermark.keys], dim=1)
 
 
-def _tournament(mark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
+def _tournament(watermark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
     """Runs the tournament, one layer for each key. Removed tokens stay removed.
 
     Args:
@@ -72,8 +72,8 @@ def _tournament(mark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
     alive = (scores > float("-inf")).any(dim=0).nonzero()[:, 0]
     p = scores[:, alive].softmax(dim=-1)
     grams = _accumulate(contexts[:, None], alive[None])  # [n, alive]
-    table = _table(mark.sampling_table_seed, mark.sampling_table_size).to(scores.device)
-    for key in mark.keys:
+    table = _table(watermark.sampling_table_seed, watermark.sampling_table_size).to(scores.device)
+    for key in watermark.keys:
         g = _g(table, grams, key)
         p = p * (1 + g - (g * p).sum(dim=-1, keepdim=True))
     out = torch.full_like(scores, float("-inf"))
@@ -86,22 +86,22 @@ def _g(table: Tensor, grams: Tensor, key: int) -> Tensor:
     return table[_accumulate(grams, key) % len(table)]
 
 
-def _context_hashes(mark: SynthId, ids: Sequence[int]) -> Tensor:
+def _context_hashes(watermark: SynthId, ids: Sequence[int]) -> Tensor:
     """Returns the hash of every `ngram_len - 1` neighbours, int64 [len(ids) - ngram_len + 2]."""
-    windows = torch.tensor(ids, dtype=torch.long).unfold(0, mark.ngram_len - 1, 1)
+    windows = torch.tensor(ids, dtype=torch.long).unfold(0, watermark.ngram_len - 1, 1)
     hashes = torch.ones(len(windows), dtype=torch.long)
     for column in windows.T:
         hashes = _accumulate(hashes, column)
     return hashes
 
 
-def _fresh_positions(mark: SynthId, hashes: Tensor, positions: range, first: int) -> list[int]:
+def _unseen_positions(watermark: SynthId, hashes: Tensor, positions: range, first: int) -> list[int]:
     """Returns the positions from `first` on whose context is not in the history."""
     found = []
     for at in positions:
-        remembered = hashes[max(first, at - mark.context_history_size) : at]
+        remembered = hashes[max(first, at - watermark.context_history_size) : at]
         # The history begins as zeros.
-        empty = len(remembered) < mark.context_history_size and hashes[at] == 0
+        empty = len(remembered) < watermark.context_history_size and hashes[at] == 0
         if at >= first and not empty and not (remembered == hashes[at]).any():
             found.append(at)
     return found

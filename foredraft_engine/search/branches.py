@@ -92,7 +92,7 @@ def _in_one_row(engine: Engine, prompt_tokens: int, texts: int, new_tokens: int)
     )
 
 
-def _both(logits: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def _logits_and_hidden(logits: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
     return logits, hidden
 
 
@@ -122,7 +122,8 @@ class _SeveralRows:
     async def grow(self, parents: Sequence[int], ids: Sequence[int], reduce: Reduce) -> Any:
         held = await self._fork(parents)
         scores = [
-            self._engine.score(row, [token], 1, _both) for row, token in zip(held, ids, strict=True)
+            self._engine.score(row, [token], 1, _logits_and_hidden)
+            for row, token in zip(held, ids, strict=True)
         ]
         self._held = held
         logits, hidden = zip(*await asyncio.gather(*scores), strict=True)
@@ -172,7 +173,7 @@ async def peek(
     parts: list[tuple[Tensor, Tensor]] = []
     for candidate in candidates:
         row.truncate(start)
-        parts.append(await engine.score(row, [token, candidate], 1, _both))
+        parts.append(await engine.score(row, [token, candidate], 1, _logits_and_hidden))
     row.truncate(start + 1)
     logits, hidden = zip(*parts, strict=True)
     return await engine.run(

@@ -73,7 +73,7 @@ class VerifyJob(Job):
     @classmethod
     def finish(cls, jobs: Sequence["VerifyJob"], output: PassOutput) -> list[Verdict]:
         own, guided = _guided(jobs, output.logits)
-        decisions = decide([job.round for job in jobs], guided)
+        decisions = _decide([job.round for job in jobs], guided)
         counts = [job.scored for job in jobs]
         return [
             _verdict(*one)
@@ -81,7 +81,7 @@ class VerifyJob(Job):
         ]
 
 
-def decide(rounds: Sequence[Round], logits: Tensor) -> list[Decision]:
+def _decide(rounds: Sequence[Round], logits: Tensor) -> list[Decision]:
     """Verifies the proposals of rounds under any rules; logits float32 [sum(scored), vocab]."""
     decided: dict[int, Decision] = {}
     parts = logits.split([one.scored for one in rounds])
