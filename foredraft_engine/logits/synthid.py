@@ -95,7 +95,9 @@ def _context_hashes(watermark: SynthId, ids: Sequence[int]) -> Tensor:
     return hashes
 
 
-def _unseen_positions(watermark: SynthId, hashes: Tensor, positions: range, first: int) -> list[int]:
+def _unseen_positions(
+    watermark: SynthId, hashes: Tensor, positions: range, first: int
+) -> list[int]:
     """Returns the positions from `first` on whose context is not in the history."""
     found = []
     for at in positions:
