@@ -7,6 +7,7 @@ of streams.
 import numpy as np
 
 from foredraft.v1 import draft_pb2, generation_pb2
+from foredraft.wire import GENERATION_FIELDS, read
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.proposal import Proposal, SparseRows
 from foredraft_engine.sampling import Greenlist, Rule, Sampling, SynthId, Watermark
@@ -24,27 +25,6 @@ _KINDS = {
     "model+ngram": draft_pb2.DRAFTER_KIND_MODEL_AND_NGRAM,
 }
 _KINDS_BACK = {int(number): kind for kind, number in _KINDS.items()}
-# Fields of Sampling that are fields of the wire's GenerationConfig with the same name and a plain
-# value.
-_PLAIN = [
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "top_h",
-    "typical_p",
-    "epsilon_cutoff",
-    "eta_cutoff",
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-    "min_length",
-    "min_new_tokens",
-    "forced_bos_token_id",
-    "remove_invalid_values",
-    "renormalize_logits",
-    "max_length",
-]
-_ID_LISTS = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id")
 
 
 class MessageError(ValueError):
@@ -59,17 +39,15 @@ def sampling_from(
     sequence_index: int,
     prompt_length: int,
 ) -> Sampling:
-    """The law of a sequence from parameters in which every default is filled in.
+    """Returns the sampling parameters of a sequence from a config with all defaults filled in.
 
-    Both services call this on the same message, which is how they come to the same law.
+    Both services call this on the same message, and so sample by the same law.
     """
-    values = {name: getattr(config, name) for name in _PLAIN if config.HasField(name)}
-    values |= {
-        name: tuple(getattr(config, name).ids) for name in _ID_LISTS if config.HasField(name)
+    values = {
+        field.name: read(field.name, getattr(config, field.name))
+        for field in GENERATION_FIELDS.values()
+        if field.in_sampling and config.HasField(field.name)
     }
-    if config.HasField("exponential_decay_length_penalty"):
-        decay = config.exponential_decay_length_penalty
-        values["exponential_decay_length_penalty"] = (decay.start, decay.factor)
     if config.HasField("watermarking_config"):
         values["watermark"] = watermark_from(config.watermarking_config)
     if config.num_beams > 1:
@@ -79,10 +57,6 @@ def sampling_from(
         seed=seed,
         sequence_index=sequence_index,
         prompt_length=prompt_length,
-        bad_words_ids=tuple(tuple(words.ids) for words in config.bad_words_ids.values),
-        sequence_bias=tuple(
-            (tuple(entry.ids), entry.bias) for entry in config.sequence_bias.values
-        ),
         **values,
     )
 

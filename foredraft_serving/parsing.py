@@ -12,9 +12,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from foredraft.wire.limits import MAX_MESSAGE_BYTES
 from foredraft_engine.errors import InvalidFieldError
 
-MAX_MESSAGE_BYTES = 16 << 20  # the SDK's MAX_REQUEST_BYTES
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
-from foredraft_serving.parsing import MAX_MESSAGE_BYTES
+from foredraft.wire.limits import MAX_MESSAGE_BYTES
 from foredraft_serving.status import StatusInterceptor, Table
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,10 @@ from target_service.output.stopping import Stopping
 from target_service.output.stream import ChunkQueue, SequenceStream
 from target_service.request.defaults import Config
 from target_service.request.mode import Mode
-from target_service.request.named_configs import NamedConfigs, SavingNotAllowedError, places
-from target_service.request.plan import Plan, Planner, Request, ServiceLimits, credential
+from target_service.request.named_configs import SavingNotAllowedError, places
+from target_service.request.parse import credential
+from target_service.request.plan import Plan, Request, ServiceLimits
+from target_service.request.planner import Planner, plan_request
 from target_service.request.token_healing import TokenHealing
 from target_service.settings import TargetSettings
 from target_service.strategies.assisted import assisted
@@ -55,15 +57,18 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
         self._defaults = defaults
         limits = ServiceLimits(
-            engine.capacity, engine.pool.count, engine.rows.quantizes, partial(fits, engine)
+            engine.capacity,
+            engine.pool.count,
+            engine.rows.quantizes,
+            partial(fits, engine),
+            model.scored_ids,
         )
-        self._planner = Planner(model, defaults, limits)
+        saving = settings.save_generation_configs
+        self._planner = Planner(model, defaults, limits, places(settings), saving)
         own = defaults.watermarking_config if defaults.HasField("watermarking_config") else None
-        self._detector = Detector(self._planner.prompts, self._planner.marked_ids, own)
+        self._detector = Detector(self._planner.prompts, model.scored_ids, own)
         self._healing = TokenHealing(model.tokenizer, engine)
-        self._configs = NamedConfigs(
-            places(settings), self._planner.check, settings.save_generation_configs
-        )
+        self._configs = self._planner.configs
         self._drafts = DraftPool(settings.draft_addresses, model.vocabulary)
         metrics.watch_drafts(lambda: [draft.standing for draft in self._drafts.all])
         self._drafters = Drafters(settings, self._drafts, model.vocabulary.size, engine, metrics)
@@ -77,13 +82,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         span = serve_span("foredraft.target.Generate", context.invocation_metadata())
         with CallRecord(self._metrics, context.time_remaining(), decode, span) as record:
             caller = credential(context.invocation_metadata())
-            call = await asyncio.to_thread(self._plan, request, caller)
-            if call.heals:
-                owner, cache = call.plans[0].owner, call.plans[0].cache
-                healed = await asyncio.gather(
-                    *(self._healing.heal(prompt, owner, cache) for prompt in call.prompts)
-                )
-                call = await asyncio.to_thread(self._plan, request, caller, healed)
+            call = await plan_request(self._planner, self._healing, request, caller)
             record.admitted(call.prompts)
             yield self._started(call, request_id, request.return_prompt_ids)
             chunk_queue = ChunkQueue()
@@ -150,24 +149,6 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         """Ends the connections to the drafts and the device thread."""
         await self._drafts.close()
         self._engine.close()
-
-    def _plan(
-        self,
-        request: target_pb2.GenerateRequest,
-        credential: str,
-        healed: Sequence[tuple[int, ...]] = (),
-    ) -> Request:
-        """Blocks: to take a long prompt apart takes a while, and named configs are read from a
-        disk.
-        """
-        config = self._configs.over(request.config_name, request.config)
-        try:
-            return self._planner.request(request, credential, config, healed)
-        except InvalidFieldError as error:
-            if not request.config_name:
-                raise
-            reason = f"{error.reason} (with generation_config={request.config_name!r})"
-            raise InvalidFieldError(error.field, reason, *error.fields[1:]) from error
 
     async def _run(self, plan: Plan, chunk_queue: ChunkQueue) -> list[target_pb2.SequenceSummary]:
         outputs = [

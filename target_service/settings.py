@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from foredraft.wire.limits import MAX_ALTERNATIVES, MAX_OUTCOMES
 from foredraft_serving.logs import FORMATS, LEVELS
-from foredraft_serving.ranges import MAX_ALTERNATIVES, MAX_OUTCOMES
 from foredraft_serving.settings import setting
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from foredraft._fields import write
+from foredraft.v1 import target_pb2
+from foredraft.wire import write
 from foredraft_engine.sampling import Rule
 from foredraft_serving.messages import sampling_from
 from target_service.request.defaults import Config, fill
-from target_service.request.plan import Plan
+from target_service.request.plan import Plan, Request
+from target_service.request.planner import Planner
 
 
 def plan(
@@ -28,3 +30,9 @@ def plan(
         config, rule=rule, seed=seed, sequence_index=0, prompt_length=len(tokens)
     )
     return Plan(0, tuple(tokens), sampling, config, "", None)
+
+
+def planned(planner: Planner, message: target_pb2.GenerateRequest) -> Request:
+    """Plans a request by all stages but token healing."""
+    checked = planner.checked(message, "")
+    return planner.planned(checked, checked.parsed.prompts)

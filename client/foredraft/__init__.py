@@ -10,7 +10,6 @@ from foredraft import metrics
 from foredraft._async_client import AsyncClient
 from foredraft._async_stream import AsyncStream
 from foredraft._client import Client
-from foredraft._config import GenerationConfig
 from foredraft._errors import (
     DeadlineExceededError,
     ForedraftError,
@@ -23,6 +22,7 @@ from foredraft._errors import (
     UnavailableError,
     UnsupportedError,
 )
+from foredraft._generation_config import GenerationConfig
 from foredraft._stream import Stream
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats, WatermarkDetection
 

@@ -24,17 +24,17 @@ from foredraft._channel import (
     retries_of,
     timeout_of,
 )
-from foredraft._config import GenerationConfig
 from foredraft._course import Course
 from foredraft._detection import detection_request, detections_from
 from foredraft._errors import ForedraftError, from_rpc
+from foredraft._generation_config import GenerationConfig
 from foredraft._messages import Call, Extras, build_call, info_from
-from foredraft._parameters import config_from, config_message
 from foredraft._prompts import prompt_message
 from foredraft._streamers import StreamerFeed
 from foredraft._types import ModelInfo
 from foredraft.metrics import for_registry
 from foredraft.v1 import target_pb2, target_pb2_grpc
+from foredraft.wire.config import config_from, config_message
 
 
 class AsyncClient:

@@ -7,16 +7,22 @@ import argparse
 import json
 import os
 import sys
-import typing
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from foredraft._client import Client
-from foredraft._config import FIELDS, GenerationConfig
-from foredraft._errors import ForedraftError
-from foredraft._refusals import refusal
+from foredraft._errors import ForedraftError, InvalidRequestError
 from foredraft._types import Stats
+from foredraft.wire import GENERATION_FIELDS, Field, Kind
+from foredraft.wire.config import refuse_unsupported
+
+_SCALARS: dict[Kind, type] = {
+    Kind.UINT: int,
+    Kind.TOKEN_ID: int,
+    Kind.FLOAT: float,
+    Kind.STRING: str,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _generate(client: Client, args: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
-    fields = {name: value for name in FIELDS if (value := getattr(args, name)) is not None}
+    fields = {
+        name: value for name in GENERATION_FIELDS if (value := getattr(args, name)) is not None
+    }
     fields |= {
         name: value
         for name in ("seed", "sampling_rule")
@@ -126,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     fields = generate.add_argument_group(
         "generation parameters, as in Hugging Face's GenerationConfig"
     )
-    for name, annotation in typing.get_type_hints(GenerationConfig).items():
-        _add_field(fields, name, annotation)
+    for field in GENERATION_FIELDS.values():
+        _add_field(fields, field)
     generate.set_defaults(run=_generate)
     info = commands.add_parser(
         "info", parents=[common], help="say what generates behind the address"
@@ -148,22 +156,25 @@ def _fields(text: str) -> dict[str, Any]:
     values = json.loads(text)
     if not isinstance(values, dict):
         raise argparse.ArgumentTypeError("takes a JSON object")
-    for name in values.keys() - set(FIELDS):
-        raise argparse.ArgumentTypeError(str(refusal(name, values[name])))
+    for name in values.keys() - GENERATION_FIELDS.keys():
+        try:
+            refuse_unsupported(name, values[name])
+        except InvalidRequestError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
     return values
 
 
-def _add_field(group: Any, name: str, annotation: Any) -> None:
-    flag = "--" + name.replace("_", "-")
-    kinds = typing.get_args(annotation)
-    if bool in kinds:
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None)
-    elif name == "stop_strings":
-        group.add_argument(flag, action="append", metavar="TEXT", help="may be given several times")
-    elif kinds and kinds[0] in (int, float, str) and len(kinds) == 2:
-        group.add_argument(flag, type=kinds[0], metavar=kinds[0].__name__.upper())
+def _add_field(group: Any, field: Field) -> None:
+    flag, shown = "--" + field.name.replace("_", "-"), {"help": field.doc}
+    if field.kind in (Kind.BOOL, Kind.EARLY_STOPPING):
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, **shown)
+    elif field.kind is Kind.STRINGS:
+        repeated = f"{field.doc}; may be given several times"
+        group.add_argument(flag, action="append", metavar="TEXT", help=repeated)
+    elif kind := _SCALARS.get(field.kind):
+        group.add_argument(flag, type=kind, metavar=kind.__name__.upper(), **shown)
     else:
-        group.add_argument(flag, type=json.loads, metavar="JSON")
+        group.add_argument(flag, type=json.loads, metavar="JSON", **shown)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ Knows nothing of channels, or of how a mark is found.
 from typing import Any
 
 from foredraft._errors import InvalidRequestError
-from foredraft._fields import write_watermark
 from foredraft._prompts import prompt_messages
 from foredraft._types import WatermarkDetection
 from foredraft.v1 import target_pb2
+from foredraft.wire.values import write_watermark
 
 
 def detection_request(

@@ -12,11 +12,12 @@ from typing import Any
 
 from foredraft._criteria import Criteria, Criterion, criteria_of
 from foredraft._errors import ForedraftError, InternalError, InvalidRequestError, from_rpc
-from foredraft._fields import UINT32_MAX, UINT64_MAX, whole
-from foredraft._parameters import config_from, config_message
 from foredraft._prompts import prompt_messages
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats
 from foredraft.v1 import generation_pb2, target_pb2
+from foredraft.wire.config import config_from, config_message
+from foredraft.wire.limits import MAX_MESSAGE_BYTES
+from foredraft.wire.numbers import UINT32_MAX, UINT64_MAX, whole
 
 _RULES = {
     "greedy": generation_pb2.SAMPLING_RULE_UNSPECIFIED,
@@ -33,9 +34,6 @@ _REASONS = {
 
 
 _MET = "stopping_criteria"  # the reason that only the client knows
-
-
-MAX_REQUEST_BYTES = 16 << 20  # what the target service takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +93,9 @@ def build_call(
         return_prompt_ids=return_prompt_ids or bool(criteria),
         config_name=name,
     )
-    if (size := request.ByteSize()) > MAX_REQUEST_BYTES:
+    if (size := request.ByteSize()) > MAX_MESSAGE_BYTES:
         message = (
-            f"inputs: make a request of {size} bytes; the service's limit is {MAX_REQUEST_BYTES}"
+            f"inputs: make a request of {size} bytes; the service's limit is {MAX_MESSAGE_BYTES}"
         )
         raise InvalidRequestError(message, field="inputs")
     return Call(request, is_batch or config.num_return_sequences > 1, criteria)

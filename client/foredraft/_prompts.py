@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foredraft._errors import InvalidRequestError
-from foredraft._fields import whole_ids
 from foredraft.v1 import generation_pb2
+from foredraft.wire.numbers import whole_ids
 
 _FORMS = "a prompt is text, token ids, or messages with role and content"
 

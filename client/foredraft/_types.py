@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from foredraft._config import GenerationConfig
+from foredraft._generation_config import GenerationConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ Imports transformers when it is asked for one. Knows nothing of calls.
 
 from typing import Any
 
-from foredraft._config import GenerationConfig
 from foredraft._errors import InvalidRequestError
-from foredraft._parameters import config_from, config_message
+from foredraft._generation_config import GenerationConfig
+from foredraft.wire.config import config_from, config_message
 
 _FIELD = "generation_config"
 

@@ -6,8 +6,8 @@ Names and defaults are those of transformers' QuantizedCache. Knows nothing of r
 
 import json
 
-from foredraft._fields import write
 from foredraft.v1 import generation_pb2
+from foredraft.wire import write
 from foredraft_engine.cache.quantizers import BACKENDS, Backend, quantizer
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import InvalidFieldError

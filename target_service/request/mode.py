@@ -1,20 +1,21 @@
-"""Which way of decoding a config asks for, and what contradicts it.
+"""The decoding mode that a config asks for, and the fields that contradict it.
 
-Knows nothing of prompts, or of how it is done.
+This module knows nothing of prompts, nor of how a mode decodes.
 """
 
 from enum import Enum
-from typing import Any
 
-from foredraft.v1 import generation_pb2, target_pb2
+from foredraft.v1 import target_pb2
+from foredraft.wire import GENERATION_FIELDS, Scope, read
 from foredraft_engine.errors import InvalidFieldError
 from target_service.request.defaults import Config
 
 
 class Mode(Enum):
-    """A way of decoding."""
+    """A way of decoding, each with a strategy of its own."""
 
-    ASSISTED = "assisted"  # greedy decoding and sampling, with a draft or without
+    ASSISTED = "assisted"
+    """Greedy decoding and sampling, with a draft or without."""
     BEAMS = "beams"
     DIVERSE_BEAMS = "diverse beams"
     CONTRASTIVE = "contrastive"
@@ -25,22 +26,8 @@ class Mode(Enum):
         return self in (Mode.BEAMS, Mode.DIVERSE_BEAMS)
 
 
-# Fields that mean something in one mode only, and the values by which they are off.
-_BEAMS_ONLY: dict[str, Any] = {
-    "length_penalty": 1.0,
-    "early_stopping": generation_pb2.EARLY_STOPPING_FALSE,
-    "diversity_penalty": 0.0,
-}
-_ASSISTED_ONLY: dict[str, Any] = {
-    "num_assistant_tokens": 0,
-    "prompt_lookup_num_tokens": None,
-    "output_scores": False,
-    "output_logits": False,
-}
-
-
 def mode_of(asked: Config, config: Config) -> Mode:
-    """The mode, by transformers' rules.
+    """Returns the mode of a config, by transformers' rules.
 
     Args:
         asked: what the call itself sets; a default that does not suit is no contradiction.
@@ -56,22 +43,23 @@ def mode_of(asked: Config, config: Config) -> Mode:
     else:
         mode, chosen_by = Mode.ASSISTED, "num_beams"
     if not mode.has_beams:
-        _refuse(
-            asked,
-            _BEAMS_ONLY,
-            "has no effect with num_beams=1; set num_beams or leave it out",
-            "num_beams",
-        )
+        reason = "has no effect with num_beams=1; set num_beams or leave it out"
+        _refuse(asked, Scope.BEAMS, reason, "num_beams")
         if config.num_return_sequences > 1 and not config.do_sample:
             reason = "more than 1 with do_sample=False would all be equal"
             raise InvalidFieldError("num_return_sequences", reason, "do_sample")
     if mode is not Mode.ASSISTED:
         reason = f"does not go with {chosen_by}; leave one of them out"
-        _refuse(asked, _ASSISTED_ONLY, reason, chosen_by)
-        _refuse(
-            config, {"guidance_scale": 1.0}, reason, chosen_by
-        )  # a default that changes the text, too
+        _refuse(asked, Scope.NO_SEARCH, reason, chosen_by)
+        if asks(config, "guidance_scale"):  # a default that changes the text counts, too
+            raise InvalidFieldError("guidance_scale", reason, chosen_by)
     return mode
+
+
+def asks(config: Config, name: str) -> bool:
+    """Whether a config sets a field to a value that asks for something."""
+    off = GENERATION_FIELDS[name].off
+    return config.HasField(name) and read(name, getattr(config, name)) not in off
 
 
 def check_call(message: target_pb2.GenerateRequest, config: Config, mode: Mode) -> None:
@@ -144,7 +132,7 @@ def _contrastive(config: Config) -> Mode:
     return Mode.CONTRASTIVE
 
 
-def _refuse(asked: Config, fields: dict[str, Any], reason: str, other: str) -> None:
-    for name, off in fields.items():
-        if asked.HasField(name) and getattr(asked, name) != off:
+def _refuse(asked: Config, scope: Scope, reason: str, other: str) -> None:
+    for name, field in GENERATION_FIELDS.items():
+        if field.scope is scope and asks(asked, name):
             raise InvalidFieldError(name, reason, other)

@@ -19,8 +19,7 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import GenerationConfig as Upstream
 from transformers import __version__ as upstream_version
 
-from foredraft._fields import read
-from foredraft._parameters import config_message
+from foredraft.wire import config_message, read
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.settings import SettingsError
 from target_service.request.defaults import Config

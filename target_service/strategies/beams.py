@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from foredraft._fields import read
+from foredraft.wire import read
 from foredraft_engine.logits.processors import Processors, Scored, process
 from foredraft_engine.noise import Purpose, gumbel, key
 from foredraft_engine.scheduling.engine import Engine

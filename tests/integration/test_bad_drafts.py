@@ -1,4 +1,4 @@
-"""DraftPool that lie, dawdle or speak with another's voice: the text stays the target's."""
+"""Drafts that lie, dawdle or speak with another's voice: the text stays the target's."""
 
 import asyncio
 import struct

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from foredraft import AsyncClient, InvalidRequestError
 from foredraft.v1 import generation_pb2, target_pb2
-from foredraft_serving.parsing import MAX_MESSAGE_BYTES
+from foredraft.wire.limits import MAX_MESSAGE_BYTES
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import LoopbackTarget, named_fields, target_service
 from tests.models import bundled, rows_of

@@ -99,7 +99,7 @@ def test_only_metrics_and_records_that_exist() -> None:
 def test_the_dashboard_fits_its_grid() -> None:
     board = json.loads((ROOT / "deploy" / "monitoring" / "dashboard.json").read_text())
     assert [p["title"] for p in board["panels"] if p["type"] == "row"] == [
-        *("Summary", "Latency", "Speculation", "Engine", "DraftPool", "Clients")
+        *("Summary", "Latency", "Speculation", "Engine", "Drafts", "Clients")
     ]
     assert len({p["id"] for p in board["panels"]}) == len(board["panels"])
     taken: set[tuple[int, int]] = set()

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from foredraft._cli import main
-from foredraft._config import FIELDS
+from foredraft.wire import GENERATION_FIELDS as FIELDS
 from tests.sdk.fake_target import FakeTarget, endless, fails
 
 Target = Callable[..., FakeTarget]

@@ -10,11 +10,11 @@ import transformers
 from google.protobuf.json_format import MessageToDict
 
 from foredraft import Client, GenerationConfig, InvalidRequestError, UnavailableError
-from foredraft._config import FIELDS
 from foredraft._messages import Extras, build_call
-from foredraft._parameters import config_from, config_message
-from foredraft._refusals import is_off
 from foredraft.v1 import generation_pb2
+from foredraft.wire import GENERATION_FIELDS as FIELDS
+from foredraft.wire import UNSUPPORTED_FIELDS, config_message
+from foredraft.wire.config import config_from
 from tests.sdk.fake_target import FakeTarget
 
 
@@ -64,7 +64,9 @@ def test_a_config_of_transformers() -> None:
 def test_the_defaults_of_transformers_are_no_request() -> None:
     defaults = transformers.GenerationConfig._get_default_generation_params()
     refused = {
-        name for name, value in defaults.items() if name not in FIELDS and not is_off(name, value)
+        name
+        for name, value in defaults.items()
+        if name not in FIELDS and not UNSUPPORTED_FIELDS[name].is_off(value)
     }
     assert not refused
     message = sent(transformers.GenerationConfig(**defaults))

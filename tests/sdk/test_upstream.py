@@ -8,7 +8,7 @@ import transformers
 from transformers import SynthIDTextWatermarkingConfig, WatermarkingConfig
 
 from foredraft import GenerationConfig, InvalidRequestError
-from foredraft._parameters import config_message
+from foredraft.wire import config_message
 
 FIELDS: list[dict[str, Any]] = [
     {"max_new_tokens": 8, "do_sample": True, "temperature": 0.5, "top_p": 0.9},

@@ -13,17 +13,19 @@ import pytest
 import transformers
 from transformers import SynthIDTextWatermarkingConfig
 
-from foredraft._parameters import config_message
 from foredraft.v1 import generation_pb2, target_pb2
+from foredraft.wire import config_message
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.settings import SettingsError
 from target_service.request import named_configs as configs
 from target_service.request.defaults import Config, model_config
 from target_service.request.named_configs import NamedConfigs, SavingNotAllowedError, places
-from target_service.request.plan import Planner, ServiceLimits
+from target_service.request.plan import ServiceLimits
+from target_service.request.planner import Planner
 from target_service.settings import TargetSettings
 from tests.fakes import table_model
 from tests.models import MODELS, random_model
+from tests.plans import planned
 
 
 def _any(_: Config) -> None:
@@ -318,7 +320,7 @@ def _planner(**defaults: Any) -> Planner:
 def test_what_a_call_could_not_ask_for_is_not_saved(
     tmp_path: Path, fields: dict[str, Any], named_fields: tuple[str, ...]
 ) -> None:
-    named = NamedConfigs([tmp_path], _planner().check, saving=True)
+    named = NamedConfigs([tmp_path], _planner().check_config, saving=True)
     with pytest.raises(InvalidFieldError) as caught:
         named.save("a", config_message(None, fields))
     assert caught.value.fields == named_fields
@@ -351,8 +353,9 @@ def test_contradictions_that_transformers_ignores(
 ) -> None:
     prompt = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))
     with pytest.raises(InvalidFieldError) as caught:
-        _planner().request(
-            target_pb2.GenerateRequest(prompts=[prompt], config=config_message(None, fields)), ""
+        planned(
+            _planner(),
+            target_pb2.GenerateRequest(prompts=[prompt], config=config_message(None, fields)),
         )
     assert caught.value.fields == named_fields
 
@@ -420,12 +423,15 @@ def test_precedence_is_that_of_transformers(
         want, unset["max_length"], unset["min_length"], "input_ids", len(prompt), None
     )
     NamedConfigs([tmp_path], _any, saving=True).save("passed", config_message(None, passed))
-    asked = NamedConfigs([tmp_path], _any).over("passed", config_message(None, call))
     message = target_pb2.GenerateRequest(
         prompts=[generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=prompt))],
         config=config_message(None, call),
+        config_name="passed",
     )
-    plan = _planner(**own).request(message, "", asked).plans[0]
+    planner = Planner(
+        table_model(20), model_config("model", own), ServiceLimits(64), config_places=[tmp_path]
+    )
+    plan = planned(planner, message).plans[0]
     assert plan.max_length == want.max_length
     least = max(plan.sampling.min_length, len(prompt) + plan.sampling.min_new_tokens)
     assert least == max(want.min_length, len(prompt))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from foredraft import AsyncClient, InvalidRequestError
-from foredraft._fields import write
 from foredraft.v1 import generation_pb2, target_pb2
+from foredraft.wire import write
 from foredraft_engine.cache.quantizers import BACKENDS
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import InvalidFieldError
@@ -18,10 +18,12 @@ from foredraft_engine.model.rows import PackedRows
 from foredraft_serving.settings import SettingsError
 from target_service.request.cache_spec import check_default, of_service
 from target_service.request.defaults import Config, fill_cache, model_config
-from target_service.request.plan import Planner, ServiceLimits
+from target_service.request.plan import ServiceLimits
+from target_service.request.planner import Planner
 from tests.fakes import table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of
+from tests.plans import planned
 from tests.strategies.test_quantized import SPECS, installed
 
 PROMPT = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))
@@ -36,11 +38,8 @@ def _spec(
     planner = Planner(
         table_model(20), defaults or Config(), ServiceLimits(64, quantizes=can_quantize)
     )
-    return (
-        planner.request(target_pb2.GenerateRequest(prompts=[PROMPT], config=config), "")
-        .plans[0]
-        .cache
-    )
+    message = target_pb2.GenerateRequest(prompts=[PROMPT], config=config)
+    return planned(planner, message).plans[0].cache
 
 
 def _quantized(**config: Any) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from foredraft._fields import write
 from foredraft.v1 import generation_pb2, target_pb2
+from foredraft.wire import write
 from foredraft_engine.errors import InvalidFieldError
 from target_service.request.defaults import Config, fill
 from target_service.request.mode import Mode, check_call, mode_of

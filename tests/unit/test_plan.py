@@ -8,8 +8,10 @@ from foredraft.v1 import generation_pb2, target_pb2
 from foredraft_engine.errors import InvalidFieldError, ModelError
 from foredraft_engine.sampling import Rule
 from target_service.request.defaults import Config, model_config
-from target_service.request.plan import Planner, Request, ServiceLimits
+from target_service.request.plan import Request, ServiceLimits
+from target_service.request.planner import Planner
 from tests.fakes import table_model
+from tests.plans import planned
 
 PROMPT = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]))
 
@@ -23,7 +25,7 @@ def _request(
 ) -> Request:
     top = {n: fields.pop(n) for n in ("seed", "sampling_rule", "logprobs") if n in fields}
     message = target_pb2.GenerateRequest(prompts=[prompt], config=Config(**fields), **top)
-    return (planner or _planner()).request(message, "")
+    return planned(planner or _planner(), message)
 
 
 def test_lengths_are_those_of_transformers() -> None:

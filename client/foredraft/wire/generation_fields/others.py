@@ -1,0 +1,85 @@
+"""The generation fields for guidance, token healing, watermarks, caches and output."""
+
+from foredraft.wire.field import NOT_NEGATIVE, Applier, Field, Kind, Scope
+
+OTHERS = (
+    Field(
+        41,
+        "guidance_scale",
+        Kind.FLOAT,
+        "The scale of classifier-free guidance away from the negative prompt; 1 is none",
+        applied_by=Applier.GUIDANCE,
+        off=(1.0,),
+        range=NOT_NEGATIVE,
+        scope=Scope.NO_SEARCH,
+    ),
+    Field(
+        42,
+        "exponential_decay_length_penalty",
+        Kind.DECAY,
+        (
+            "After `start` new tokens, the end-of-sequence token becomes more likely by "
+            "`factor` with every token"
+        ),
+        applied_by=Applier.PROCESSORS,
+    ),
+    Field(
+        43,
+        "token_healing",
+        Kind.BOOL,
+        (
+            "Replaces the last token of the prompt by one that begins with its text, as the "
+            "model prefers"
+        ),
+        applied_by=Applier.PROMPT,
+        off=(False,),
+    ),
+    Field(
+        44,
+        "watermarking_config",
+        Kind.WATERMARK,
+        "Marks the text so that it can be told from others",
+        applied_by=Applier.WATERMARK,
+    ),
+    Field(
+        45,
+        "use_cache",
+        Kind.BOOL,
+        "Whether keys and values are kept; true is the only value",
+        applied_by=Applier.CACHE,
+        off=(True,),
+    ),
+    Field(
+        46,
+        "cache_implementation",
+        Kind.STRING,
+        "How keys and values are kept: `dynamic` or `quantized`",
+        applied_by=Applier.CACHE,
+        off=("dynamic",),
+    ),
+    Field(
+        47,
+        "cache_config",
+        Kind.CACHE,
+        "The parameters of a quantized cache",
+        applied_by=Applier.CACHE,
+    ),
+    Field(
+        48,
+        "output_scores",
+        Kind.BOOL,
+        "Returns the scores by which every token was chosen",
+        applied_by=Applier.OUTPUT,
+        off=(False,),
+        scope=Scope.NO_SEARCH,
+    ),
+    Field(
+        49,
+        "output_logits",
+        Kind.BOOL,
+        "Returns the logits at every token",
+        applied_by=Applier.OUTPUT,
+        off=(False,),
+        scope=Scope.NO_SEARCH,
+    ),
+)

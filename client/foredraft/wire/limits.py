@@ -1,0 +1,24 @@
+"""The largest numbers that the services accept, whatever the model."""
+
+MAX_SEQUENCES = 256
+"""The largest number of sequences in one call."""
+MAX_BEAMS = 64
+"""The largest number of beams of one search."""
+MAX_DRAFT_LENGTH = 256
+"""The largest number of tokens in a proposal."""
+MAX_NGRAM = 1024
+"""The longest n-gram of a lookup, in tokens."""
+MAX_OUTCOMES = 256
+"""The largest number of outcomes that a draft is asked to prepare for."""
+MAX_ALTERNATIVES = 64
+"""The largest number of alternatives in a proposal."""
+MAX_SEQUENCES_OF_IDS = 1024
+"""The largest number of entries in `bad_words_ids` and in `sequence_bias`. Every entry is looked at
+in every step, so that more of them would delay all other calls.
+"""
+MAX_STOP_STRINGS = 64
+"""The largest number of stop strings."""
+MAX_STOP_STRING_LENGTH = 1024
+"""The longest stop string, in characters."""
+MAX_MESSAGE_BYTES = 16 << 20
+"""The largest message that a service takes."""

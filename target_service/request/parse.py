@@ -1,0 +1,66 @@
+"""The first stage of a request: from the message to values.
+
+Prompts become token ids, and a named config goes under the call's own. This module knows nothing of
+defaults, nor of what a config asks for.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from foredraft.v1 import target_pb2
+from foredraft_engine.errors import InvalidFieldError
+from target_service.request.defaults import Config
+from target_service.request.named_configs import NamedConfigs
+from target_service.request.prompts import Prompts
+
+_MAX_LOGPROBS = 100
+_MAX_REQUEST_ID = 128
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """What a call asks for, in values; its config holds only what the call and its named config set."""
+
+    message: target_pb2.GenerateRequest
+    config: Config
+    prompts: tuple[Ids, ...]
+    generated: tuple[Ids, ...]
+    """For each prompt, the tokens that an earlier call generated after it."""
+    negatives: tuple[Ids, ...]
+    """The negative prompts that the call gives; empty or one for each prompt."""
+    owner: str
+    """Names the caller's credential; rows are reused among calls of one owner."""
+
+
+def parse(
+    message: target_pb2.GenerateRequest, credential: str, prompts: Prompts, configs: NamedConfigs
+) -> ParsedRequest:
+    """Reads a request. Blocks while it tokenizes prompts and reads a named config from disk.
+
+    Raises:
+        InvalidFieldError: a field outside the config is wrong, a prompt cannot be read, or there
+            is no such named config.
+    """
+    if len(message.request_id) > _MAX_REQUEST_ID:
+        raise InvalidFieldError("request_id", f"is longer than {_MAX_REQUEST_ID} characters")
+    if not message.prompts:
+        raise InvalidFieldError("prompts", "there is none")
+    if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
+        raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
+    return ParsedRequest(
+        message=message,
+        config=configs.over(message.config_name, message.config),
+        prompts=tuple(prompts.ids(p) for p in message.prompts),
+        generated=tuple(prompts.checked("generated_ids", p.generated_ids) for p in message.prompts),
+        negatives=tuple(prompts.ids(p, "negative_prompt") for p in message.negative_prompts),
+        owner=hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else "",
+    )
+
+
+def credential(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """Returns what the caller shows in the `authorization` header; empty if there is none."""
+    values = [str(value) for name, value in metadata or () if name == "authorization"]
+    return values[0] if values else ""

@@ -1,0 +1,104 @@
+"""The way of a request through its stages: parse, fill defaults, check, heal, plan.
+
+Each stage is entered once. This module knows nothing of streams.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from foredraft.v1 import target_pb2
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.model.loading import LoadedModel
+from target_service.request.checks import CheckedRequest, check, check_config
+from target_service.request.defaults import Config, fill
+from target_service.request.named_configs import NamedConfigs
+from target_service.request.parse import Ids, parse
+from target_service.request.plan import Request, ServiceLimits, plan, planned_config
+from target_service.request.prompts import Prompts
+from target_service.request.token_healing import TokenHealing
+
+
+class Planner:
+    """Plans the requests of one model."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        defaults: Config,
+        limits: ServiceLimits,
+        config_places: Sequence[Path] = (),
+        saving: bool = False,
+    ) -> None:
+        """Plans for a model.
+
+        Args:
+            defaults: what the model's own config and the service's settings set.
+            config_places: the directories of named configs; the first is written to.
+            saving: whether callers may save named configs.
+        """
+        self._defaults, self._limits = defaults, limits
+        self._vocabulary_size = model.vocabulary.size
+        self.prompts = Prompts(model, limits.capacity)
+        self.configs = NamedConfigs(config_places, self.check_config, saving)
+
+    def checked(self, message: target_pb2.GenerateRequest, credential: str) -> CheckedRequest:
+        """Parses a request, fills in its defaults and checks it. Blocks, as `parse` does.
+
+        Raises:
+            InvalidFieldError: a field cannot be honoured; it is named.
+        """
+        parsed = parse(message, credential, self.prompts, self.configs)
+        with _naming(message.config_name):
+            config = fill(parsed.config, self._defaults)
+            return check(parsed, config, self._vocabulary_size, self._limits.quantizes)
+
+    def planned(self, checked: CheckedRequest, prompts: tuple[Ids, ...]) -> Request:
+        """Plans a checked request for prompts that were healed, or are as they came.
+
+        Raises:
+            InvalidFieldError: a text does not fit; the fields that say how long it is are named.
+        """
+        with _naming(checked.parsed.message.config_name):
+            return plan(checked, prompts, self._defaults, self._limits)
+
+    def check_config(self, asked: Config) -> None:
+        """Checks a config without a prompt, as if the shortest one came.
+
+        Raises:
+            InvalidFieldError: no call could be made with it; what is wrong is named.
+        """
+        config = fill(asked, self._defaults)
+        checked = check_config(asked, config, self._vocabulary_size, self._limits.quantizes)
+        planned_config(checked, self._defaults, self._limits, prompt=1, tokens=1)
+
+
+async def plan_request(
+    planner: Planner, healing: TokenHealing, message: target_pb2.GenerateRequest, credential: str
+) -> Request:
+    """Plans a request, off the event loop: a long prompt takes a while to tokenize.
+
+    Raises:
+        InvalidFieldError: a field cannot be honoured; it is named.
+    """
+    checked = await asyncio.to_thread(planner.checked, message, credential)
+    prompts = checked.parsed.prompts
+    if checked.heals:
+        owner, cache = checked.parsed.owner, checked.checked.cache
+        prompts = tuple(
+            await asyncio.gather(*(healing.heal(prompt, owner, cache) for prompt in prompts))
+        )
+    return await asyncio.to_thread(planner.planned, checked, prompts)
+
+
+@contextmanager
+def _naming(config_name: str) -> Iterator[None]:
+    """Adds the name of the call's named config to a refusal."""
+    try:
+        yield
+    except InvalidFieldError as error:
+        if not config_name:
+            raise
+        reason = f"{error.reason} (with generation_config={config_name!r})"
+        raise InvalidFieldError(error.field, reason, *error.fields[1:]) from error
