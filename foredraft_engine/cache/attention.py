@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from foredraft_engine.cache.layout import Layout
+from foredraft_engine.cache.layout import Layout, RowSpan
 
 ATTENTION = "foredraft_rows"
 
@@ -49,11 +49,7 @@ def row_attention(
     groups = query.shape[1] // key.shape[1]
     parts = []
     for index, span in enumerate(layout.spans):
-        end = span.offset + span.rows * span.tokens
-        q = query[0, :, span.offset : end]  # [heads, rows * tokens, size]
-        # The query heads of one kv head are folded into the tokens, so that no key is repeated.
-        q = q.view(key.shape[1], groups, span.rows, span.tokens, -1).permute(2, 0, 1, 3, 4)
-        q = q.reshape(span.rows, key.shape[1], groups * span.tokens, -1)
+        q = _span_queries(query, span, key.shape[1])
         if span.quantized:
             seen = layout.visibility(index, sliding_window)
             out = span.quantized.attend(layout.layer, seen, q[0], scaling, softcap)[None]
@@ -67,6 +63,20 @@ def row_attention(
         out = out.view(span.rows, key.shape[1], groups, span.tokens, -1).permute(0, 3, 1, 2, 4)
         parts.append(out.reshape(span.rows * span.tokens, query.shape[1], -1))
     return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
+
+
+def _span_queries(query: Tensor, span: RowSpan, kv_heads: int) -> Tensor:
+    """Returns the queries of a span, [rows, kv heads, groups * tokens, size].
+
+    The query heads of one kv head are folded into the tokens, so that no key is repeated.
+
+    Args:
+        query: packed, [1, heads, n, size].
+    """
+    end, groups = span.offset + span.rows * span.tokens, query.shape[1] // kv_heads
+    q = query[0, :, span.offset : end]  # [heads, rows * tokens, size]
+    q = q.view(kv_heads, groups, span.rows, span.tokens, -1).permute(2, 0, 1, 3, 4)
+    return q.reshape(span.rows, kv_heads, groups * span.tokens, -1)
 
 
 def _attend(

@@ -98,13 +98,21 @@ def load(
     )
     if not tokenizer.get_vocab():
         raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
+    module = _weights(name, {"dtype": DTYPES[dtype], **origin})
+    if getattr(module, "_is_stateful", False):
+        raise ModelError(
+            f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be "
+            "rolled back; use a model with attention layers only"
+        )
+    module = module.to(place).eval()
+    max_length, note = _max_length(module.config.get_text_config())
+    return LoadedModel(name, module, tokenizer, Vocabulary.of(tokenizer), max_length, note)
+
+
+def _weights(name: str, options: dict[str, Any]) -> Any:
+    """Loads the module with its weights; none of them may be missing."""
     log.info("loading %s", name)
-    options = {
-        "dtype": DTYPES[dtype],
-        "use_safetensors": True,
-        "output_loading_info": True,
-        **origin,
-    }
+    options = {**options, "use_safetensors": True, "output_loading_info": True}
     module, found = _load_part(
         name, "the weights", lambda: AutoModelForCausalLM.from_pretrained(name, **options)
     )
@@ -114,14 +122,7 @@ def load(
             f"cannot load {name!r}: the weights lack {len(missing)} tensors, such as {missing[0]}; "
             "use files of one model"
         )
-    if getattr(module, "_is_stateful", False):
-        raise ModelError(
-            f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be "
-            "rolled back; use a model with attention layers only"
-        )
-    module = module.to(place).eval()
-    max_length, note = _max_length(module.config.get_text_config())
-    return LoadedModel(name, module, tokenizer, Vocabulary.of(tokenizer), max_length, note)
+    return module
 
 
 def _device(name: str) -> torch.device:
