@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-long check lint types protos stubs-fresh generated train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
+.PHONY: setup demo test test-long check lint types protos stubs-fresh generated generated-fresh test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
 
 setup: $(VENV)/.ready
 
@@ -19,16 +19,23 @@ demo: setup
 	$(RUN) demo/run.py $(if $(PROMPT),--prompt "$$PROMPT")
 export PROMPT
 
-# All tests but the long ones.
+PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
+
+# All tests but the long ones: about six minutes on two cores.
 test: setup
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
+	$(PYTEST)
 
-# What takes minutes: the services installed as their images are, the benchmarks in short, a crowd of callers.
+# Tests that start no service and count no law: less than a minute on two cores.
+test-quick: setup
+	$(PYTEST) -m "not long and not services" tests/unit tests/sdk tests/test_*.py
+
+# What takes minutes: laws of 200,000 texts, the services installed as their images are, the
+# benchmarks in short, a crowd of callers.
 test-long: setup
-	$(RUN) -m pytest -m long tests/deploy tests/integration tests/monitoring
+	$(PYTEST) -m long
 
-# What a change has to pass: format, lint, types, stubs, tests.
-check: lint types stubs-fresh test
+# What a change has to pass: format, lint, types, generated files, tests.
+check: lint types generated-fresh stubs-fresh test
 
 lint: setup
 	$(VENV)/bin/ruff format --check .
@@ -51,9 +58,14 @@ stubs-fresh: .venv-protos/.ready
 	rm -rf build/stubs && mkdir -p build/stubs && protos/generate build/stubs
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py build/stubs/foredraft/v1 client/foredraft/v1
 
-# docs/metrics.md, the dashboard and the PrometheusRule, from the files that they are made from.
+# What is made from tables: generation fields (GenerationConfig, generation.proto, docs/fields.md) and
+# metrics (docs/metrics.md, the dashboard, the PrometheusRule). `make protos` makes the stubs then.
 generated: setup
+	$(RUN) client/generate_fields.py
 	$(RUN) -m deploy.monitoring.generate
+
+generated-fresh: setup
+	$(RUN) client/generate_fields.py --check
 
 # Trains the bundled pair again: some 40 minutes on one core.
 train: setup
