@@ -27,7 +27,7 @@ test: setup
 
 # Tests that start no service and count no law: less than a minute on two cores.
 test-quick: setup
-	$(PYTEST) -m "not long and not services" tests/unit tests/sdk tests/test_*.py
+	$(PYTEST) tests/unit tests/sdk tests/test_architecture.py
 
 # What takes minutes: laws of 200,000 texts, the services installed as their images are, the
 # benchmarks in short, a crowd of callers.

@@ -47,3 +47,6 @@ class DraftSettings:
         False,
         "export OpenTelemetry spans by OTLP, to where the OTEL_ variables of the environment say",
     )
+
+
+SETTINGS = DraftSettings

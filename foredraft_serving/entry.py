@@ -1,11 +1,9 @@
-"""The entry of a service: settings, logs, and one line instead of a traceback for what the operator
-can mend.
+"""Runs a service: logs, traces, and one line instead of a traceback for what the operator can mend.
 
-Knows nothing of what is served.
+This module knows nothing of what is served.
 """
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,7 +12,7 @@ from typing import Protocol, TypeVar
 from foredraft_engine.errors import ModelError
 from foredraft_serving.logs import set_up
 from foredraft_serving.server import AddressError
-from foredraft_serving.settings import SettingsError, read
+from foredraft_serving.settings import SettingsError
 from foredraft_serving.tracing import exporting
 
 
@@ -32,19 +30,18 @@ class TellingSettings(Protocol):
 S = TypeVar("S", bound=TellingSettings)
 
 
-def run(service: str, settings: type[S], serve: Callable[[S], Awaitable[None]]) -> int:
-    """Reads the settings and serves; the exit code. service: "draft" or "target"."""
+def run(service: str, settings: S, serve: Callable[[S], Awaitable[None]]) -> int:
+    """Serves until a signal; returns the exit code. service: "draft" or "target"."""
     # While a model loads there is nothing to drain: an interrupt ends the process at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    async def main(chosen: S) -> None:
-        await serve(chosen)
+    async def main() -> None:
+        await serve(settings)
 
     try:
-        chosen = read(settings, f"FOREDRAFT_{service.upper()}_", sys.argv[1:], os.environ)
-        set_up(service, chosen.log_level, chosen.log_format)
-        with exporting(service, chosen.tracing):
-            asyncio.run(main(chosen))
+        set_up(service, settings.log_level, settings.log_format)
+        with exporting(service, settings.tracing):
+            asyncio.run(main())
     except (ModelError, AddressError, SettingsError) as error:
         print(f"{service} service: {error}", file=sys.stderr)
         return 1

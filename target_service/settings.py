@@ -73,3 +73,6 @@ class TargetSettings:
     def draft_addresses(self) -> tuple[str, ...]:
         """The draft services."""
         return tuple(address.strip() for address in self.draft.split(",") if address.strip())
+
+
+SETTINGS = TargetSettings

@@ -26,7 +26,7 @@ from foredraft._generation_config import GenerationConfig
 from foredraft._stream import Stream
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats, WatermarkDetection
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AsyncClient",

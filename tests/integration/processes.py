@@ -102,7 +102,7 @@ class Process:
 def _forked() -> multiprocessing.context.ForkServerContext:
     """The context whose server process has everything imported that a service needs."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["draft_service.__main__", "target_service.__main__"])
+    context.set_forkserver_preload(["draft_service.serve", "target_service.serve"])
     return context
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from draft_service import __main__ as draft
+from draft_service import serve as draft
 from draft_service.settings import DraftSettings
 from foredraft_serving.server import AddressError
 from foredraft_serving.settings import SettingsError
@@ -65,7 +65,7 @@ def test_named_configs_without_a_place() -> None:
 def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "draft", tmp_path / "model")
     (tmp_path / "model" / "tokenizer.json").unlink()
-    assert "put the model's tokenizer.json beside config.json" in _start(
+    assert "put the model's tokenizer.json next to config.json" in _start(
         "draft", "--model", str(tmp_path / "model")
     )
 

@@ -23,7 +23,7 @@ def test_all_is_what_is_public() -> None:
     }
     assert set(foredraft.__all__) == public
     assert list(foredraft.__all__) == sorted(foredraft.__all__)
-    assert foredraft.__version__ == "0.1.0"
+    assert foredraft.__version__ == "0.2.0"
     assert (CLIENT / "foredraft" / "py.typed").exists()
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import transformers
-
 from generate_fields import config_text, docs_text, proto_text
+
 from foredraft import GenerationConfig
 from foredraft.v1 import generation_pb2
 from foredraft.wire import GENERATION_FIELDS, Field, Kind, config_from, config_message

@@ -1,0 +1,66 @@
+"""Serves drafts: settings, model, server."""
+
+import asyncio
+import logging
+
+from prometheus_client import CollectorRegistry
+
+from draft_service.service import Drafting, DraftServicer
+from draft_service.settings import BRANCH_PLACES, DraftSettings
+from foredraft.v1 import draft_pb2_grpc
+from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.scheduling.start import LoadedEngine, load_engine
+from foredraft_serving.entry import run
+from foredraft_serving.metrics import DraftMetrics
+from foredraft_serving.server import Server, serve_metrics
+from foredraft_serving.settings import SettingsError
+from foredraft_serving.status import INVALID_ARGUMENT
+
+log = logging.getLogger("draft_service")
+
+_TABLE = {InvalidFieldError: INVALID_ARGUMENT}
+
+
+async def serve(settings: DraftSettings) -> None:
+    """Loads, listens, serves until a signal.
+
+    Raises:
+        ModelError, AddressError, SettingsError: with one line that says what to do.
+    """
+    if settings.model is None and settings.ngram == "off":
+        raise SettingsError(
+            "--ngram off without --model leaves nothing to draft with: give one of the two"
+        )
+    if settings.model is not None and settings.ngram == "only":
+        raise SettingsError(
+            "--ngram only would load --model and never use it: leave one of the two out"
+        )
+    registry = CollectorRegistry()
+    metrics = DraftMetrics(registry)
+    # First of all, so that an address in use is told before a model was loaded for minutes.
+    async with Server(_TABLE, ["foredraft.v1.DraftService"]) as server:
+        address = await server.start(settings.listen)
+        metrics_address = serve_metrics(settings.metrics_listen, registry)
+        loaded: LoadedEngine | None = None
+        if settings.model is not None:
+            loaded = await asyncio.to_thread(
+                load_engine, settings.model, settings, metrics.observe_step, BRANCH_PLACES
+            )
+            metrics.watch(loaded.engine.pool, loaded.engine.capacity)
+        metrics.serves(loaded.model.name if loaded else "", settings)
+        drafting = Drafting(
+            settings, metrics, *(loaded.engine, loaded.model) if loaded else (None, None)
+        )
+        await server.ready(
+            draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting)
+        )
+        log.info("drafting by %s", drafting.kind)
+        log.info("ready on %s, metrics on %s", address, metrics_address)
+        await server.run(settings.grace)
+    if loaded:
+        loaded.engine.close()
+
+
+def main(settings: DraftSettings) -> int:
+    """Serves until a signal; returns the exit code."""
+    return run("draft", settings, serve)

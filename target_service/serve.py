@@ -1,0 +1,73 @@
+"""Serves generations: settings, model, server."""
+
+import asyncio
+import logging
+
+from prometheus_client import CollectorRegistry
+
+from foredraft.v1 import target_pb2_grpc
+from foredraft_engine.scheduling.start import load_engine
+from foredraft_serving.entry import run
+from foredraft_serving.metrics import TargetMetrics
+from foredraft_serving.server import Server, serve_metrics
+from foredraft_serving.settings import SettingsError
+from target_service.request.cache_spec import check_default, of_service
+from target_service.request.defaults import fill_cache, model_config
+from target_service.request.named_configs import places
+from target_service.service import STATUS, TargetServicer
+from target_service.settings import TargetSettings
+
+log = logging.getLogger("target_service")
+
+
+async def serve(settings: TargetSettings) -> None:
+    """Loads, listens, serves until a signal.
+
+    Raises:
+        ModelError, AddressError, SettingsError: with one line that says what to do.
+    """
+    if not settings.model:
+        raise SettingsError("--model is required: a model directory or hub id")
+    places(settings)  # told now if there is something wrong with them
+    own = of_service(settings.cache_implementation, settings.cache_config)
+    registry = CollectorRegistry()
+    metrics = TargetMetrics(registry)
+    # First of all, so that an address in use is told before a model was loaded for minutes.
+    async with Server(STATUS, ["foredraft.v1.TargetService"]) as server:
+        address = await server.start(settings.listen)
+        metrics_address = serve_metrics(settings.metrics_listen, registry)
+        loaded = await asyncio.to_thread(
+            load_engine,
+            settings.model,
+            settings,
+            metrics.observe_step,
+            settings.alternatives,
+            check_default(own, can_quantize=True),
+        )
+        metrics.serves(loaded.model.name, settings)
+        metrics.watch(loaded.engine.pool, loaded.engine.capacity)
+        defaults = model_config(settings.model, loaded.model.generation_config.to_dict())
+        fill_cache(defaults, own)
+        if cache := check_default(defaults, loaded.engine.rows.quantizes):
+            log.info(
+                "caches of calls that do not say: quantized, %s with %d bits",
+                cache.backend,
+                cache.nbits,
+            )
+        servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
+        await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
+        if settings.draft_addresses:
+            without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
+            log.info("drafts: %s; without them: %s", ", ".join(settings.draft_addresses), without)
+        else:
+            log.info(
+                "drafts: none; n-gram lookup for requests that ask for it, plain decoding for the others"
+            )
+        log.info("ready on %s, metrics on %s", address, metrics_address)
+        await server.run(settings.grace)
+    await servicer.close()
+
+
+def main(settings: TargetSettings) -> int:
+    """Serves until a signal; returns the exit code."""
+    return run("target", settings, serve)
