@@ -58,14 +58,16 @@ stubs-fresh: .venv-protos/.ready
 	rm -rf build/stubs && mkdir -p build/stubs && protos/generate build/stubs
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py build/stubs/foredraft/v1 client/foredraft/v1
 
-# What is made from tables: generation fields (GenerationConfig, generation.proto, docs/fields.md) and
-# metrics (docs/metrics.md, the dashboard, the PrometheusRule). `make protos` makes the stubs then.
+# What is made from tables: generation fields (GenerationConfig, generation.proto, docs/fields.md),
+# the blocking client, and metrics (docs/metrics.md, the dashboard, the PrometheusRule). `make protos` makes the stubs then.
 generated: setup
 	$(RUN) client/generate_fields.py
+	$(RUN) client/generate_blocking.py
 	$(RUN) -m deploy.monitoring.generate
 
 generated-fresh: setup
 	$(RUN) client/generate_fields.py --check
+	$(RUN) client/generate_blocking.py --check
 
 # Trains the bundled pair again: some 40 minutes on one core.
 train: setup

@@ -82,7 +82,10 @@ class SupportsToDict(Protocol):
 
 
 class GenerationFields(TypedDict, total=False):
-    """The fields of a GenerationConfig as keyword arguments of a call."""
+    """The fields of a GenerationConfig as keyword arguments of a call.
+
+    `num_return_sequences` is an argument of its own, since it decides what a call returns.
+    """
 
 '''
 _CONFIG_CLASS = '''
@@ -140,7 +143,11 @@ def _docstring(field: Field) -> str:
 
 def config_text() -> str:
     """Returns the module with GenerationConfig and GenerationFields."""
-    keywords = "".join(f"    {f.name}: {_PYTHON[f.kind]} | None\n" for f in _FIELDS)
+    keywords = "".join(
+        f"    {f.name}: {_PYTHON[f.kind]} | None\n"
+        for f in _FIELDS
+        if f.name != "num_return_sequences"
+    )
     declared = "".join(
         f"    {f.name}: {_PYTHON[f.kind]} | None = None\n{_docstring(f)}" for f in _FIELDS
     )

@@ -4,6 +4,8 @@ Uses the value types of `foredraft_engine` and nothing else of it: no torch come
 of streams.
 """
 
+from typing import Any
+
 import numpy as np
 
 from foredraft.v1 import draft_pb2, generation_pb2
@@ -43,7 +45,7 @@ def sampling_from(
 
     Both services call this on the same message, and so sample by the same law.
     """
-    values = {
+    values: dict[str, Any] = {
         field.name: read(field.name, getattr(config, field.name))
         for field in GENERATION_FIELDS.values()
         if field.in_sampling and config.HasField(field.name)

@@ -63,6 +63,23 @@ def test_imports_point_one_way(room: str) -> None:
         )
 
 
+def test_the_private_modules_of_the_sdk_are_private() -> None:
+    """What services share with the SDK is `foredraft.wire`; its own tests look inside."""
+    inside = [ROOT / "client", ROOT / "tests" / "sdk"]
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    for name in listed.stdout.split():
+        file = ROOT / name
+        if any(file.is_relative_to(folder) for folder in inside) or not file.exists():
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            private = [m for m in modules if m.startswith("foredraft._")]
+            assert not private, f"{name} imports {private}"
+
+
 @pytest.mark.parametrize("room", LEVELS)
 def test_levels_import_downwards(room: str) -> None:
     levels = LEVELS[room]

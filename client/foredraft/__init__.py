@@ -10,6 +10,7 @@ from foredraft import metrics
 from foredraft._async_client import AsyncClient
 from foredraft._async_stream import AsyncStream
 from foredraft._client import Client
+from foredraft._detection import DetectionOptions
 from foredraft._errors import (
     DeadlineExceededError,
     ForedraftError,
@@ -22,7 +23,8 @@ from foredraft._errors import (
     UnavailableError,
     UnsupportedError,
 )
-from foredraft._generation_config import GenerationConfig
+from foredraft._generation_config import GenerationConfig, GenerationFields
+from foredraft._inputs import CallOptions
 from foredraft._stream import Stream
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats, WatermarkDetection
 
@@ -31,11 +33,14 @@ __version__ = "0.2.0"
 __all__ = [
     "AsyncClient",
     "AsyncStream",
+    "CallOptions",
     "Chunk",
     "Client",
     "DeadlineExceededError",
+    "DetectionOptions",
     "ForedraftError",
     "GenerationConfig",
+    "GenerationFields",
     "InternalError",
     "InvalidRequestError",
     "Logprobs",

@@ -1,46 +1,66 @@
-"""Asking whether texts bear a watermark, and what the service answers; the same for both clients.
+"""Requests to detect watermarks, and what the service answers; the same for both clients.
 
-Knows nothing of channels, or of how a mark is found.
+This module knows nothing of channels, nor of how a watermark is found.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from foredraft._errors import InvalidRequestError
+from foredraft._generation_config import SupportsToDict
 from foredraft._prompts import prompt_messages
 from foredraft._types import WatermarkDetection
 from foredraft.v1 import target_pb2
 from foredraft.wire.values import write_watermark
 
 
+class DetectionOptions(TypedDict, total=False):
+    """The keyword arguments of a detection.
+
+    `watermarking_config` is the object of transformers or its dictionary, by default the model's own
+    watermark. For green lists, `z_threshold` is the z-score above which a text counts as marked, by
+    default 3, and `ignore_repeated_ngrams` counts every n-gram once. `timeout` is the number of
+    seconds for the call, in place of the client's.
+    """
+
+    watermarking_config: Mapping[str, object] | SupportsToDict | None
+    z_threshold: float | None
+    ignore_repeated_ngrams: bool
+    timeout: float | None
+
+
 def detection_request(
-    inputs: Any, watermarking_config: Any, z_threshold: float | None, ignore_repeated_ngrams: bool
+    inputs: Any, options: DetectionOptions
 ) -> tuple[target_pb2.DetectWatermarkRequest, bool]:
-    """The request, and whether the texts are a batch.
+    """Returns the request, and whether the texts are a batch.
 
     Raises:
-        InvalidRequestError: something that cannot be sent; it is named.
+        InvalidRequestError: an argument cannot be sent; it is named.
     """
     texts, is_batch = prompt_messages(inputs)
     request = target_pb2.DetectWatermarkRequest(
-        texts=texts, ignore_repeated_ngrams=ignore_repeated_ngrams
+        texts=texts, ignore_repeated_ngrams=options.get("ignore_repeated_ngrams", False)
     )
+    watermark, threshold = options.get("watermarking_config"), options.get("z_threshold")
     try:
-        if z_threshold is not None:
-            request.z_threshold = float(z_threshold)
-        if watermarking_config is not None:
-            write_watermark(request.watermarking_config, watermarking_config)
+        if threshold is not None:
+            request.z_threshold = float(threshold)
+        if watermark is not None:
+            write_watermark(request.watermarking_config, watermark)
     except (TypeError, ValueError, OverflowError) as error:
-        message = f"watermarking_config={watermarking_config!r}: {error}"
-        raise InvalidRequestError(message, field="watermarking_config") from error
+        reason = f"watermarking_config={watermark!r}: {error}"
+        raise InvalidRequestError(reason, field="watermarking_config") from error
     return request, is_batch
 
 
-def detections_from(message: target_pb2.DetectWatermarkResponse, is_batch: bool) -> Any:
-    """One detection, or a list of them."""
-    found = [
-        WatermarkDetection(
-            **{"num_tokens_scored": 0, **{field.name: value for field, value in one.ListFields()}}
-        )
-        for one in message.detections
-    ]
+def detections_from(
+    message: target_pb2.DetectWatermarkResponse, is_batch: bool
+) -> WatermarkDetection | list[WatermarkDetection]:
+    """Returns one detection, or a list of them for a batch."""
+    found = [_detection(one) for one in message.detections]
     return found if is_batch else found[0]
+
+
+def _detection(message: target_pb2.WatermarkDetection) -> WatermarkDetection:
+    values: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
+    return WatermarkDetection(**{"num_tokens_scored": 0, **values})

@@ -27,7 +27,10 @@ class SupportsToDict(Protocol):
 
 
 class GenerationFields(TypedDict, total=False):
-    """The fields of a GenerationConfig as keyword arguments of a call."""
+    """The fields of a GenerationConfig as keyword arguments of a call.
+
+    `num_return_sequences` is an argument of its own, since it decides what a call returns.
+    """
 
     max_length: int | None
     max_new_tokens: int | None
@@ -36,7 +39,6 @@ class GenerationFields(TypedDict, total=False):
     max_time: float | None
     stop_strings: str | Sequence[str] | None
     do_sample: bool | None
-    num_return_sequences: int | None
     temperature: float | None
     top_k: int | None
     top_p: float | None

@@ -1,41 +1,47 @@
-"""A generation as it comes, blocking. Its asynchronous twin, `_async_stream`, differs by `await`
-alone.
+"""A generation as it comes, blocking.
 
-Knows nothing of what the messages say, and of whether a call is repeated: `_course` does.
+`make generated` makes this file from `_async_stream.py`; do not edit it.
+
+This module knows nothing of what messages say, nor of whether a call is repeated: `_call_progress`
+does.
 """
 
-import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 
-from foredraft._course import Course
-from foredraft._types import Chunk
+from foredraft._call_progress import CallProgress
+from foredraft._connections import CallLeftError, read, sleep
+from foredraft._types import Chunk, Result
+
+R_co = TypeVar("R_co", bound=Result | list[Result], covariant=True)
 
 
-class Stream:
-    """Chunks as they come; also a context manager, which ends the call when it is left.
+class Stream(Generic[R_co]):
+    """The chunks of a call as they come, and its result at the end.
 
-    Raises, while it is read: a ForedraftError with the tokens so far in `partial`.
+    The stream is also a context manager, which ends the call when it is left. While it is read, it
+    raises a ForedraftError if the call fails; `partial` of the error holds what came before.
     """
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
+    def __init__(self, progress: CallProgress) -> None:
+        self._progress = progress
         self._rpc: Any = None
 
     @property
-    def result(self) -> Any:
-        """The Result once the stream has ended; a list for several sequences.
+    def result(self) -> R_co:
+        """The result once the stream has ended; a list for a batch or several sequences.
 
         Raises:
-            ForedraftError: it has not ended yet, or it failed.
+            ForedraftError: the stream has not ended yet, or it failed.
         """
-        return self._course.result
+        result: R_co = self._progress.result
+        return result
 
     def close(self) -> None:
         """Ends the call, which frees the service's rows at once. After the end it does nothing."""
-        self._course.leave()
+        self._progress.leave()
         if self._rpc is not None:
             self._rpc.cancel()
 
@@ -43,34 +49,39 @@ class Stream:
         return self
 
     def __next__(self) -> Chunk:
-        while not self._course.over:
+        while not self._progress.over:
             try:
                 if self._rpc is None:
-                    self._rpc = self._course.start()
-                chunk = self._course.take(next(self._rpc))
-            except StopIteration:
-                self._course.complete()
+                    self._rpc = self._progress.start()
+                if (message := read(self._rpc)) is None:
+                    self._progress.complete()
+                    break
+                chunk = self._progress.take(message)
+            except CallLeftError:
+                self.close()
+                self._progress.cancelled()
             except grpc.RpcError as error:
-                pause_s = self._course.failed(error)
+                pause_s = self._progress.failed(error)
                 self._rpc = None
-                time.sleep(pause_s)
+                sleep(pause_s)
             except BaseException:
                 self.close()
                 raise
             else:
-                if self._course.over:  # by a stopping criterion: the service does not know
+                if self._progress.over:  # by a stopping criterion: the service does not know
                     self._rpc.cancel()
                 if chunk is not None:
                     return chunk
         raise StopIteration
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> "Stream[R_co]":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
-        # A loop that was left by `break`, without a `with`: the service must not go on for nobody.
+        # A loop was left by `break`, without leaving a context: the service must not go on for
+        # nobody, and grpc.aio from 1.83 on never collects an abandoned call by itself.
         if self._rpc is not None:
             self._rpc.cancel()

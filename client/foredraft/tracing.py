@@ -1,8 +1,7 @@
-"""Spans of OpenTelemetry, where it is installed and the application has set it up, and W3C's
-context on the wire.
+"""Spans of OpenTelemetry, and their W3C context on the wire.
 
-Without it every function here does nothing. Knows nothing of exporters, and of what prompts and
-texts hold: spans never carry that.
+Without OpenTelemetry, a span does nothing. This module knows nothing of exporters, nor of prompts
+and texts, which spans never carry.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,19 +21,21 @@ Headers = tuple[tuple[str, str], ...]
 class Span:
     """One span, from its making to `end`.
 
-    It is never made current: streams are left in other contexts than begun.
+    It is never made current, since a stream can be left in another context than it began in.
     """
 
     def __init__(
         self,
         name: str,
         kind: Literal["client", "server"],
-        fields: Mapping[str, Any],
-        headers: Iterable[tuple[str, Any]] = (),
+        fields: Mapping[str, object],
+        headers: Iterable[tuple[str, object]] = (),
     ) -> None:
-        """headers: of the call that is served, whose context becomes the parent;
+        """Starts a span.
 
-        else the current span is it.
+        Args:
+            headers: the headers of the call that is served, whose context becomes the parent. The
+                parent of a client's span is the current span.
         """
         self._span = None
         if IS_INSTALLED:
@@ -48,19 +49,19 @@ class Span:
 
     @property
     def headers(self) -> Headers:
-        """For the calls that are made on its behalf."""
+        """The headers that carry the span's context in calls that it makes."""
         carrier: dict[str, str] = {}
         if self._span:
             TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(self._span))
         return tuple(carrier.items())
 
-    def event(self, name: str, **fields: Any) -> None:
-        """Something happened, at this moment."""
+    def event(self, name: str, **fields: object) -> None:
+        """Records an event of this moment."""
         if self._span:
             self._span.add_event(name, _attributes(fields))
 
-    def end(self, outcome: str, went_well: bool, fields: Mapping[str, Any]) -> None:
-        """It is over; a second time does nothing."""
+    def end(self, outcome: str, went_well: bool, fields: Mapping[str, object]) -> None:
+        """Ends the span; a second call does nothing."""
         if self._span and self._span.is_recording():
             self._span.set_attributes(_attributes({"outcome": outcome, **fields}))
             if not went_well:
@@ -68,5 +69,5 @@ class Span:
             self._span.end()
 
 
-def _attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(fields: Mapping[str, object]) -> dict[str, Any]:
     return {f"foredraft.{name}": value for name, value in fields.items()}

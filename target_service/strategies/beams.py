@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from foredraft.wire import read
+from foredraft.wire import read_early_stopping
 from foredraft_engine.logits.processors import Processors, Scored, process
 from foredraft_engine.noise import Purpose, gumbel, key
 from foredraft_engine.scheduling.engine import Engine
@@ -115,7 +115,7 @@ def _settings(plan: Plan) -> BeamSettings:
         max_new_tokens=_room(plan),
         num_eos=len(plan.sampling.eos_token_id),
         length_penalty=plan.config.length_penalty,
-        early_stopping=read("early_stopping", plan.config.early_stopping),
+        early_stopping=read_early_stopping(plan.config.early_stopping),
     )
 
 
@@ -129,5 +129,5 @@ def _diverse_settings(plan: Plan) -> DiverseBeamSettings:
         eos_token_ids=eos,
         pad_token_id=config.pad_token_id if config.HasField("pad_token_id") else next(iter(eos), 0),
         length_penalty=config.length_penalty,
-        early_stopping=read("early_stopping", config.early_stopping),
+        early_stopping=read_early_stopping(config.early_stopping),
     )

@@ -10,7 +10,7 @@ import transformers
 from google.protobuf.json_format import MessageToDict
 
 from foredraft import Client, GenerationConfig, InvalidRequestError, UnavailableError
-from foredraft._messages import Extras, build_call
+from foredraft._call import build_call
 from foredraft.v1 import generation_pb2
 from foredraft.wire import GENERATION_FIELDS as FIELDS
 from foredraft.wire import UNSUPPORTED_FIELDS, config_message
@@ -241,9 +241,7 @@ def test_what_a_client_cannot_be_made_of() -> None:
 
 def test_a_negative_prompt_has_two_names() -> None:
     def away(given: Any, **kwargs: Any) -> list[list[int]]:
-        call = build_call(
-            [1], None, kwargs, Extras(None, None, None, None, given, None), return_prompt_ids=False
-        )
+        call = build_call([1], None, {"negative_prompt": given, **kwargs})
         return [list(prompt.token_ids.ids) for prompt in call.request.negative_prompts]
 
     assert (

@@ -4,13 +4,16 @@ import ast
 import inspect
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import transformers
 
 import foredraft
+from foredraft import metrics, tracing, wire
 
 CLIENT = Path(__file__).resolve().parent.parent.parent / "client"
 
@@ -62,10 +65,10 @@ def test_the_clients_are_twins() -> None:
         (foredraft.Client, foredraft.AsyncClient),
         (foredraft.Stream, foredraft.AsyncStream),
     ):
-        names = [n for n in vars(one) if not n.startswith("_")]
-        assert names == [n for n in vars(other) if not n.startswith("_")]
+        names = [n for n in dir(one) if not n.startswith("_")]
+        assert names == [n for n in dir(other) if not n.startswith("_")]
         for name in names:
-            mine, theirs = vars(one)[name], vars(other)[name]
+            mine, theirs = getattr(one, name), getattr(other, name)
             if callable(mine):
                 assert list(inspect.signature(mine).parameters) == list(
                     inspect.signature(theirs).parameters
@@ -79,8 +82,40 @@ def test_nothing_third_party_but_what_the_wheel_depends_on() -> None:
     allowed = (
         {"foredraft", "google", "grpc", "prometheus_client"} | theirs | set(sys.stdlib_module_names)
     )
-    for file in (CLIENT / "foredraft").glob("*.py"):
+    for file in (CLIENT / "foredraft").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert {n.split(".")[0] for n in names} <= allowed, file.name
+
+
+def _public_callables() -> list[tuple[str, Any]]:
+    """All functions and methods that a user can reach, and all overloads of them."""
+    found: list[tuple[str, Any]] = []
+    modules = [foredraft, metrics, tracing, wire]
+    for value in [getattr(m, n) for m in modules for n in getattr(m, "__all__", vars(m))]:
+        if getattr(value, "__module__", "").split(".")[0] != "foredraft":
+            continue
+        if inspect.isfunction(value) and not value.__name__.startswith("_"):
+            found.append((value.__qualname__, value))
+        elif inspect.isclass(value):
+            members = [m for k in value.__mro__ for n, m in vars(k).items() if _is_shown(n)]
+            members = [m.fget if isinstance(m, property) else m for m in members]
+            functions = [m for m in members if inspect.isfunction(m)]
+            ours = [f for f in functions if f.__module__.startswith("foredraft")]
+            found += [(f.__qualname__, g) for f in ours for g in (f, *typing.get_overloads(f))]
+            found.append((value.__qualname__, value))
+    return found
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith("_") or name == "__init__"
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in _public_callables()}))
+def test_nothing_public_is_any(name: str) -> None:
+    for value in [value for n, value in _public_callables() if n == name]:
+        hints = typing.get_type_hints(value, localns={"transformers": transformers})
+        for parameter, hint in hints.items():
+            if not parameter.startswith("_"):
+                assert "typing.Any" not in str(hint), f"{name}: {parameter} is {hint}"

@@ -7,7 +7,7 @@ from foredraft.wire.config import config_from, config_message
 from foredraft.wire.field import Applier, Field, Kind, Range, Scope
 from foredraft.wire.generation_fields import GENERATION_FIELDS
 from foredraft.wire.unsupported_fields import UNSUPPORTED_FIELDS, UnsupportedField
-from foredraft.wire.values import read, write, write_watermark
+from foredraft.wire.values import read, read_early_stopping, write, write_watermark
 
 __all__ = [
     "GENERATION_FIELDS",
@@ -21,6 +21,7 @@ __all__ = [
     "config_from",
     "config_message",
     "read",
+    "read_early_stopping",
     "write",
     "write_watermark",
 ]

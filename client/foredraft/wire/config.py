@@ -17,7 +17,9 @@ from foredraft.wire.values import read, write
 _TRANSFORMERS_TOP_K = 50
 
 
-def config_message(config: Any, overrides: Mapping[str, Any]) -> generation_pb2.GenerationConfig:
+def config_message(
+    config: object, overrides: Mapping[str, object]
+) -> generation_pb2.GenerationConfig:
     """Returns the message for a config with keyword arguments over it.
 
     Args:
@@ -48,7 +50,7 @@ def config_message(config: Any, overrides: Mapping[str, Any]) -> generation_pb2.
 
 def config_from(message: generation_pb2.GenerationConfig) -> GenerationConfig:
     """Returns the config that a message holds."""
-    values = {field.name: read(field.name, value) for field, value in message.ListFields()}
+    values: dict[str, Any] = {f.name: read(f.name, value) for f, value in message.ListFields()}
     return GenerationConfig(**values)
 
 
@@ -76,7 +78,7 @@ def is_note(name: str) -> bool:
     return name.startswith("_") or name in NOTES
 
 
-def _values(config: Any) -> dict[str, Any]:
+def _values(config: object) -> dict[str, Any]:
     if config is None:
         return {}
     if isinstance(config, GenerationConfig):

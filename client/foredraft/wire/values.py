@@ -5,7 +5,7 @@ service refuses what it cannot honour.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from foredraft.v1 import generation_pb2
 from foredraft.wire.field import Kind
@@ -15,14 +15,14 @@ from foredraft.wire.numbers import UINT64_MAX, finite, signed, single, unboxed, 
 Config = generation_pb2.GenerationConfig
 
 _WIRE = Config.DESCRIPTOR.fields_by_name
-_EARLY_STOPPING: dict[bool | str, generation_pb2.EarlyStopping] = {
+_EARLY_STOPPING: dict[bool | Literal["never"], generation_pb2.EarlyStopping] = {
     False: generation_pb2.EARLY_STOPPING_FALSE,
     True: generation_pb2.EARLY_STOPPING_TRUE,
     "never": generation_pb2.EARLY_STOPPING_NEVER,
 }
 
 
-def write(message: Config, name: str, value: Any) -> None:
+def write(message: Config, name: str, value: object) -> None:
     """Sets a field of a message from the plain value that transformers' config holds.
 
     Raises:
@@ -32,21 +32,24 @@ def write(message: Config, name: str, value: Any) -> None:
     if kind in _PLAIN:
         setattr(message, name, _scalar(_WIRE[name], value))
     elif kind is Kind.EARLY_STOPPING:
-        if not isinstance(value, bool) and value != "never":
-            raise TypeError("must be True, False or 'never'")
-        message.early_stopping = _EARLY_STOPPING[value]
+        message.early_stopping = _early_stopping(value)
     else:
         _WRITERS[kind](getattr(message, name), value)
         getattr(message, name).SetInParent()  # set and empty differs from not set
 
 
-def read(name: str, value: Any) -> Any:
+def read(name: str, value: object) -> object:
     """Returns the plain value of a field of a message."""
     kind = GENERATION_FIELDS[name].kind
     return value if kind in _PLAIN else _READERS[kind](value)
 
 
-def write_watermark(message: generation_pb2.WatermarkingConfig, value: Any) -> None:
+def read_early_stopping(number: int) -> bool | Literal["never"]:
+    """Returns the plain value of `early_stopping`; a number of a newer caller is False."""
+    return next((plain for plain, n in _EARLY_STOPPING.items() if n == number), False)
+
+
+def write_watermark(message: generation_pb2.WatermarkingConfig, value: object) -> None:
     """Sets a watermark from transformers' object or its dictionary; a value with keys is SynthID.
 
     Raises:
@@ -56,6 +59,14 @@ def write_watermark(message: generation_pb2.WatermarkingConfig, value: Any) -> N
     scheme = message.synth_id if {"keys", "ngram_len"} & values.keys() else message.greenlist
     _write_message(scheme, values)
     scheme.SetInParent()
+
+
+def _early_stopping(value: object) -> generation_pb2.EarlyStopping:
+    if isinstance(value, bool):
+        return _EARLY_STOPPING[value]
+    if value == "never":
+        return _EARLY_STOPPING["never"]
+    raise TypeError("must be True, False or 'never'")
 
 
 def _write_strings(message: generation_pb2.Strings, value: Any) -> None:
@@ -93,10 +104,6 @@ def _read_watermark(message: generation_pb2.WatermarkingConfig) -> dict[str, Any
     return _read_message(getattr(message, scheme)) if scheme else {}
 
 
-def _read_early_stopping(number: int) -> bool | str:
-    return next((plain for plain, n in _EARLY_STOPPING.items() if n == number), False)
-
-
 _PLAIN = frozenset([Kind.BOOL, Kind.UINT, Kind.FLOAT, Kind.STRING, Kind.TOKEN_ID])
 _WRITERS: dict[Kind, Callable[[Any, Any], None]] = {
     Kind.STRINGS: _write_strings,
@@ -112,7 +119,7 @@ _READERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.TOKEN_IDS: lambda message: tuple(message.ids),
     Kind.SEQUENCES: lambda message: tuple(tuple(entry.ids) for entry in message.values),
     Kind.BIASES: lambda message: tuple((tuple(e.ids), e.bias) for e in message.values),
-    Kind.EARLY_STOPPING: _read_early_stopping,
+    Kind.EARLY_STOPPING: read_early_stopping,
     Kind.DECAY: lambda message: (message.start, message.factor),
     Kind.WATERMARK: _read_watermark,
     Kind.CACHE: lambda message: _read_message(message),

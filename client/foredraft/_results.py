@@ -1,120 +1,33 @@
-"""Requests from what callers say, results from what the service streams; the same for both clients.
+"""Builds results from what the service streams; the same for both clients.
 
-Knows nothing of channels, threads or event loops.
+This module knows nothing of channels, threads or event loops.
 """
 
-import secrets
 import sys
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from foredraft._criteria import Criteria, Criterion, criteria_of
-from foredraft._errors import ForedraftError, InternalError, InvalidRequestError, from_rpc
-from foredraft._prompts import prompt_messages
+import grpc
+
+from foredraft._call import MET, Call
+from foredraft._criteria import Criteria
+from foredraft._errors import ForedraftError, InternalError, from_rpc
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats
 from foredraft.v1 import generation_pb2, target_pb2
-from foredraft.wire.config import config_from, config_message
-from foredraft.wire.limits import MAX_MESSAGE_BYTES
-from foredraft.wire.numbers import UINT32_MAX, UINT64_MAX, whole
+from foredraft.wire.config import config_from
 
-_RULES = {
-    "greedy": generation_pb2.SAMPLING_RULE_UNSPECIFIED,
-    "rejection": generation_pb2.SAMPLING_RULE_REJECTION,
-    "coupled": generation_pb2.SAMPLING_RULE_COUPLED,
+_RULE_NAMES = {
+    generation_pb2.SAMPLING_RULE_UNSPECIFIED: "greedy",
+    generation_pb2.SAMPLING_RULE_REJECTION: "rejection",
+    generation_pb2.SAMPLING_RULE_COUPLED: "coupled",
 }
-_RULE_NAMES = {number: name for name, number in _RULES.items()}
 _REASONS = {
     target_pb2.FINISH_REASON_LENGTH: "length",
     target_pb2.FINISH_REASON_EOS_TOKEN: "eos_token",
     target_pb2.FINISH_REASON_STOP_STRING: "stop_string",
     target_pb2.FINISH_REASON_MAX_TIME: "max_time",
 }
-
-
-_MET = "stopping_criteria"  # the reason that only the client knows
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request, and whether its answer is a list."""
-
-    request: target_pb2.GenerateRequest
-    is_list: bool
-    stopping_criteria: tuple[Criterion, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Extras:
-    """Arguments of a call that are not generation parameters."""
-
-    seed: int | None
-    sampling_rule: str | None
-    logprobs: int | None
-    generated_ids: Any
-    negative_prompt: Any = None
-    stopping_criteria: Any = None
-
-
-def build_call(
-    inputs: Any,
-    generation_config: Any,
-    fields: Mapping[str, Any],
-    extras: Extras,
-    return_prompt_ids: bool = False,
-) -> Call:
-    """The request for a call; `fields` go over those of `generation_config`.
-
-    Raises:
-        InvalidRequestError: something that cannot be sent; it is named.
-    """
-    prompts, is_batch = prompt_messages(inputs, extras.generated_ids)
-    away, fields = _negative(extras.negative_prompt, dict(fields))
-    name = generation_config if isinstance(generation_config, str) else ""
-    config = config_message(None if name else generation_config, fields)
-    criteria = criteria_of(extras.stopping_criteria)
-    if criteria and config.num_beams > 1:
-        message = "stopping_criteria and num_beams: a beam search is not ended by the client; use stop_strings or max_time"
-        raise InvalidRequestError(message, fields=["stopping_criteria", "num_beams"])
-    if extras.sampling_rule not in (None, "rejection", "coupled"):
-        message = f"sampling_rule={extras.sampling_rule!r} is neither 'rejection' nor 'coupled'"
-        raise InvalidRequestError(message, field="sampling_rule")
-    request = target_pb2.GenerateRequest(
-        request_id=secrets.token_hex(
-            8
-        ),  # drawn here, so that a call that never got through has a name too
-        prompts=prompts,
-        config=config,
-        seed=_argument("seed", extras.seed, UINT64_MAX),
-        sampling_rule=_RULES[extras.sampling_rule or "greedy"],
-        logprobs=_argument("logprobs", extras.logprobs, UINT32_MAX),
-        negative_prompts=prompt_messages(away)[0] if away is not None else (),
-        return_prompt_ids=return_prompt_ids or bool(criteria),
-        config_name=name,
-    )
-    if (size := request.ByteSize()) > MAX_MESSAGE_BYTES:
-        message = (
-            f"inputs: make a request of {size} bytes; the service's limit is {MAX_MESSAGE_BYTES}"
-        )
-        raise InvalidRequestError(message, field="inputs")
-    return Call(request, is_batch or config.num_return_sequences > 1, criteria)
-
-
-def _negative(prompt: Any, fields: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The negative prompt, which transformers has as `negative_prompt_ids`, and the other fields."""
-    ids = fields.pop("negative_prompt_ids", None)
-    if prompt is not None and ids is not None:
-        message = "negative_prompt and negative_prompt_ids: are the same; leave one of them out"
-        raise InvalidRequestError(message, fields=["negative_prompt", "negative_prompt_ids"])
-    return (ids if prompt is None else prompt), fields
-
-
-def _argument(name: str, value: Any, limit: int) -> int | None:
-    try:
-        return None if value is None else whole(value, limit)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequestError(f"{name}={value!r}: {error}", field=name) from error
 
 
 @dataclass(slots=True)
@@ -127,8 +40,8 @@ class _Sequence:
     reason: str | None = None
 
 
-class Folding:
-    """Folds the messages of one call into results."""
+class ResultBuilder:
+    """Builds the results of one call from its messages."""
 
     def __init__(self, call: Call) -> None:
         self._is_list = call.is_list
@@ -158,18 +71,18 @@ class Folding:
         nothing more is wanted.
         """
         reasons = [sequence.reason for sequence in self._sequences.values()]
-        return _MET in reasons and all(reasons) and len(reasons) == self._criteria.sequences
+        return MET in reasons and all(reasons) and len(reasons) == self._criteria.sequences
 
     def _chunk(self, message: target_pb2.Chunk) -> Chunk | None:
         sequence = self._sequences.setdefault(message.sequence_index, _Sequence())
-        if sequence.reason == _MET:  # what the service made before it knew
+        if sequence.reason == MET:  # what the service made before it knew
             return None
         met = self._criteria.cut(message)
         logprobs = tuple(
             Logprobs(entry.logprob, tuple(zip(entry.top_ids, entry.top_logprobs, strict=True)))
             for entry in message.logprobs
         )
-        ids, reason = tuple(message.token_ids), _MET if met else _REASONS.get(message.finish_reason)
+        ids, reason = tuple(message.token_ids), MET if met else _REASONS.get(message.finish_reason)
         sequence.ids += ids
         sequence.text.append(message.text)
         sequence.logprobs += logprobs
@@ -214,7 +127,7 @@ class Folding:
         """What came so far."""
         return [self._result(i, target_pb2.SequenceSummary()) for i in sorted(self._sequences)]
 
-    def error(self, error: Any) -> ForedraftError:
+    def error(self, error: grpc.RpcError) -> ForedraftError:
         """The exception for a failed call, with what came before it."""
         return from_rpc(error, self.partial(), self._started.request_id)
 
@@ -223,8 +136,8 @@ class Folding:
         return Result(
             text="".join(sequence.text),
             token_ids=tuple(sequence.ids),
-            finish_reason=_MET
-            if sequence.reason == _MET
+            finish_reason=MET
+            if sequence.reason == MET
             else _REASONS.get(summary.finish_reason, sequence.reason),
             stats=self._stats(summary.stats),
             logprobs=tuple(sequence.logprobs),

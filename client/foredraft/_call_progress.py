@@ -1,6 +1,6 @@
-"""The course of one generation, from its first attempt to whatever end; the same for both clients.
+"""The progress of one call, from its first attempt to its end; the same for both clients.
 
-Knows nothing of how messages come: the clients read them, block or await, and tell what happened.
+This module does not read messages: the clients read them, blocking or awaiting, and tell what came.
 """
 
 from collections.abc import Sequence
@@ -8,16 +8,17 @@ from typing import Any, NoReturn
 
 import grpc
 
+from foredraft._call import Call
 from foredraft._channel import Attempts
 from foredraft._errors import ForedraftError, RequestCancelledError
-from foredraft._messages import Call, Folding
+from foredraft._results import ResultBuilder
 from foredraft._streamers import StreamerFeed
 from foredraft._types import Chunk, Result, Stats
 from foredraft.metrics import CallTimer, ClientMetrics
 from foredraft.tracing import Span
 
 
-class Course:
+class CallProgress:
     """Attempts, what they brought, and how it ended."""
 
     def __init__(
@@ -30,7 +31,7 @@ class Course:
     ) -> None:
         self._call, self._attempts, self._metadata = call, attempts, metadata
         self._feed = feed or StreamerFeed(None)
-        self._folding = Folding(call)
+        self._results = ResultBuilder(call)
         self._timer = CallTimer(metrics)
         self._span: Span | None = None
         self._began = False
@@ -49,7 +50,7 @@ class Course:
             raise self._error
         if self._result is None:
             reason = "it was left before its end" if self.over else "read it to its end first"
-            partial, request_id = self._folding.partial(), self._call.request.request_id
+            partial, request_id = self._results.partial(), self._call.request.request_id
             raise ForedraftError(
                 f"the stream has no result: {reason}", partial=partial, request_id=request_id
             )
@@ -71,11 +72,11 @@ class Course:
         With the last stopping criterion that is met it is over.
         """
         self._began = True
-        part = self._folding.add(message)
+        part = self._results.add(message)
         if isinstance(part, Chunk):
             self._timer.chunk(part)
             self._feed.chunk(part)
-            if self._folding.met:
+            if self._results.met:
                 self.complete()
             return part
         if part is not None:
@@ -89,7 +90,7 @@ class Course:
             InternalError: before it was whole.
         """
         try:
-            result = self._folding.result()
+            result = self._results.result()
         except ForedraftError as error:
             self._fail(error, "internal")
         self._result = result
@@ -104,7 +105,7 @@ class Course:
         """
         pause_s = None if self.over else self._attempts.next_pause_s(error, self._began)
         if pause_s is None:
-            self._fail(self._folding.error(error), error.code().name.lower(), error)
+            self._fail(self._results.error(error), error.code().name.lower(), error)
         return pause_s
 
     def cancelled(self) -> NoReturn:
@@ -113,7 +114,7 @@ class Course:
         Raises:
             RequestCancelledError: always.
         """
-        partial, request_id = self._folding.partial(), self._call.request.request_id
+        partial, request_id = self._results.partial(), self._call.request.request_id
         message = "the stream or its client was closed while it was read"
         self._fail(
             RequestCancelledError(message, partial=partial, request_id=request_id), "cancelled"

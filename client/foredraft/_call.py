@@ -1,0 +1,111 @@
+"""The request of a call, from what the caller says; the same for both clients.
+
+This module knows nothing of channels, threads or event loops.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from foredraft._criteria import criteria_of
+from foredraft._errors import InvalidRequestError
+from foredraft._inputs import Criterion
+from foredraft._prompts import prompt_messages
+from foredraft.v1 import generation_pb2, target_pb2
+from foredraft.wire.config import config_message
+from foredraft.wire.limits import MAX_MESSAGE_BYTES
+from foredraft.wire.numbers import UINT32_MAX, UINT64_MAX, whole
+
+MET = "stopping_criteria"
+"""The finish reason that only the client knows."""
+_RULES = {
+    None: generation_pb2.SAMPLING_RULE_UNSPECIFIED,
+    "rejection": generation_pb2.SAMPLING_RULE_REJECTION,
+    "coupled": generation_pb2.SAMPLING_RULE_COUPLED,
+}
+# The keyword arguments of a call that are no generation fields; `timeout` concerns the client.
+_OPTIONS = (
+    "seed",
+    "sampling_rule",
+    "logprobs",
+    "generated_ids",
+    "negative_prompt",
+    "negative_prompt_ids",
+    "stopping_criteria",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, and how its answer is read."""
+
+    request: target_pb2.GenerateRequest
+    is_list: bool
+    """Whether the answer is a list of results."""
+    stopping_criteria: tuple[Criterion, ...] = ()
+
+
+def build_call(
+    inputs: Any,
+    generation_config: Any,
+    arguments: Mapping[str, Any],
+    return_prompt_ids: bool = False,
+) -> Call:
+    """Builds the request of a call.
+
+    Args:
+        inputs: one prompt or a batch.
+        generation_config: a config, the name of one, or None.
+        arguments: the keyword arguments of the call; fields go over those of the config.
+        return_prompt_ids: whether the service is to return the prompts as token ids.
+
+    Raises:
+        InvalidRequestError: an argument cannot be sent; it is named.
+    """
+    options = {name: arguments.get(name) for name in _OPTIONS}
+    fields = {k: v for k, v in arguments.items() if k not in _OPTIONS and k != "timeout"}
+    prompts, is_batch = prompt_messages(inputs, options["generated_ids"])
+    negative = _negative(options["negative_prompt"], options["negative_prompt_ids"])
+    name = generation_config if isinstance(generation_config, str) else ""
+    config = config_message(None if name else generation_config, fields)
+    criteria = criteria_of(options["stopping_criteria"])
+    if criteria and config.num_beams > 1:
+        reason = "a beam search is not ended by the client; use stop_strings or max_time"
+        both = ["stopping_criteria", "num_beams"]
+        raise InvalidRequestError(f"{' and '.join(both)}: {reason}", fields=both)
+    rule = options["sampling_rule"]
+    if rule not in (None, "rejection", "coupled"):
+        reason = f"sampling_rule={rule!r} is neither 'rejection' nor 'coupled'"
+        raise InvalidRequestError(reason, field="sampling_rule")
+    request = target_pb2.GenerateRequest(
+        request_id=secrets.token_hex(8),  # drawn here: a call that never got through has a name too
+        prompts=prompts,
+        config=config,
+        seed=_number("seed", options["seed"], UINT64_MAX),
+        sampling_rule=_RULES[rule],
+        logprobs=_number("logprobs", options["logprobs"], UINT32_MAX),
+        negative_prompts=prompt_messages(negative)[0] if negative is not None else (),
+        return_prompt_ids=return_prompt_ids or bool(criteria),
+        config_name=name,
+    )
+    if (size := request.ByteSize()) > MAX_MESSAGE_BYTES:
+        reason = f"make a request of {size} bytes; the service's limit is {MAX_MESSAGE_BYTES}"
+        raise InvalidRequestError(f"inputs: {reason}", field="inputs")
+    return Call(request, is_batch or config.num_return_sequences > 1, criteria)
+
+
+def _negative(prompt: Any, ids: Any) -> Any:
+    """Returns the negative prompt, which transformers calls `negative_prompt_ids`."""
+    if prompt is not None and ids is not None:
+        both = ["negative_prompt", "negative_prompt_ids"]
+        reason = "are the same; leave one of them out"
+        raise InvalidRequestError(f"{' and '.join(both)}: {reason}", fields=both)
+    return ids if prompt is None else prompt
+
+
+def _number(name: str, value: Any, limit: int) -> int | None:
+    try:
+        return None if value is None else whole(value, limit)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"{name}={value!r}: {error}", field=name) from error
