@@ -16,11 +16,11 @@ from foredraft.v1 import target_pb2
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.logs import fields
 from foredraft_serving.metrics import TargetMetrics
-from target_service.output.stream import REASONS
+from target_service.output.stream import FINISH_REASONS
 
 log = logging.getLogger(__name__)
 
-_NAMES = {number: name for name, number in REASONS.items()}
+_NAMES = {number: name for name, number in FINISH_REASONS.items()}
 
 # A client that gives up at its deadline says so a little before ours: gRPC sends the time left
 # rounded up, by as much as a hundredth, and our clock began when it arrived.

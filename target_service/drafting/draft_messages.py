@@ -1,6 +1,6 @@
-"""What a target says to a draft service about one sequence, as messages.
+"""The messages that a target sends to a draft service about one sequence.
 
-Knows nothing of streams or answers.
+This module knows nothing of streams or answers.
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,29 @@ from target_service.request.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class ProposalRequest:
-    """What is wanted of a proposal."""
+    """The size of a proposal that a round asks for."""
 
     k: int
     alternatives: int = 0
-    """To its tokens, at most."""
+    """The largest number of alternatives to its tokens."""
     step_s: float = 0.0
-    """Expected time of its verification, 0 if not known."""
+    """The expected time of its verification; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class DraftMessages:
-    """Makes the messages of one sequence."""
+    """Builds the messages of one sequence."""
 
     plan: Plan
     budget_s: float
-    """Within which a proposal that is waited for is useful."""
+    """The time within which a proposal that the target waits for is useful."""
     outcomes: int
+    """The number of outcomes of a verification to draft ahead for."""
 
-    def opening(self, epoch: int, tokens: Sequence[int], wanted: ProposalRequest) -> draft_pb2.Open:
-        """Begins, on the tokens committed so far."""
+    def opening(
+        self, epoch: int, tokens: Sequence[int], request: ProposalRequest
+    ) -> draft_pb2.Open:
+        """Returns the first message of a stream, which holds all committed tokens."""
         plan = self.plan
         sampling = plan.sampling
         return draft_pb2.Open(
@@ -44,25 +47,29 @@ class DraftMessages:
             seed=sampling.seed,
             sequence_index=sampling.sequence_index,
             max_length=plan.max_length,
-            k=wanted.k,
+            k=request.k,
             budget_s=self.budget_s,
             outcomes=self.outcomes,
-            verification_s=wanted.step_s,
-            alternatives=wanted.alternatives,
+            verification_s=request.step_s,
+            alternatives=request.alternatives,
             cache_scope=bytes.fromhex(plan.owner),
         )
 
     def commit(
-        self, base_len: int, ids: Sequence[int], wanted: ProposalRequest, until_wanted_s: float
+        self, base_len: int, ids: Sequence[int], request: ProposalRequest, ahead_s: float
     ) -> draft_pb2.Commit:
-        """Tells what was committed on a base and asks for more.
+        """Returns the message that commits tokens and requests the next proposals.
 
-        until_wanted_s: that a draft has for outcomes, 0 if not known.
+        Args:
+            base_len: the number of tokens committed before.
+            ids: the tokens committed now, of which the last is the target's own.
+            request: the size of the next proposals.
+            ahead_s: the time that the draft has for outcomes; 0 if unknown.
         """
         message = draft_pb2.Commit(
-            base_len=base_len, accepted_ids=ids[:-1], next_id=ids[-1], k=wanted.k
+            base_len=base_len, accepted_ids=ids[:-1], next_id=ids[-1], k=request.k
         )
-        message.budget_s, message.alternatives = self.budget_s, wanted.alternatives
-        if wanted.k > 0:
-            message.outcomes, message.verification_s = self.outcomes, until_wanted_s
+        message.budget_s, message.alternatives = self.budget_s, request.alternatives
+        if request.k > 0:
+            message.outcomes, message.verification_s = self.outcomes, ahead_s
         return message

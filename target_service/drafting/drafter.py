@@ -1,212 +1,159 @@
-"""Where a round's proposal comes from: the draft service, n-grams in the target, or nothing.
+"""Where the proposals of one sequence come from: a draft service, n-gram lookup, or nowhere.
 
-One `Drafter` follows one sequence. What it falls back to costs speed, never output. Knows nothing
-of verification.
+A fallback costs speed, never output. This module knows nothing of verification.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from foredraft_engine.proposal import NOTHING, Proposal, Verdict
-from foredraft_engine.sampling import Rule
-from foredraft_engine.scheduling.engine import Engine
-from foredraft_engine.speculation.ngram import NgramDrafter
 from foredraft_serving.metrics import TargetMetrics
 from target_service.drafting.draft_messages import ProposalRequest
-from target_service.drafting.draft_pool import DraftPool
-from target_service.drafting.goodput import Estimates, Goodput
+from target_service.drafting.goodput import Goodput
+from target_service.drafting.ngram_lookup import NgramLookup
 from target_service.drafting.remote_session import RemoteSession
-from target_service.request.plan import Plan
-from target_service.settings import TargetSettings
+from target_service.drafting.shared_estimates import SharedEstimates
 
-# Off the drafts' path n-grams are a guess: the longer the match, the longer the proposal.
-_TOKENS_PER_MATCH = 3
+
+@dataclass(frozen=True, slots=True)
+class RoundProposal:
+    """The proposal of one round, and how it came about."""
+
+    proposal: Proposal = NOTHING
+    fallback: str = ""
+    """Why a draft service did not make it; empty if it did, or if there is none to make it."""
+    requested_at: float = 0.0
+    """When the round began, on the clock of `time.perf_counter`."""
+    waited_s: float = 0.0
+    """The time that the target waited for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalSources:
+    """What makes the proposals of one sequence, and what chooses their length."""
+
+    remote: RemoteSession | None = None
+    ngrams: NgramLookup | None = None
+    goodput: Goodput | None = None
+    """Chooses the draft length; None if the call sets the draft length itself."""
 
 
 class Drafter:
     """The proposals of one sequence."""
 
     def __init__(
-        self,
-        plan: Plan,
-        remote: RemoteSession | None,
-        estimates: Estimates,
-        ngrams: bool,
-        only_ngrams: bool,
-        alternatives: int,
-        metrics: TargetMetrics,
+        self, sources: ProposalSources, estimates: SharedEstimates, metrics: TargetMetrics
     ) -> None:
-        """alternatives: to the tokens of a proposal, at most."""
-        self._plan, self._remote, self._estimates = plan, remote, estimates
-        # Where the request does not say how many tokens every round is to have.
-        chooses = remote is not None and plan.config.num_assistant_tokens_schedule == "goodput"
-        self._goodput = (
-            Goodput(estimates, plan.config.num_assistant_tokens, alternatives) if chooses else None
-        )
-        self._ngrams, self._only_ngrams, self._metrics = ngrams, only_ngrams, metrics
-        self._index: NgramDrafter | None = None
-        self._prepared: tuple[Proposal, str] | None = (
-            None  # and why, known when the draft was told the last verdict
-        )
-        self._wanted = ProposalRequest(0)  # of the next proposal
-        self._last = NOTHING
-        self._waited_s, self._began_s, self._missed = 0.0, 0.0, ""
-        self._eos = frozenset(plan.sampling.eos_token_id)
-        self.fallback = ""  # why the last proposal was not the drafter's own
+        self._remote, self._ngrams = sources.remote, sources.ngrams
+        self._goodput, self._estimates, self._metrics = sources.goodput, estimates, metrics
+        self._request = ProposalRequest(0)  # of the next proposal
+        # The next proposal and its fallback, if they are known since the last commit.
+        self._prepared: tuple[Proposal, str] | None = None
+        # What the verification before the next proposal counts as, unless its outcome was drafted
+        # for: "late" or "unforeseen"; empty if it has been counted, or is not counted at all.
+        self._miss = ""
 
-    async def begin(self, tokens: Sequence[int], k: int) -> None:
-        """Called once, as soon as the sequence has its row."""
+    def begin(self, tokens: Sequence[int], k: int) -> None:
+        """Opens a draft session, as soon as the sequence has its row."""
         if self._remote:
-            self._wanted = self._chosen(k)
-            await self._remote.begin(
-                tokens, replace(self._wanted, k=min(k, max(self._wanted.k, 1)))
-            )
+            self._request = self._next_request(k)
+            # The stream is opened also where the first round decodes plainly.
+            first_k = min(k, max(self._request.k, 1))
+            self._remote.begin(tokens, replace(self._request, k=first_k))
 
-    async def propose(self, tokens: Sequence[int], k: int) -> Proposal:
-        """At most k tokens to verify on the committed ones."""
+    async def propose(self, tokens: Sequence[int], k: int) -> RoundProposal:
+        """Returns at most k tokens to verify after the committed ones."""
         prepared, self._prepared = self._prepared, None
-        k, self._waited_s = min(k, self._wanted.k) if self._goodput else k, 0.0
-        wanted = replace(self._wanted, k=k)
-        self._began_s = time.perf_counter()
-        self.fallback = ""
-        if k <= 0:
-            self._last = NOTHING
-        elif prepared is not None:
-            self._last, self.fallback = prepared[0].first(k, wanted.alternatives), prepared[1]
-        else:
-            self._last = await self._ask(tokens, wanted)
-        return self._last
+        requested_at = time.perf_counter()
+        request = replace(self._request, k=min(k, self._request.k) if self._goodput else k)
+        if request.k <= 0:
+            return RoundProposal(requested_at=requested_at)
+        if prepared is not None:
+            proposal, fallback = prepared
+            proposal = proposal.first(request.k, request.alternatives)
+            return RoundProposal(proposal, fallback, requested_at)
+        return await self._obtain(tokens, request, requested_at)
 
-    async def _ask(self, tokens: Sequence[int], wanted: ProposalRequest) -> Proposal:
+    async def _obtain(
+        self, tokens: Sequence[int], request: ProposalRequest, requested_at: float
+    ) -> RoundProposal:
+        fallback, waited_s = "", 0.0
         if self._remote:
-            proposal = await self._remote.propose(tokens, wanted)
-            self._waited_s = self._remote.waited_s
-            if self._remote.was_excused:
-                self._began_s, self._waited_s = self._began_s + self._waited_s, 0.0
-            self._count("late" if self._remote.was_foreseen else "")
-            if proposal.ids:
-                return proposal
-            self.fallback = self._remote.last_problem
-        return await self._look_up(tokens, wanted.k)
+            answer = await self._remote.propose(tokens, request)
+            self._count_outcome("late" if answer.drafted_ahead else "")
+            if answer.excused:
+                requested_at += answer.waited_s
+            else:
+                waited_s = answer.waited_s
+            if answer.proposal.ids:
+                return RoundProposal(answer.proposal, "", requested_at, waited_s)
+            fallback = answer.problem
+        found = await self._look_up(tokens, request.k)
+        return RoundProposal(found, fallback, requested_at, waited_s)
 
-    async def commit(self, tokens: Sequence[int], verdict: Verdict, k: int) -> None:
-        """Tells whoever drafts what became of the last proposal;
+    async def commit(
+        self, tokens: Sequence[int], drafted: RoundProposal, verdict: Verdict, k: int
+    ) -> None:
+        """Tells the draft service what became of a proposal, and requests the next one.
 
-        `tokens` hold the verdict's already.
+        Args:
+            tokens: the committed tokens, those of the verdict included.
+            drafted: the proposal that was verified.
+            verdict: what the verification said.
+            k: the largest number of tokens in the next proposal.
         """
         remote, base_len = self._remote, len(tokens) - len(verdict.ids)
         if self._goodput:
-            self._goodput.observe(
-                self._last, verdict, time.perf_counter() - self._began_s, self._waited_s
-            )
-        self._wanted = wanted = self._chosen(k)
-        k = wanted.k
-        if not remote or not remote.is_open or not (k or self._last.ids):
-            return  # plain rounds are told together, once a proposal is wanted again
-        foreseen = remote.foreseen(tokens, wanted) if k > 0 else None
-        self._missed = remote.missed(base_len) if k > 0 and self._last.ids else ""
-        if foreseen is not None:
-            self._count("in_time")
-        if foreseen is not None and foreseen[1].ids:
-            self._prepared = foreseen[1], ""
-            await remote.commit(tokens, wanted, block_id=foreseen[0])
-        elif remote.is_waited_for and k > 0 and await self._waits(tokens, k):
-            await remote.commit(tokens, wanted)
+            round_s = time.perf_counter() - drafted.requested_at
+            self._goodput.observe(drafted.proposal, verdict, round_s, drafted.waited_s)
+        self._request = request = self._next_request(k)
+        proposed = bool(drafted.proposal.ids)
+        if not remote or not remote.is_open or not (request.k or proposed):
+            return  # plain rounds are sent together, once a proposal is requested again
+        answer = remote.drafted_ahead(tokens, request) if request.k > 0 else None
+        self._miss = remote.miss_reason(base_len) if request.k > 0 and proposed else ""
+        if answer is not None:
+            self._count_outcome("in_time")
+        if answer is not None and answer.proposal.ids:
+            self._prepared = answer.proposal, ""
+            await remote.commit(tokens, request, block_id=answer.block_id)
+        elif remote.is_waited_for and request.k > 0 and await self._waits(tokens, request.k):
+            await remote.commit(tokens, request)
         else:
-            # The round goes on without it: it is told with what.
-            found = await self._look_up(tokens, k)
+            # The round goes on without the draft service, which learns what is verified instead.
+            found = await self._look_up(tokens, request.k)
             self._prepared = found, "cheaper" if remote.is_waited_for else "late"
-            self._count("")
-            await remote.commit(tokens, wanted, explicit=found.ids)
-
-    async def _waits(self, tokens: Sequence[int], k: int) -> bool:
-        """Whether the next round waits for the draft, which has drafted nothing ahead for it."""
-        times = self._remote.times if self._remote else None
-        if self._goodput is None or times is None:
-            return True
-        return self._goodput.waits(k, times, len((await self._look_up(tokens, k)).ids))
-
-    def _count(self, hit: str) -> None:
-        """The verification went as it was drafted ahead for, "in_time" or "late"; or it did not."""
-        missed, self._missed = self._missed, ""
-        if missed:
-            if self._remote and self._remote.times:
-                self._remote.times.foresaw(bool(hit))
-            self._metrics.observe_foresight(hit, missed)
-
-    def _chosen(self, k: int) -> ProposalRequest:
-        """Of the next proposal, with k tokens at most."""
-        times, beside = self._remote.times if self._remote else None, 0
-        if self._goodput:
-            k = self._goodput.k(k, times)
-            beside = self._goodput.alternatives(k, times)
-        return ProposalRequest(k, beside, self._estimates.step_s(k + beside) or 0.0)
+            self._count_outcome("")
+            await remote.commit(tokens, request, explicit_ids=found.ids)
 
     async def close(self) -> None:
         """Frees what the draft service holds."""
         if self._remote:
             await self._remote.close()
 
+    async def _waits(self, tokens: Sequence[int], k: int) -> bool:
+        """Returns whether the next round waits for the draft, as nothing was drafted ahead."""
+        times = self._remote.times if self._remote else None
+        if self._goodput is None or times is None:
+            return True
+        return self._goodput.waits(k, times, len((await self._look_up(tokens, k)).ids))
+
+    def _count_outcome(self, hit: str) -> None:
+        """Counts the last verification, once: a hit "in_time" or "late", or empty for a miss."""
+        miss, self._miss = self._miss, ""
+        if miss:
+            if self._remote and self._remote.times:
+                self._remote.times.observe_outcome(bool(hit))
+            self._metrics.observe_foresight(hit, miss)
+
+    def _next_request(self, k: int) -> ProposalRequest:
+        """Returns the size of the next proposal, at most k tokens."""
+        times, alternatives = self._remote.times if self._remote else None, 0
+        if self._goodput:
+            k = self._goodput.k(k, times)
+            alternatives = self._goodput.alternatives(k, times)
+        return ProposalRequest(k, alternatives, self._estimates.step_s(k + alternatives) or 0.0)
+
     async def _look_up(self, tokens: Sequence[int], k: int) -> Proposal:
-        if not self._ngrams or k <= 0:
-            return NOTHING
-        if self._index is None:
-            # Off the event loop: a long prompt takes a while, once.
-            self._index = await asyncio.to_thread(
-                NgramDrafter, list(tokens), max_ngram=self._plan.config.max_matching_ngram_size
-            )
-        self._index.extend(tokens[len(self._index.tokens) :])
-        if not self._only_ngrams:
-            k = min(k, _TOKENS_PER_MATCH * self._index.match_length)
-        return self._index.propose(k, self._eos)
-
-
-class Drafters:
-    """Makes a drafter for each sequence, as its parameters ask."""
-
-    def __init__(
-        self,
-        settings: TargetSettings,
-        drafts: DraftPool,
-        vocabulary_size: int,
-        engine: Engine,
-        metrics: TargetMetrics,
-    ) -> None:
-        self._settings, self._drafts, self._metrics = settings, drafts, metrics
-        self._vocabulary_size = vocabulary_size
-        self._estimates = Estimates(engine.step_times)
-        self._alternatives = min(settings.alternatives, engine.rows.spare)
-
-    @asynccontextmanager
-    async def follow(self, plan: Plan) -> AsyncIterator[Drafter]:
-        """A drafter for the life of a sequence."""
-        only_ngrams = plan.config.HasField("prompt_lookup_num_tokens")
-        remote = None
-        if self._drafts.all and not only_ngrams and plan.config.num_assistant_tokens > 0:
-            settings = self._settings
-            remote = RemoteSession(
-                self._drafts,
-                plan,
-                self._vocabulary_size,
-                settings.draft_timeout,
-                settings.outcomes,
-                self._metrics,
-            )
-        ngrams = only_ngrams or (remote is not None and self._settings.fallback == "ngram")
-        by_equality = plan.sampling.rule is not Rule.REJECTION
-        alternatives = self._alternatives if by_equality else 0
-        drafter = Drafter(
-            plan, remote, self._estimates, ngrams, only_ngrams, alternatives, self._metrics
-        )
-        try:
-            yield drafter
-        finally:
-            await drafter.close()
-
-    @property
-    def unused_reason(self) -> str:
-        """Why no draft service can be used at all."""
-        return self._drafts.unused_reason
+        return await self._ngrams.propose(tokens, k) if self._ngrams else NOTHING

@@ -1,6 +1,6 @@
-"""The blocks of one sequence that came from a draft service and may still be of use.
+"""The blocks of one sequence that have come from a draft service and may still be useful.
 
-Knows nothing of streams, or of what a proposal is worth.
+This module knows nothing of streams, or of whether a proposal is valid.
 """
 
 import time
@@ -9,50 +9,53 @@ from dataclasses import dataclass
 
 from foredraft.v1 import draft_pb2
 
-_MOST = 32  # blocks on two bases: a draft sends two of each
+_MAX_BLOCKS = 32  # of two bases; a draft service sends two blocks on each
 
 
 @dataclass(slots=True)
-class Received:
-    """A block, and when it came."""
+class ReceivedBlock:
+    """A block and the time at which it came."""
 
     block: draft_pb2.Block
-    at: float
+    received_at: float
     used: bool = False
 
 
 class Inbox:
-    """Blocks on the newest base, and on the one before:
+    """Blocks that build on the newest committed tokens, or on those of one commit earlier.
 
-    outcomes of the verification that led to the newest.
+    A block of the earlier base holds proposals for outcomes of the verification that led to the
+    newest tokens.
     """
 
     def __init__(self) -> None:
-        self.asked_at: dict[int, float] = {}
-        """When blocks on a base were asked for, by its length."""
-        self._received: list[Received] = []
+        self._requested_at: dict[int, float] = {}  # by the number of committed tokens
+        self._received: list[ReceivedBlock] = []
 
-    def asked(self, length: int) -> None:
-        """Blocks on this many committed tokens are asked for now."""
-        self.asked_at[length] = time.perf_counter()
+    def request(self, length: int) -> None:
+        """Records that blocks on the first `length` tokens are requested now."""
+        self._requested_at[length] = time.perf_counter()
+
+    def requested_at(self, length: int, default: float) -> float:
+        """Returns when blocks on the first `length` tokens were requested, else the default."""
+        return self._requested_at.get(length, default)
 
     def receive(self, block: draft_pb2.Block) -> str:
-        """Keeps a block, or says why not:
+        """Keeps a block.
 
-        nothing can be on its base any more, or they come without end.
+        Returns:
+            Why the block was not kept: "stale" if its base is history, "too_many" if the draft
+            service floods the target; empty if it was kept.
         """
-        if block.base_len < min(self.asked_at, default=0):
+        if block.base_len < min(self._requested_at, default=0):
             return "stale"
-        if len(self._received) >= _MOST:
+        if len(self._received) >= _MAX_BLOCKS:
             return "too_many"
-        self._received.append(Received(block, time.perf_counter()))
+        self._received.append(ReceivedBlock(block, time.perf_counter()))
         return ""
 
-    def find(self, tokens: Sequence[int]) -> tuple[Received, draft_pb2.Outcome] | None:
-        """The newest outcome on just these tokens:
-
-        whatever the draft took for committed, it fits.
-        """
+    def find(self, tokens: Sequence[int]) -> tuple[ReceivedBlock, draft_pb2.Outcome] | None:
+        """Returns the newest outcome that continues exactly these committed tokens."""
         for received in reversed(self._received):
             base_len = received.block.base_len
             after = list(tokens[base_len:])
@@ -62,15 +65,15 @@ class Inbox:
         return None
 
     def has_outcomes(self, base_len: int) -> bool:
-        """Whether any came for a verification on this base."""
+        """Returns whether any proposal was drafted ahead for a verification on this base."""
         return any(
             r.block.base_len == base_len and any(o.path for o in r.block.outcomes)
             for r in self._received
         )
 
     def forget(self, base_len: int) -> int:
-        """Drops what is on anything before this base; returns how many blocks came in vain."""
+        """Drops the blocks on earlier bases and returns how many of them were never used."""
         stale = [r for r in self._received if r.block.base_len < base_len]
         self._received = [r for r in self._received if r.block.base_len >= base_len]
-        self.asked_at = {length: at for length, at in self.asked_at.items() if length >= base_len}
+        self._requested_at = {n: at for n, at in self._requested_at.items() if n >= base_len}
         return sum(not r.used for r in stale)

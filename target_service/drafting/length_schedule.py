@@ -1,34 +1,61 @@
-"""How many tokens to ask for in a round. Knows nothing of where they come from."""
+"""The draft length of each round, by the schedules of transformers.
+
+This module knows nothing of where proposals come from.
+"""
 
 from target_service.request.plan import Plan
 
-# What "heuristic" came to, by what it began with: it goes on from one call to the next, as it does
-# on transformers' assistant; here for all calls of the service.
-_KEPT: dict[int, int] = {}
+_MAX_LENGTH = 256
+
+
+class HeuristicLengths:
+    """The draft lengths that the "heuristic" schedule has reached, by the length it began with.
+
+    In transformers this schedule goes on from one call to the next, because the assistant model
+    keeps its length. Here one object keeps the lengths for all calls of a service.
+    """
+
+    def __init__(self) -> None:
+        self._reached: dict[int, int] = {}
+
+    def reached(self, first: int) -> int:
+        """Returns the length that schedules which began with `first` tokens have reached."""
+        return self._reached.get(first, first)
+
+    def update(self, first: int, k: int) -> None:
+        """Stores the length for later calls."""
+        self._reached[first] = k
 
 
 class LengthSchedule:
-    """Draft length of one sequence, by transformers' schedules."""
+    """The draft length of one sequence."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, heuristic: HeuristicLengths) -> None:
         config = plan.config
         lookup = config.HasField("prompt_lookup_num_tokens")
-        self._k = config.prompt_lookup_num_tokens if lookup else config.num_assistant_tokens
         schedule = config.num_assistant_tokens_schedule
-        self._moves = (
+        self._k = config.prompt_lookup_num_tokens if lookup else config.num_assistant_tokens
+        self._first = self._k
+        self._changes = (
             schedule in ("heuristic", "heuristic_transient") and not lookup and self._k > 0
         )
-        self._kept = self._k if schedule == "heuristic" and self._moves else None
+        self._kept = heuristic if self._changes and schedule == "heuristic" else None
         if self._kept is not None:
-            self._k = _KEPT.get(self._kept, self._kept)
+            self._k = self._kept.reached(self._first)
 
-    def k(self, room: int) -> int:
-        """Tokens to propose when `room` more may come: the target adds one of its own."""
-        return max(0, min(self._k, room - 1))
+    def k(self, tokens_left: int) -> int:
+        """Returns how many tokens to propose when the sequence may have `tokens_left` more.
+
+        One of these is the target's own token.
+        """
+        return max(0, min(self._k, tokens_left - 1))
 
     def observe(self, proposed: int, accepted: int) -> None:
-        """Two more after a proposal accepted whole, one less otherwise."""
-        if self._moves and proposed:
-            self._k = min(self._k + 2, 256) if accepted == proposed else max(1, self._k - 1)
-            if self._kept is not None:
-                _KEPT[self._kept] = self._k
+        """Lengthens the proposals by two tokens after one that was accepted whole, and shortens
+        them by one token after any other.
+        """
+        if not self._changes or not proposed:
+            return
+        self._k = min(self._k + 2, _MAX_LENGTH) if accepted == proposed else max(1, self._k - 1)
+        if self._kept is not None:
+            self._kept.update(self._first, self._k)

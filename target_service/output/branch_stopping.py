@@ -1,7 +1,7 @@
-"""When texts that branch from one another end. Each follows its own course, from the same stop
-conditions.
+"""The stop conditions of texts that branch from one another.
 
-Knows nothing of which of them go on: it is told.
+All texts have the same conditions, and each has its own state. This module knows nothing of how
+texts are chosen.
 """
 
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ Text = tuple[int, ...]
 
 
 class BranchStopping:
-    """Of the texts of one search, which are generated tokens."""
+    """The stop conditions of the texts of one search. A text is its generated tokens."""
 
     def __init__(self, root: Stopping) -> None:
-        """root: of the prompt, before any token."""
+        """Starts from the stop conditions of the prompt, before any token."""
         self._root = root
         self._states: dict[Text, Stopping] = {(): root}
 
     def ends(self, text: Text) -> bool:
-        """Whether a text ends with its last token; its parent was among those kept last."""
-        if self._root.out_of_time():
+        """Returns whether a text ends with its last token; its parent must have been kept."""
+        if self._root.is_out_of_time():
             return True
-        if not self._root.reads_text:  # its tokens say it all
+        if not self._root.reads_text:  # no state is needed
             return text[-1] in self._root.eos_token_id or len(text) >= self._root.tokens_left
         return bool(self._state(text).reason)
 
     def keep(self, texts: Sequence[Text]) -> None:
-        """These go on, and no others."""
+        """Keeps the states of the texts that go on, and drops all others."""
         if self._root.reads_text:
             self._states = {text: self._state(text) for text in texts}
 

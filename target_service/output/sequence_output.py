@@ -1,47 +1,47 @@
-"""Where the tokens of one returned sequence go:
+"""The output of one sequence: its stop conditions and its stream.
 
-what ends it, and its stream. Knows nothing of how they are chosen.
+This module knows nothing of how tokens are chosen.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from foredraft.v1 import target_pb2
-from target_service.output.stopping import Stopping, Taken
-from target_service.output.stream import REASONS, SequenceStream
+from target_service.output.stopping import Stopping
+from target_service.output.stream import FINISH_REASONS, SequenceStream
 from target_service.request.plan import Plan
 
 
-@dataclass(slots=True)
 class SequenceOutput:
-    """Of one sequence."""
+    """Takes the tokens of one sequence until it ends."""
 
-    stopping: Stopping
-    stream: SequenceStream
-    score: float | None = None
-    """Of a beam search."""
+    def __init__(self, stopping: Stopping, stream: SequenceStream) -> None:
+        self.stopping, self.stream = stopping, stream
+        self._score: float | None = None
 
     async def send(self, ids: Sequence[int]) -> None:
         """Streams tokens that are certain."""
         if ids:
             await self.stream.send(self.stopping.take(ids), 0)
 
-    async def finish(self, ids: Sequence[int]) -> None:
-        """Streams the last tokens; if they do not end the sequence, it was out of time."""
-        taken = self.stopping.take(ids)
-        if not taken.reason:
-            self.stopping.reason = "max_time"
-            taken = Taken(taken.ids, taken.text + self.stopping.flush(), "max_time", taken.offsets)
-        await self.stream.send(taken, 0)
+    async def finish(self, ids: Sequence[int], score: float | None = None) -> None:
+        """Streams the last tokens. If they do not end the sequence, it ran out of time.
 
-    def ended(self, plan: Plan, stats: target_pb2.SpeculationStats) -> target_pb2.SequenceSummary:
-        """Counts the sequence, and says how it ended."""
+        Args:
+            ids: the last tokens, which may be none.
+            score: the score of the sequence, if a beam search found it.
+        """
+        self._score = score
+        taken = self.stopping.take(ids)
+        await self.stream.send(taken if taken.reason else self.stopping.expire(taken), 0)
+
+    def summary(self, plan: Plan, stats: target_pb2.SpeculationStats) -> target_pb2.SequenceSummary:
+        """Counts the ended sequence in the metrics and returns its summary."""
         self.stream.end(self.stopping.reason)
         return target_pb2.SequenceSummary(
             sequence_index=self.stream.index,
-            finish_reason=REASONS[self.stopping.reason],
+            finish_reason=FINISH_REASONS[self.stopping.reason],
             prompt_tokens=plan.sampling.prompt_length,
             generated_tokens=self.stream.generated,
             stats=stats,
-            score=self.score,
+            score=self._score,
         )

@@ -1,4 +1,7 @@
-"""What assistance did for one sequence. Knows nothing of metrics: those are of the service."""
+"""The counts of one sequence's rounds.
+
+This module knows nothing of metrics, which count all sequences of the service.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,14 +13,17 @@ from foredraft_engine.sampling import Rule
 
 @dataclass(slots=True)
 class SpeculationStats:
-    """Counts of one sequence."""
+    """What assistance did for one sequence."""
 
     rounds: int = 0
     proposed: int = 0
     accepted: int = 0
     histogram: Counter[int] = field(default_factory=Counter)
+    """Rounds by the number of accepted tokens."""
     drafters: Counter[str] = field(default_factory=Counter)
+    """Rounds by what made their proposal."""
     fallbacks: Counter[str] = field(default_factory=Counter)
+    """Rounds without a proposal of a draft service, by the reason."""
 
     def observe(self, proposal: Proposal, verdict: Verdict, fallback: str) -> None:
         """Counts one round."""
@@ -30,13 +36,18 @@ class SpeculationStats:
         if fallback:
             self.fallbacks[fallback] += 1
 
-    def passed(self) -> None:
-        """Counts a forward pass of a strategy that no draft assists."""
+    def observe_pass(self) -> None:
+        """Counts one forward pass of a strategy that no draft assists."""
         self.rounds += 1
         self.histogram[0] += 1
 
     def message(self, rule: Rule, unused_reason: str) -> target_pb2.SpeculationStats:
-        """The wire's form."""
+        """Returns the protobuf message.
+
+        Args:
+            rule: the sampling rule of the sequence.
+            unused_reason: why no draft service can be used; empty if one can.
+        """
         return target_pb2.SpeculationStats(
             rounds=self.rounds,
             proposed=self.proposed,

@@ -1,4 +1,5 @@
 """Decoding strategies, one file each.
 
-A strategy is a coroutine over the engine; it does not see the batch.
+A strategy is a coroutine over the engine and has the shape of `Strategy`. It does not see the
+batch.
 """

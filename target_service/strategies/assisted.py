@@ -1,71 +1,68 @@
-"""Greedy decoding and sampling, with or without assistance (Leviathan et al., arXiv 2211.17192).
+"""Greedy decoding and sampling, with or without assistance (Leviathan et al., "Fast Inference from
+Transformers via Speculative Decoding", arXiv 2211.17192).
 
-Plain decoding is the case k = 0. Knows nothing of what drafts, how a proposal is accepted, or who
-reads.
+Plain decoding is the case k = 0. This module knows nothing of what drafts, of how a proposal is
+accepted, or of who reads.
 """
 
 from collections.abc import Sequence
 
 from foredraft_engine.logits.processors import Processors
-from foredraft_engine.scheduling.engine import Engine, Guidance
+from foredraft_engine.scheduling.engine import Guidance
 from foredraft_engine.scheduling.row_pool import Row
 from foredraft_engine.speculation.verify_job import VerifyOptions
-from foredraft_serving.metrics import TargetMetrics
-from target_service.drafting.drafter import Drafters
-from target_service.drafting.length_schedule import LengthSchedule
+from target_service.output.sequence_output import SequenceOutput
 from target_service.output.speculation_stats import SpeculationStats
-from target_service.output.stopping import Stopping, Taken
-from target_service.output.stream import SequenceStream
 from target_service.request.plan import Plan
+from target_service.strategies.resources import Resources
 
 
 async def assisted(
-    plan: Plan,
-    engine: Engine,
-    drafters: Drafters,
-    stopping: Stopping,
-    stream: SequenceStream,
-    metrics: TargetMetrics,
+    plan: Plan, resources: Resources, outputs: Sequence[SequenceOutput]
 ) -> SpeculationStats:
-    """Generates one sequence into the stream."""
-    tokens = list(plan.tokens)
+    """Generates one sequence into the first output."""
+    engine, drafters, metrics = resources.engine, resources.drafters, resources.metrics
+    output, stopping = outputs[0], outputs[0].stopping
+    tokens, stats = list(plan.tokens), SpeculationStats()
     processors = Processors(plan.sampling, engine.device)
-    lookahead, statistics = LengthSchedule(plan), SpeculationStats()
+    schedule = drafters.length_schedule(plan)
     options = VerifyOptions(plan.logprobs, plan.config.output_scores, plan.config.output_logits)
-    # Guidance has a second row, which is lent with the first: see RowPool.
+    # Guidance needs a second row. Both rows are lent at once, so that two sequences cannot each
+    # hold one row and wait for another.
     prompts = [tokens, plan.negative] if plan.negative else [tokens]
     async with (
         engine.pool.lend_several(prompts, plan.owner, plan.cache) as (row, *others),
         drafters.follow(plan) as drafter,
     ):
         guidance = _guidance(plan, others)
-        stream.admitted(plan.sampling.prompt_length)
-        await drafter.begin(tokens, lookahead.k(stopping.tokens_left))
+        output.stream.admitted(plan.sampling.prompt_length)
+        drafter.begin(tokens, schedule.k(stopping.tokens_left))
         async for _ in engine.prefill(row, tokens):
-            if stopping.out_of_time():
+            if stopping.is_out_of_time():
                 break
-        stream.prefilled(row.reused)
+        output.stream.prefilled(row.reused)
         if guidance and not stopping.reason:
             async for _ in engine.prefill(guidance.row, guidance.tokens):
                 pass
-        while not stopping.reason and not stopping.out_of_time():
-            proposal = await drafter.propose(tokens, lookahead.k(stopping.tokens_left))
+        while not stopping.reason and not stopping.is_out_of_time():
+            drafted = await drafter.propose(tokens, schedule.k(stopping.tokens_left))
+            proposal = drafted.proposal
             verdict = await engine.verify(row, tokens, proposal, processors, options, guidance)
             taken = stopping.take(verdict.ids)
-            lookahead.observe(len(proposal.ids), verdict.accepted)
+            schedule.observe(len(proposal.ids), verdict.accepted)
             tokens += taken.ids
             if guidance:
                 guidance.tokens.extend(taken.ids)
             if not taken.reason:
-                # Before anything is streamed: the draft works while the reader is served.
-                await drafter.commit(tokens, verdict, lookahead.k(stopping.tokens_left))
-            statistics.observe(proposal, verdict, drafter.fallback)
-            metrics.observe_round(len(proposal.ids), verdict.accepted, drafter.fallback)
+                # The commit goes first, so that the draft works while the reader is served.
+                await drafter.commit(tokens, drafted, verdict, schedule.k(stopping.tokens_left))
+            stats.observe(proposal, verdict, drafted.fallback)
+            metrics.observe_round(len(proposal.ids), verdict.accepted, drafted.fallback)
             metrics.observe_alternatives(len(proposal.alternatives), verdict.used_alternative)
-            await stream.send(taken, verdict.accepted, verdict)
+            await output.stream.send(taken, verdict.accepted, verdict)
         if stopping.reason == "max_time":
-            await stream.send(Taken((), stopping.flush(), "max_time"), 0)
-    return statistics
+            await output.finish(())
+    return stats
 
 
 def _guidance(plan: Plan, rows: Sequence[Row]) -> Guidance | None:

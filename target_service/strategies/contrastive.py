@@ -1,8 +1,11 @@
-"""Contrastive search: a likely token whose hidden state is unlike those before it (Su et al., arXiv
-2202.06417).
+"""Contrastive search chooses a likely token whose hidden state differs from those before it (Su et
+al., "A Contrastive Framework for Neural Text Generation", arXiv 2202.06417).
 
-Each step looks one token past `top_k` candidates at once. Knows nothing of how they are ranked.
+Each step looks one token past all `top_k` candidates at once. This module knows nothing of how
+candidates are ranked.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,45 +14,45 @@ from foredraft_engine.logits.processors import Processors, Scored, process
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import peek
 from foredraft_engine.search.contrastive_ranking import choose, unit
-from foredraft_serving.metrics import TargetMetrics
 from target_service.output.sequence_output import SequenceOutput
 from target_service.output.speculation_stats import SpeculationStats
 from target_service.request.plan import Plan
+from target_service.strategies.resources import Resources
 
 
 async def contrastive(
-    plan: Plan, engine: Engine, output: SequenceOutput, metrics: TargetMetrics
+    plan: Plan, resources: Resources, outputs: Sequence[SequenceOutput]
 ) -> SpeculationStats:
-    """Generates one sequence into the output."""
-    tokens, statistics, stopping = list(plan.tokens), SpeculationStats(), output.stopping
-    contrast = _Contrast(plan, engine)
-    async with engine.pool.lend(
-        (), plan.owner, plan.cache
-    ) as row:  # fed anew: hidden states are not kept
+    """Generates one sequence into the first output."""
+    engine, output, stopping = resources.engine, outputs[0], outputs[0].stopping
+    tokens, stats = list(plan.tokens), SpeculationStats()
+    search = _Search(plan, engine)
+    # The whole prompt is fed, because a row that is reused has keys but no hidden states.
+    async with engine.pool.lend((), plan.owner, plan.cache) as row:
         output.stream.admitted(plan.sampling.prompt_length)
         for start in range(0, len(tokens) - 1, engine.chunk_tokens):
-            if stopping.out_of_time():
+            if stopping.is_out_of_time():
                 break
             chunk = tokens[start : min(start + engine.chunk_tokens, len(tokens) - 1)]
-            await engine.score(row, chunk, 0, contrast.read)
+            await engine.score(row, chunk, 0, search.read)
         if not stopping.reason:
-            await engine.score(row, tokens[-1:], 1, contrast.begin)
+            await engine.score(row, tokens[-1:], 1, search.begin)
             row.truncate(len(tokens) - 1)
-        while not stopping.reason and not stopping.out_of_time():
-            token = await peek(engine, row, tokens[-1], contrast.candidates, contrast.choose)
+        while not stopping.reason and not stopping.is_out_of_time():
+            token = await peek(engine, row, tokens[-1], search.candidates, search.choose)
             tokens.append(token)
-            statistics.passed()
-            metrics.observe_round(0, 0, "")
+            stats.observe_pass()
+            resources.metrics.observe_round(0, 0, "")
             await output.send([token])
         if stopping.reason == "max_time":
             await output.finish(())
-    return statistics
+    return stats
 
 
-class _Contrast:
+class _Search:
     """The text so far, its hidden states, and the candidates for its next token.
 
-    Called on the device thread.
+    All methods are called on the device thread.
     """
 
     def __init__(self, plan: Plan, engine: Engine) -> None:
@@ -59,21 +62,23 @@ class _Contrast:
         self._context: list[Tensor] = []  # unit hidden states of the tokens, [n, size] each
         self._probabilities = torch.empty(0)
         self.candidates: list[int] = []
-        """Of the next token."""
+        """The candidates for the next token, the likeliest first."""
 
     def read(self, logits: Tensor, hidden: Tensor) -> None:
-        """Tokens of the prompt: hidden states [n, size]."""
+        """Reads tokens of the prompt with hidden states [n, size]."""
         self._context.append(unit(hidden))
 
     def begin(self, logits: Tensor, hidden: Tensor) -> None:
-        """The prompt's last token: logits [1, vocab]."""
+        """Reads the last token of the prompt with logits [1, vocab]."""
         self.read(logits, hidden)
         self._propose(logits)
 
     def choose(self, logits: Tensor, hidden: Tensor) -> int:
-        """One of the candidates, by what follows each:
+        """Returns the best candidate.
 
-        logits [k, vocab], hidden states [k, size].
+        Args:
+            logits: those after each candidate, float32 [k, vocab].
+            hidden: the hidden state of each candidate, [k, size].
         """
         if len(self._context) > 1:
             self._context = [torch.cat(self._context)]

@@ -42,11 +42,11 @@ async def test_alternatives(
     """
     monkeypatch.setattr(wire, "draft_service", drafts)
     dice = random.Random(1)
-    monkeypatch.setattr(Goodput, "k", lambda self, bound, times: min(bound, dice.randint(0, 6)))
+    monkeypatch.setattr(Goodput, "k", lambda self, max_k, times: min(max_k, dice.randint(0, 6)))
     monkeypatch.setattr(
         Goodput,
         "alternatives",
-        lambda self, k, times: dice.choice((0, 4, 8)) if k and self._most_beside else 0,
+        lambda self, k, times: dice.choice((0, 4, 8)) if k and self._max_alternatives else 0,
     )
     verified, _, _ = await wire.same_texts(sampled, timeout_s=0.1)
     assert verified > 0

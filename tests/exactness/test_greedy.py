@@ -20,10 +20,14 @@ from foredraft_engine.proposal import NOTHING, Proposal, Verdict
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.speculation.ngram import NgramDrafter
 from foredraft_serving.metrics import TargetMetrics
+from target_service.drafting.drafter import RoundProposal
+from target_service.drafting.length_schedule import HeuristicLengths, LengthSchedule
+from target_service.output.sequence_output import SequenceOutput
 from target_service.output.stopping import Stopping
 from target_service.output.stream import ChunkQueue, SequenceStream
 from target_service.request.plan import Plan
 from target_service.strategies.assisted import assisted
+from target_service.strategies.resources import Resources
 from tests.models import bundled, random_model, rows_of, stock
 from tests.plans import plan
 
@@ -71,12 +75,14 @@ class FakeDrafter:
     right: Sequence[int]
     prompt_length: int
     draft: "Engine | None" = None
-    fallback: str = ""
     index: NgramDrafter = field(default_factory=lambda: NgramDrafter(max_ngram=3))
 
-    async def begin(self, tokens: Sequence[int], k: int) -> None: ...
+    def begin(self, tokens: Sequence[int], k: int) -> None: ...
 
-    async def propose(self, tokens: Sequence[int], k: int) -> Proposal:
+    async def propose(self, tokens: Sequence[int], k: int) -> RoundProposal:
+        return RoundProposal(self._proposal(tokens, k))
+
+    def _proposal(self, tokens: Sequence[int], k: int) -> Proposal:
         at = len(tokens) - self.prompt_length
         right = tuple(self.right[at : at + k])
         if k == 0 or self.kind == "none":
@@ -96,7 +102,9 @@ class FakeDrafter:
             tuple((t + 7) % 4096 if (at + i) % 3 == 2 else t for i, t in enumerate(right))
         )
 
-    async def commit(self, tokens: Sequence[int], verdict: Verdict, k: int) -> None: ...
+    async def commit(
+        self, tokens: Sequence[int], drafted: RoundProposal, verdict: Verdict, k: int
+    ) -> None: ...
 
 
 @dataclass
@@ -104,6 +112,9 @@ class FakeDrafters:
     """Hands out the test's drafter."""
 
     drafter: FakeDrafter
+
+    def length_schedule(self, plan: Plan) -> LengthSchedule:
+        return LengthSchedule(plan, HeuristicLengths())
 
     @asynccontextmanager
     async def follow(self, plan: Plan) -> AsyncIterator[FakeDrafter]:
@@ -115,8 +126,9 @@ async def _run(engine: Engine, one: Plan, kind: str, right: Sequence[int]) -> li
     chunk_queue = ChunkQueue()
     stream = SequenceStream(0, chunk_queue, metrics)
     drafters = FakeDrafters(FakeDrafter(kind, right, len(one.tokens)))
-    stopping = Stopping(one, bundled("target").tokenizer)
-    running = asyncio.create_task(assisted(one, engine, drafters, stopping, stream, metrics))  # type: ignore[arg-type]
+    output = SequenceOutput(Stopping(one, bundled("target").tokenizer), stream)
+    resources = Resources(engine, drafters, metrics)  # type: ignore[arg-type]
+    running = asyncio.create_task(assisted(one, resources, [output]))
     ids: list[int] = []
     while not (running.done() and chunk_queue.empty):
         getting = asyncio.ensure_future(chunk_queue.get())

@@ -6,7 +6,10 @@ import pytest
 
 from foredraft_engine.proposal import NOTHING, Proposal, Verdict
 from foredraft_engine.scheduling.step_times import StepTimes
-from target_service.drafting.goodput import Acceptance, DraftTimes, Estimates, Goodput
+from target_service.drafting.acceptance_estimate import AcceptanceEstimate
+from target_service.drafting.draft_times import DraftTimes
+from target_service.drafting.goodput import Goodput
+from target_service.drafting.shared_estimates import SharedEstimates
 
 
 def steps(flat_s: float, token_s: float) -> StepTimes:
@@ -23,7 +26,7 @@ def settled(
     """After 300 rounds with a draft of this acceptance, and the time that they took as a share of
     plain decoding's.
     """
-    goodput, draw, taken_s, tokens = Goodput(Estimates(pace), bound), random.Random(0), 0.0, 0
+    goodput, draw, taken_s, tokens = Goodput(SharedEstimates(pace), bound), random.Random(0), 0.0, 0
     plain_s = (pace.at(1) or 0.0) + 0.0004
     for _ in range(300):
         k = goodput.k(bound, times)
@@ -76,7 +79,7 @@ def test_no_draft_makes_it_much_slower(acceptance: float, times: DraftTimes) -> 
     assert share < 1.03
     for _ in range(600):
         goodput.observe(NOTHING, Verdict((0,)), 0.0304, 0.0)
-    assert goodput._shared.ledger.balance_s > 0, "it is tried again some day"
+    assert goodput._shared.budget.balance_s > 0, "it is tried again some day"
 
 
 def test_waiting_or_going_on() -> None:
@@ -91,7 +94,7 @@ def test_waiting_or_going_on() -> None:
 def test_alternatives_where_they_pay(token_s: float, stood: bool, some: bool) -> None:
     """They cost width and save rounds: both are measured."""
     times, pace = DraftTimes(0.0, 0.001, 0.9), steps(0.03, token_s)
-    goodput = Goodput(Estimates(pace), 5, alternatives=16)
+    goodput = Goodput(SharedEstimates(pace), 5, max_alternatives=16)
     for _ in range(200):
         k = goodput.k(5, times)
         beside = goodput.alternatives(k, times)
@@ -101,17 +104,17 @@ def test_alternatives_where_they_pay(token_s: float, stood: bool, some: bool) ->
     assert 0 <= goodput.alternatives(5, times) <= 16
     assert (goodput.alternatives(5, times) > 0) == some
     assert goodput.alternatives(0, times) == 0
-    assert Goodput(Estimates(pace), 5).alternatives(5, times) == 0
+    assert Goodput(SharedEstimates(pace), 5).alternatives(5, times) == 0
 
 
 def test_a_new_sequence_believes_what_others_saw() -> None:
-    seen = Acceptance()
+    seen = AcceptanceEstimate()
     for _ in range(200):
         seen.observe(5, 1)
-    new = Acceptance(seen)
+    new = AcceptanceEstimate(seen)
     assert new.rates(2)[0] > 0.9
     assert new.rates(2)[1] < 0.1
-    assert new.length(5) == pytest.approx(2, abs=0.2)
+    assert new.mean_length(5) == pytest.approx(2, abs=0.2)
 
 
 def test_step_times_between_and_beyond() -> None:

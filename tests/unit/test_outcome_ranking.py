@@ -74,7 +74,7 @@ def block(base_len: int, *paths: list[int], block_id: int = 1) -> draft_pb2.Bloc
 
 def test_an_outcome_fits_just_the_tokens_that_it_says() -> None:
     inbox = Inbox()
-    inbox.asked(3)
+    inbox.request(3)
     assert not inbox.receive(block(3, [7], [8, 9]))
     assert not inbox.receive(block(3, [], block_id=2))
     found = inbox.find([1, 2, 3, 8, 9])
@@ -91,10 +91,10 @@ def test_an_outcome_fits_just_the_tokens_that_it_says() -> None:
 
 def test_blocks_on_what_is_history_are_stale() -> None:
     inbox = Inbox()
-    inbox.asked(3)
+    inbox.request(3)
     inbox.receive(block(3, [7]))
     assert inbox.forget(3) == 0
-    inbox.asked(5)
+    inbox.request(5)
     assert inbox.find([1, 2, 3, 7]) is not None, "on the base before the newest"
     assert inbox.forget(5) == 1
     assert inbox.find([1, 2, 3, 7]) is None

@@ -52,7 +52,7 @@ def test_stop_strings_span_blocks() -> None:
 
 def test_time_ends_a_sequence() -> None:
     stopping = Stopping(plan(_ids("xy"), 20, max_time=1e-9), LETTERS)
-    assert stopping.out_of_time()
+    assert stopping.is_out_of_time()
     assert stopping.reason == "max_time"
 
 

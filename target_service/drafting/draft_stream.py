@@ -1,0 +1,126 @@
+"""One stream to a draft service, which follows one sequence until the stream ends or is lost.
+
+This module knows nothing of what is done without proposals.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from foredraft.v1 import draft_pb2
+from foredraft_serving.logs import request_id
+from foredraft_serving.metrics import TargetMetrics
+from target_service.drafting.draft_pool import DraftEndpoint
+from target_service.drafting.inbox import Inbox
+
+
+class DraftStream:
+    """A stream and the blocks that came on it.
+
+    An `Opened` message with another vocabulary, an error of the call and a bad block all end the
+    stream. Nothing is raised for them: `is_open` is then False and the inbox is empty.
+    """
+
+    def __init__(
+        self, endpoint: DraftEndpoint, opening: draft_pb2.Open, metrics: TargetMetrics
+    ) -> None:
+        self.endpoint = endpoint
+        self.inbox = Inbox()
+        self.is_open = True
+        self.committed = len(opening.prompt_ids) + len(opening.generated_ids)
+        """The number of tokens that the draft service knows to be committed."""
+        # A draft service that failed others lately has to answer before anyone waits for it.
+        self.is_waited_for = endpoint.is_trusted
+        """Whether rounds wait for its blocks: False from a block that was late to the next one."""
+        self._epoch, self._metrics = opening.epoch, metrics
+        self._requests: asyncio.Queue[draft_pb2.DraftRequest] = asyncio.Queue()
+        self._requests.put_nowait(draft_pb2.DraftRequest(open=opening))
+        self._changed = asyncio.Event()  # a message came, or the stream ended
+        self.inbox.request(self.committed)
+        endpoint.sessions += 1
+        self._call: Any = endpoint.open(_drain(self._requests), request_id())
+        self._reading = asyncio.create_task(self._read())
+
+    def commit(self, message: draft_pb2.Commit) -> None:
+        """Sends a commit, which requests blocks on all tokens committed with it."""
+        self._metrics.discarded_blocks.labels("unused").inc(self.inbox.forget(message.base_len))
+        self.committed = message.base_len + len(message.accepted_ids) + 1
+        self.inbox.request(self.committed)
+        self._metrics.draft_bytes.labels("sent").inc(message.ByteSize())
+        self._requests.put_nowait(draft_pb2.DraftRequest(commit=message))
+
+    async def wait(self, timeout_s: float) -> None:
+        """Waits for a message or for the end of the stream, at most `timeout_s` seconds."""
+        self._changed.clear()
+        try:
+            # In Python 3.11 `wait_for` swallows a cancellation that coincides with the result.
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def is_overdue(self, timeout_s: float) -> bool:
+        """Returns whether blocks on the newest commit were requested more than `timeout_s` ago."""
+        return time.perf_counter() - self.inbox.requested_at(self.committed, 0.0) > timeout_s
+
+    def lose(self, reason: str) -> None:
+        """Gives the stream up.
+
+        Args:
+            reason: what the draft service did wrong; empty if it may be used again at once.
+        """
+        self._leave()
+        if reason:
+            self.endpoint.failed(reason)
+        self._changed.set()
+
+    async def close(self) -> None:
+        """Ends the stream, which frees the row on the draft service."""
+        if self.is_open:
+            self._leave()
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+
+    def _leave(self) -> None:
+        self.is_open, self.inbox = False, Inbox()
+        self.endpoint.sessions -= 1
+        self._call.cancel()
+
+    async def _read(self) -> None:
+        """Receives messages until the stream ends."""
+        reason = "ended the stream"
+        try:
+            async for response in self._call:
+                if response.WhichOneof("message") == "opened":
+                    if not self.endpoint.check(response.opened):
+                        reason = ""
+                        break
+                else:
+                    self._receive(response.block)
+                self._changed.set()
+        except grpc.aio.AioRpcError as error:
+            reason = f"{error.code().name}: {error.details()}"
+        if self.is_open:
+            self.lose(reason)
+
+    def _receive(self, block: draft_pb2.Block) -> None:
+        self._metrics.draft_bytes.labels("received").inc(block.ByteSize())
+        if refused := "epoch" if block.epoch != self._epoch else self.inbox.receive(block):
+            self._metrics.discarded_blocks.labels(refused).inc()
+            return
+        if all(outcome.path for outcome in block.outcomes):
+            longest = max((len(o.proposal.ids) for o in block.outcomes), default=0)
+            self.endpoint.times.observe_ahead(block.draft_s, longest)
+        self.endpoint.succeeded()
+        self.is_waited_for = True
+
+
+async def _drain(
+    requests: "asyncio.Queue[draft_pb2.DraftRequest]",
+) -> AsyncIterator[draft_pb2.DraftRequest]:
+    while True:
+        yield await requests.get()

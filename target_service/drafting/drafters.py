@@ -1,0 +1,70 @@
+"""Makes the drafter of each sequence from its plan and the settings of the service.
+
+This module knows nothing of rounds.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from foredraft_engine.sampling import Rule
+from foredraft_engine.scheduling.engine import Engine
+from foredraft_serving.metrics import TargetMetrics
+from target_service.drafting.draft_pool import DraftPool
+from target_service.drafting.drafter import Drafter, ProposalSources
+from target_service.drafting.goodput import Goodput
+from target_service.drafting.length_schedule import HeuristicLengths, LengthSchedule
+from target_service.drafting.ngram_lookup import NgramLookup
+from target_service.drafting.remote_session import RemoteSession, SessionOptions
+from target_service.drafting.shared_estimates import SharedEstimates
+from target_service.request.plan import Plan
+from target_service.settings import TargetSettings
+
+
+class Drafters:
+    """What the drafters of all sequences share."""
+
+    def __init__(
+        self, settings: TargetSettings, pool: DraftPool, engine: Engine, metrics: TargetMetrics
+    ) -> None:
+        self._pool, self._metrics = pool, metrics
+        self._options = SessionOptions(
+            settings.draft_timeout, settings.outcomes, engine.vocabulary_size
+        )
+        self._has_ngram_fallback = settings.fallback == "ngram"
+        self._max_alternatives = min(settings.alternatives, engine.rows.spare)
+        self._estimates = SharedEstimates(engine.step_times)
+        self._heuristic = HeuristicLengths()
+
+    def length_schedule(self, plan: Plan) -> LengthSchedule:
+        """Returns the draft lengths of one sequence."""
+        return LengthSchedule(plan, self._heuristic)
+
+    @asynccontextmanager
+    async def follow(self, plan: Plan) -> AsyncIterator[Drafter]:
+        """Yields a drafter for the life of one sequence."""
+        drafter = Drafter(self._sources(plan), self._estimates, self._metrics)
+        try:
+            yield drafter
+        finally:
+            await drafter.close()
+
+    def _sources(self, plan: Plan) -> ProposalSources:
+        config = plan.config
+        if config.HasField("prompt_lookup_num_tokens"):
+            return ProposalSources(ngrams=NgramLookup(plan, is_fallback=False))
+        if not self._pool.endpoints or config.num_assistant_tokens <= 0:
+            return ProposalSources()
+        remote = RemoteSession(self._pool, plan, self._options, self._metrics)
+        ngrams = NgramLookup(plan, is_fallback=True) if self._has_ngram_fallback else None
+        goodput = None
+        if config.num_assistant_tokens_schedule == "goodput":
+            # Alternatives are exact only where acceptance is an exact match.
+            is_exact = plan.sampling.rule is not Rule.REJECTION
+            max_alternatives = self._max_alternatives if is_exact else 0
+            goodput = Goodput(self._estimates, config.num_assistant_tokens, max_alternatives)
+        return ProposalSources(remote, ngrams, goodput)
+
+    @property
+    def unused_reason(self) -> str:
+        """Why no draft service can be used at all; empty if one can, or if there is none."""
+        return self._pool.unused_reason

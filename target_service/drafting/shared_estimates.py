@@ -1,0 +1,43 @@
+"""What all sequences of a target service estimate together: times of rounds, and acceptance.
+
+This module knows nothing of draft services.
+"""
+
+from dataclasses import dataclass, field
+
+from foredraft_engine.scheduling.step_times import StepTimes
+from target_service.drafting.acceptance_estimate import AcceptanceEstimate
+from target_service.drafting.speculation_budget import SpeculationBudget
+
+_WEIGHT = 0.05  # of a new observation in a running average
+
+
+@dataclass(slots=True)
+class SharedEstimates:
+    """Estimates that every sequence reads and adds to."""
+
+    step_times: StepTimes
+    acceptance: AcceptanceEstimate = field(default_factory=AcceptanceEstimate)
+    budget: SpeculationBudget = field(default_factory=SpeculationBudget)
+    overhead_s: list[float] = field(default_factory=lambda: [0.0005, 0.001])
+    """The time of a round outside its step: [of a plain round, of a round with a proposal]."""
+
+    def step_s(self, k: int) -> float | None:
+        """Returns the expected time of a step in which every sequence has k proposed tokens or
+        alternatives; None before any step was measured.
+        """
+        return self.step_times.at(max(1.0, self.step_times.jobs) * (k + 1))
+
+    def round_s(self, k: int) -> float | None:
+        """Returns the expected time of a round, without the time that it waits for a draft."""
+        step_s = self.step_s(k)
+        return None if step_s is None else step_s + self.overhead_s[k > 0]
+
+    def observe(self, k: int, spent_s: float) -> None:
+        """Records the time of a round with k proposed tokens or alternatives, without the time
+        that it waited for a draft.
+        """
+        step_s = self.step_s(k)
+        if step_s is not None:
+            overhead_s = min(max(0.0, spent_s - step_s), step_s)
+            self.overhead_s[k > 0] += _WEIGHT * (overhead_s - self.overhead_s[k > 0])

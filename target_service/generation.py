@@ -1,0 +1,91 @@
+"""The sequences of one call, which run at the same time and share one queue of chunks.
+
+This module knows nothing of requests: it runs plans.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from foredraft.v1 import target_pb2
+from target_service.output.sequence_output import SequenceOutput
+from target_service.output.stopping import Stopping
+from target_service.output.stream import ChunkQueue, SequenceStream
+from target_service.request.mode import Mode
+from target_service.request.plan import Plan
+from target_service.strategies.assisted import assisted
+from target_service.strategies.beams import beams
+from target_service.strategies.contrastive import contrastive
+from target_service.strategies.resources import Resources, Strategy
+
+STRATEGIES: Mapping[Mode, Strategy] = {
+    Mode.ASSISTED: assisted,
+    Mode.BEAMS: beams,
+    Mode.DIVERSE_BEAMS: beams,
+    Mode.CONTRASTIVE: contrastive,
+}
+
+
+class Generation:
+    """The running sequences of one call."""
+
+    def __init__(self, plans: Sequence[Plan], resources: Resources, tokenizer: Any) -> None:
+        """Starts a task for each plan; `close` ends them."""
+        self._resources, self._tokenizer = resources, tokenizer
+        self._queue = ChunkQueue()
+        self._tasks = [asyncio.create_task(self._run(plan)) for plan in plans]
+        self._all: asyncio.Future[Any] = asyncio.gather(*self._tasks)
+
+    async def chunks(self) -> AsyncGenerator[target_pb2.Chunk, None]:
+        """Yields chunks until all sequences have ended and every chunk was read.
+
+        Stops early if a sequence fails; `summaries` then raises the error.
+        """
+        while not (self._all.done() and self._queue.empty):
+            getting = asyncio.ensure_future(self._queue.get())
+            try:
+                await asyncio.wait({getting, self._all}, return_when=asyncio.FIRST_COMPLETED)
+                if getting.done():
+                    yield getting.result()
+                elif self._all.exception():
+                    return
+            finally:
+                getting.cancel()
+
+    async def summaries(self) -> list[target_pb2.SequenceSummary]:
+        """Returns the summaries of all sequences, in their order."""
+        return [summary for summaries in await self._all for summary in summaries]
+
+    async def close(self) -> None:
+        """Cancels the sequences that still run, and waits until all have freed their rows."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait([*self._tasks, self._all])
+        if not self._all.cancelled():
+            self._all.exception()  # `summaries` has raised it; asyncio would log it as never seen
+
+    async def _run(self, plan: Plan) -> list[target_pb2.SequenceSummary]:
+        metrics, drafters = self._resources.metrics, self._resources.drafters
+        outputs = [
+            SequenceOutput(
+                Stopping(plan, self._tokenizer),
+                SequenceStream(plan.index + i, self._queue, metrics),
+            )
+            for i in range(plan.sequences)
+        ]
+        stats = await STRATEGIES[plan.mode](plan, self._resources, outputs)
+        message = stats.message(plan.sampling.rule, drafters.unused_reason)
+        return [output.summary(plan, message) for output in outputs]
+
+
+@asynccontextmanager
+async def generation(
+    plans: Sequence[Plan], resources: Resources, tokenizer: Any
+) -> AsyncIterator[Generation]:
+    """Runs the plans of a call and ends them, however the call ends."""
+    running = Generation(plans, resources, tokenizer)
+    try:
+        yield running
+    finally:
+        await running.close()
