@@ -105,6 +105,15 @@ def make_target(course: Course, folder: Path, prompts: Sequence[Prompt]) -> str:
     )
 
 
+PACKED = "transformers with our packed weights, assistant model"
+
+
+def _usual_length(course: Course, prompts: Sequence[Prompt]) -> int:
+    """Returns the median length of a text in the middle of its generation, in tokens."""
+    lengths = sorted(len(p.ids) for p in prompts)
+    return lengths[len(lengths) // 2] + course.new_tokens // 2
+
+
 def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: ExitStack) -> Arena:
     """Starts all processes, each on its cores, for as long as the stack lives."""
     target, draft = folder / "target", MODELS / "draft"
@@ -118,16 +127,13 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
     def transformers(name: str, cores: list[int], *flags: str) -> Transformers:
         models = ("--target", str(target), "--draft", str(draft))
         log = folder / f"transformers-{name}.log"
-        return Transformers(
-            stack.enter_context(Worker("benchmarks.rival", cores, log, *models, *flags))
-        )
+        worker = Worker("benchmarks.rival", cores, log, *models, *flags)
+        return Transformers(stack.enter_context(worker))
 
     def bare(name: str, model: Path, cores: list[int]) -> BareTimes:
-        lengths = sorted(len(p.ids) for p in prompts)
-        worker = stack.enter_context(
-            Worker("benchmarks.bare", cores, folder / f"{name}.log", "--model", str(model))
-        )
-        return BareTimes(worker, lengths[len(lengths) // 2] + course.new_tokens // 2)
+        log = folder / f"{name}.log"
+        worker = Worker("benchmarks.bare", cores, log, "--model", str(model))
+        return BareTimes(stack.enter_context(worker), _usual_length(course, prompts))
 
     # Workers get ready while the services are waited for.
     single = transformers("one", _TARGET)
@@ -149,9 +155,7 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
         by_both, _ = services("default-draft", OUTCOMES)
         rivals += [
             Rival("foredraft as by default", "1 + 1", Foredraft(by_both), (Assist("goodput", 20),)),
-            Rival(
-                "transformers with our packed weights, assistant model", "1", packed, course.models
-            ),
+            Rival(PACKED, "1", packed, course.models),
             Rival("transformers, plain, both cores", "2", double),
             Rival("transformers, assistant model, both cores", "2", double, course.models),
             Rival("transformers, prompt lookup, both cores", "2", double, course.ngrams),

@@ -175,9 +175,8 @@ class Bench:
         return time.perf_counter() - began
 
 
-def main() -> int:
-    """Measures them all and prints a table."""
-    parser = argparse.ArgumentParser(description="Measure every strategy beside transformers' own.")
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure each strategy next to transformers' own.")
     parser.add_argument("--quick", action="store_true", help="a short form: that everything runs")
     parser.add_argument("--only", default="", help="strategies with this in their names")
     parser.add_argument("--pairs", type=int, default=12, help="runs of each side, alone")
@@ -185,53 +184,44 @@ def main() -> int:
     parser.add_argument(
         "--target", type=Path, default=MODELS / "target", help="the target model's directory"
     )
-    args = parser.parse_args()
-    pairs, new_tokens = (2, 16) if args.quick else (args.pairs, 64)
-    texts = [prompt.ids for prompt in prompts(_AT_ONCE)]
+    return parser.parse_args()
+
+
+def _open_bench(args: argparse.Namespace, new_tokens: int, stack: ExitStack) -> Bench:
+    """Starts both services and the workers for as long as the stack lives."""
     folder = ROOT / "build" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "strategies.log"
     os.sched_setaffinity(0, CORES[-1:])
+    draft_flags = ("--ngram", "off")
+    draft = stack.enter_context(service("draft", MODELS / "draft", CORES[-1:], log, *draft_flags))
+    flags = ("--draft", draft.address, "--rows", "16", "--fallback", "none")
+    target = stack.enter_context(service("target", args.target, CORES[:1], log, *flags))
     models = ("--target", str(args.target), "--draft", str(MODELS / "draft"))
+    generating = ("benchmarks.generating", CORES[:1], log, *models)
+    new = stack.enter_context(Worker(*generating))
+    old = None
+    if args.old_python:
+        old = stack.enter_context(Worker(*generating, python=str(args.old_python)))
+    return Bench(target, new, old, new_tokens)
+
+
+def main() -> int:
+    """Measures all strategies and prints a table; returns the exit code."""
+    args = _arguments()
+    pairs, new_tokens = (2, 16) if args.quick else (args.pairs, 64)
+    texts = [prompt.ids for prompt in prompts(_AT_ONCE)]
     with ExitStack() as stack:
-        log = folder / "strategies.log"
-        draft = stack.enter_context(
-            service("draft", MODELS / "draft", CORES[-1:], log, "--ngram", "off")
-        )
-        flags = ("--draft", draft.address, "--rows", "16", "--fallback", "none")
-        target = stack.enter_context(service("target", args.target, CORES[:1], log, *flags))
-        new = stack.enter_context(Worker("benchmarks.generating", CORES[:1], log, *models))
-        old = None
-        if args.old_python:
-            old = stack.enter_context(
-                Worker(
-                    "benchmarks.generating", CORES[:1], log, *models, python=str(args.old_python)
-                )
-            )
-        bench = Bench(target, new, old, new_tokens)
-        print(
-            grid(
-                ("", ""),
-                list(
-                    machine.describe(
-                        f"make bench-strategies ARGS='{' '.join(sys.argv[1:])}'"
-                    ).items()
-                ),
-            )
-        )
+        bench = _open_bench(args, new_tokens, stack)
+        command = f"make bench-strategies ARGS='{' '.join(sys.argv[1:])}'"
+        print(grid(("", ""), list(machine.describe(command).items())))
         chosen = [one for one in STRATEGIES if bench.has(one) and args.only in one.name]
         rows = [bench.row(strategy, texts, pairs) for strategy in chosen]
-    head = (
-        "",
-        "alone",
-        "s",
-        "8 at once : in turn",
-        "8 at once : one batch",
-        "s for 8",
-        "equal texts",
-    )
-    print("\n" + grid(head, [row.cells() for row in rows]))
+    several = ("8 at once : in turn", "8 at once : one batch", "s for 8")
+    print("\n" + grid(("", "alone", "s", *several, "equal texts"), [row.cells() for row in rows]))
     print(
-        "\nRatios are transformers' time by foredraft's; alone: median (least to most) of interleaved pairs."
+        "\nRatios are transformers' time divided by foredraft's; alone: the median (least to most) "
+        "of interleaved pairs."
     )
     return 0
 

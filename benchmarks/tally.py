@@ -65,9 +65,10 @@ def tally(
     some: Sequence[Measured],
     bare: BareTimes | float,
 ) -> Row:
-    """law to rtt_ms: what was measured;
+    """Returns the figures of the runs that were measured in one way.
 
-    bare: a bare forward pass, in seconds, by its width or always.
+    Args:
+        bare: the time of a bare forward pass in seconds, by its width or for every width.
     """
     runs = [one.run for one in some]
     target, draft = _sum([one.target for one in some]), _sum([one.draft for one in some])
@@ -79,11 +80,7 @@ def tally(
     proposed = sum(r.proposed for r in runs) / rounds
     alternatives = target["spec_decode_num_alternative_tokens_total"] / rounds
     width = 1 + proposed + alternatives
-    steps_s = (
-        (bare.median_s(width), bare.fastest_s(width))
-        if isinstance(bare, BareTimes)
-        else (bare, bare)
-    )
+    median_s, fastest_s = _bare_steps_s(bare, width)
     trip_s = target.seconds("draft_round_trip")
     sent = sum(target[f'draft_bytes_total{{direction="{way}"}}'] for way in ("sent", "received"))
     times = _times_ms(way, rtt_ms, target, draft)
@@ -102,14 +99,21 @@ def tally(
         acceptance_length=length,
         proposed=proposed,
         alternatives=alternatives,
-        floor_share=rate / (length / steps_s[0]),
-        fastest_floor_share=rate / (length / steps_s[1]),
+        floor_share=rate / (length / median_s),
+        fastest_floor_share=rate / (length / fastest_s),
         hit_rate=hit_rate,
         hidden=target["draft_hidden_seconds_total"] / trip_s if trip_s else 0.0,
         bytes_per_round=sent / rounds,
         formula_share=None if way == "chosen" else rate / (length / round_ms * 1e3),
         times_ms=times,
     )
+
+
+def _bare_steps_s(bare: BareTimes | float, width: float) -> tuple[float, float]:
+    """Returns the median and the fastest time of a bare forward pass over `width` tokens."""
+    if isinstance(bare, BareTimes):
+        return bare.median_s(width), bare.fastest_s(width)
+    return bare, bare
 
 
 def _times_ms(way: str, rtt_ms: float, target: Counters, draft: Counters) -> dict[str, float]:

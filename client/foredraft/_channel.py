@@ -14,7 +14,6 @@ import grpc
 
 from foredraft._errors import InvalidRequestError
 
-DEFAULT_TIMEOUT_S = 600.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 

@@ -137,6 +137,11 @@ def _parser() -> argparse.ArgumentParser:
     for field in GENERATION_FIELDS.values():
         _add_field(fields, field)
     generate.set_defaults(run=_generate)
+    _add_other_commands(commands, common)
+    return parser
+
+
+def _add_other_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     info = commands.add_parser(
         "info", parents=[common], help="say what generates behind the address"
     )
@@ -149,7 +154,6 @@ def _parser() -> argparse.ArgumentParser:
         "--save", type=_fields, metavar="JSON", help="keep these parameters under the name"
     )
     configs.set_defaults(run=_configs, usage=configs)
-    return parser
 
 
 def _fields(text: str) -> dict[str, Any]:

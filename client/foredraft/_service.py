@@ -12,7 +12,6 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from foredraft._channel import (
-    DEFAULT_TIMEOUT_S,
     Attempts,
     addresses_of,
     metadata_of,
@@ -30,6 +29,7 @@ from foredraft._types import ModelInfo, WatermarkDetection
 from foredraft.metrics import for_registry
 from foredraft.v1 import target_pb2
 from foredraft.wire.config import config_from, config_message
+from foredraft.wire.limits import DEFAULT_TIMEOUT_S
 
 
 class Service:

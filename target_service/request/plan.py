@@ -83,9 +83,9 @@ def plan(
         InvalidFieldError: a text does not fit; the fields that say how long it is are named.
     """
     parsed, checked, message = request.parsed, request.checked, request.parsed.message
-    config, mode = checked.config, checked.mode
+    mode, several = checked.mode, checked.config.num_return_sequences
     seed = message.seed if message.HasField("seed") else secrets.randbits(63)
-    each = config.num_return_sequences if mode.has_beams else 1
+    each = several if mode.has_beams else 1
     plans: list[Plan] = []
     for prompt, generated, away in zip(
         prompts, parsed.generated, _negatives(request, prompts), strict=True
@@ -95,16 +95,10 @@ def plan(
         if full.watermarking_config.HasField("greenlist"):
             full.watermarking_config.greenlist.vocabulary_size = limits.model_ids
         _check_limits(full, mode, limits, len(tokens), len(away), checked.cache is not None)
-        for _ in range(config.num_return_sequences // each):
+        for _ in range(several // each):
             index = len(plans) * each
-            sampling = sampling_from(
-                full,
-                rule=request.rule,
-                seed=seed,
-                sequence_index=index,
-                prompt_length=len(prompt),
-            )
-            logprobs = message.logprobs if message.HasField("logprobs") else None
+            place = {"sequence_index": index, "prompt_length": len(prompt)}
+            sampling = sampling_from(full, rule=request.rule, seed=seed, **place)
             plans.append(
                 Plan(
                     index=index,
@@ -112,7 +106,7 @@ def plan(
                     sampling=sampling,
                     config=full,
                     owner=parsed.owner,
-                    logprobs=logprobs,
+                    logprobs=message.logprobs if message.HasField("logprobs") else None,
                     cache=checked.cache,
                     mode=mode,
                     sequences=each,

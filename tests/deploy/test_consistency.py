@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from foredraft._channel import DEFAULT_TIMEOUT_S
+from foredraft.wire.limits import DEFAULT_TIMEOUT_S
 from foredraft_serving.server import LIVENESS, READINESS
 from foredraft_serving.settings import SettingsError, read
 from tests.deploy.rendered import (

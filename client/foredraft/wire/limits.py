@@ -1,4 +1,4 @@
-"""The largest numbers that the services accept, whatever the model."""
+"""The largest numbers that the services accept, whatever the model, and how long a call may take."""
 
 MAX_SEQUENCES = 256
 """The largest number of sequences in one call."""
@@ -22,3 +22,5 @@ MAX_STOP_STRING_LENGTH = 1024
 """The longest stop string, in characters."""
 MAX_MESSAGE_BYTES = 16 << 20
 """The largest message that a service takes."""
+DEFAULT_TIMEOUT_S = 600.0
+"""The time that the SDK allows for a call, where the caller says nothing."""
