@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-long check lint types protos stubs-fresh generated generated-fresh test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick clean
+.PHONY: setup demo test test-long check lint types protos stubs-fresh generated generated-fresh test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick charts clean
 
 setup: $(VENV)/.ready
 
@@ -27,7 +27,7 @@ test: setup
 
 # Tests that start no service and count no law: less than a minute on two cores.
 test-quick: setup
-	$(PYTEST) tests/unit tests/sdk tests/test_architecture.py
+	$(PYTEST) tests/unit tests/sdk tests/test_architecture.py tests/test_documents.py
 
 # What takes minutes: laws of 200,000 texts, the services installed as their images are, the
 # benchmarks in short, a crowd of callers.
@@ -91,6 +91,10 @@ bench-strategies: setup
 # What a quantized cache takes, costs and changes: three minutes.
 bench-quantized: setup
 	$(RUN) -W ignore -m benchmarks.quantized $(ARGS)
+
+# The charts of the committed results; a benchmark that writes its results draws them, too.
+charts: setup
+	$(RUN) -m benchmarks.chart
 
 # The same in a few minutes: that everything runs, no figures worth telling.
 bench-quick: setup

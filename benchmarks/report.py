@@ -1,6 +1,6 @@
-"""Figures as Markdown and as JSON;
+"""Reports as Markdown, JSON and charts, written into this folder.
 
-writes a report's results into this folder. Knows nothing of how they came about.
+This module knows nothing of how the figures came about.
 """
 
 import json
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import chart
 from benchmarks.budget import Budget
 from benchmarks.summary import Line, Spread
 
@@ -68,7 +69,7 @@ class Report:
         return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
     def write(self) -> None:
-        """Into README.md between its marks, and into results/one_stream.json."""
+        """Writes README.md between its marks, results/one_stream.json and its charts."""
         Section("one_stream", self.markdown(), asdict(self)).write()
 
 
@@ -81,7 +82,7 @@ class Section:
     raw: Any
 
     def write(self) -> None:
-        """Into README.md between its marks, and into a JSON file of its name."""
+        """Writes README.md between its marks, a JSON file of its name, and its charts."""
         readme = _FOLDER / "README.md"
         begin, end = _BEGIN.format(self.name), _END.format(self.name)
         before, _, rest = readme.read_text().partition(begin)
@@ -89,9 +90,9 @@ class Section:
         readme.write_text(f"{before}{begin}\n\n{self.markdown}\n{end}{after}")
         results = _FOLDER / "results" / f"{self.name}.json"
         results.parent.mkdir(exist_ok=True)
-        results.write_text(
-            json.dumps(self.raw, indent=1, ensure_ascii=False, default=asdict) + "\n"
-        )
+        text = json.dumps(self.raw, indent=1, ensure_ascii=False, default=asdict)
+        results.write_text(text + "\n")
+        chart.write(self.name, json.loads(text))
 
 
 def _table(table: Table) -> str:

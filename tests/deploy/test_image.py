@@ -62,6 +62,8 @@ def _source(folder: Path) -> Path:
     kept = [
         "pyproject.toml",
         "README.md",
+        "LICENSE",
+        "NOTICE",
         "constraints.txt",
         "client",
         "foredraft_engine",
