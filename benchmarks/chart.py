@@ -117,7 +117,7 @@ def charts(name: str, raw: Mapping[str, Any]) -> dict[str, str]:
 
 def committed() -> dict[Path, str]:
     """Returns all charts of the committed results, by path."""
-    found = {}
+    found: dict[Path, str] = {}
     for name in _CHARTS:
         raw = json.loads((FOLDER / "results" / f"{name}.json").read_text())
         found |= {FOLDER / "charts" / file: svg for file, svg in charts(name, raw).items()}

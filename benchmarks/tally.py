@@ -87,9 +87,8 @@ def tally(
     wait_ms = times["T_v"] + times["r"] + times["K t_d"]
     round_ms = hit_rate * max(times["T_v"], times["T_tree"] + times["r"]) + (1 - hit_rate) * wait_ms
     rate = sum(r.later_tokens for r in runs) / sum(r.later_s for r in runs)
-    low, median, high = statistics.quantiles(
-        [r.tokens_per_s for r in runs], n=4, method="inclusive"
-    )
+    each = [r.tokens_per_s for r in runs]
+    low, median, high = statistics.quantiles(each, n=4, method="inclusive")
     return Row(
         law=str(law),
         way=way,
