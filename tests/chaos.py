@@ -79,7 +79,7 @@ class ChaoticDrafts:
     async def __call__(self, *args: Any, **settings: Any) -> AsyncIterator[LoopbackDraft]:
         async with draft_service(*args, **settings) as draft:
             server = grpc.aio.server()
-            chaos = Chaos(draft.address, 1, self.fates)
+            chaos = Chaos(draft.address, 1, self.fates)  # type: ignore[abstract]
             draft_pb2_grpc.add_DraftServiceServicer_to_server(chaos, server)
             draft.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
             await server.start()

@@ -76,7 +76,7 @@ def sdk(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
 def server(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The wheel beside the packages that run these tests: torch is not fetched a second time."""
     environment = Environment(tmp_path_factory.mktemp("server") / "venv")
-    here = Path(importlib.metadata.distribution("torch").locate_file(""))
+    here = Path(str(importlib.metadata.distribution("torch").locate_file("")))
     (environment.site / "packages.pth").write_text(f"{here}\n")
     environment.install("--no-deps", "--force-reinstall", str(wheel))
     return environment

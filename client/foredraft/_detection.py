@@ -14,23 +14,25 @@ from foredraft.v1 import target_pb2
 from foredraft.wire.values import write_watermark
 
 
+Watermark = Mapping[str, object] | SupportsToDict
+"""A watermark, as transformers' object or its dictionary."""
+
+
 class DetectionOptions(TypedDict, total=False):
     """The keyword arguments of a detection.
 
-    `watermarking_config` is the object of transformers or its dictionary, by default the model's own
-    watermark. For green lists, `z_threshold` is the z-score above which a text counts as marked, by
-    default 3, and `ignore_repeated_ngrams` counts every n-gram once. `timeout` is the number of
-    seconds for the call, in place of the client's.
+    For green lists, `z_threshold` is the z-score above which a text counts as marked, by default 3,
+    and `ignore_repeated_ngrams` counts every n-gram once. `timeout` is the number of seconds for the
+    call, in place of the client's.
     """
 
-    watermarking_config: Mapping[str, object] | SupportsToDict | None
     z_threshold: float | None
     ignore_repeated_ngrams: bool
     timeout: float | None
 
 
 def detection_request(
-    inputs: Any, options: DetectionOptions
+    inputs: Any, watermark: Watermark | None, options: DetectionOptions
 ) -> tuple[target_pb2.DetectWatermarkRequest, bool]:
     """Returns the request, and whether the texts are a batch.
 
@@ -41,7 +43,7 @@ def detection_request(
     request = target_pb2.DetectWatermarkRequest(
         texts=texts, ignore_repeated_ngrams=options.get("ignore_repeated_ngrams", False)
     )
-    watermark, threshold = options.get("watermarking_config"), options.get("z_threshold")
+    threshold = options.get("z_threshold")
     try:
         if threshold is not None:
             request.z_threshold = float(threshold)

@@ -19,7 +19,7 @@ from foredraft._channel import (
     timeout_of,
 )
 from foredraft._connections import Connections, sleep
-from foredraft._detection import DetectionOptions, detection_request, detections_from
+from foredraft._detection import DetectionOptions, Watermark, detection_request, detections_from
 from foredraft._errors import ForedraftError, from_rpc
 from foredraft._generation_config import GenerationConfig, GenerationFields
 from foredraft._inputs import Array, Config, Prompt, PromptBatch
@@ -78,30 +78,44 @@ class Service:
 
     @overload
     def detect_watermark(
-        self, inputs: Prompt, **options: Unpack[DetectionOptions]
+        self,
+        inputs: Prompt,
+        watermarking_config: Watermark | None = None,
+        **options: Unpack[DetectionOptions],
     ) -> WatermarkDetection: ...
     @overload
     def detect_watermark(
-        self, inputs: PromptBatch, **options: Unpack[DetectionOptions]
+        self,
+        inputs: PromptBatch,
+        watermarking_config: Watermark | None = None,
+        **options: Unpack[DetectionOptions],
     ) -> list[WatermarkDetection]: ...
     @overload
     def detect_watermark(
-        self, inputs: Array, **options: Unpack[DetectionOptions]
+        self,
+        inputs: Array,
+        watermarking_config: Watermark | None = None,
+        **options: Unpack[DetectionOptions],
     ) -> WatermarkDetection | list[WatermarkDetection]: ...
     def detect_watermark(
-        self, inputs: Prompt | PromptBatch | Array, **options: Unpack[DetectionOptions]
+        self,
+        inputs: Prompt | PromptBatch | Array,
+        watermarking_config: Watermark | None = None,
+        **options: Unpack[DetectionOptions],
     ) -> WatermarkDetection | list[WatermarkDetection]:
         """Returns whether a text bears a watermark; for a batch, a list.
 
         Args:
             inputs: generated texts, without their prompts, in the forms that `generate` takes.
+            watermarking_config: the watermark, as transformers' object or its dictionary; by
+                default that of the model's own config.
             options: what `DetectionOptions` lists.
 
         Raises:
             InvalidRequestError: an argument cannot be honoured; it is named.
             ForedraftError: the call failed.
         """
-        request, is_batch = detection_request(inputs, options)
+        request, is_batch = detection_request(inputs, watermarking_config, options)
         answer = self._unary("DetectWatermark", request, options.get("timeout"))
         return detections_from(answer, is_batch)
 

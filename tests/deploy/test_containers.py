@@ -87,7 +87,7 @@ def test_compose_takes_the_file(tool: str, tmp_path: Path) -> None:
     file = tmp_path / "compose.yaml"
     # A project's own name is younger than Debian's docker-compose.
     file.write_text(re.sub(r"(?m)^name: .*$", "", (DEPLOY / "compose.yaml").read_text()))
-    command = [tool, "--file", file, "--project-directory", DEPLOY, "config"]
+    command = [tool, "--file", str(file), "--project-directory", str(DEPLOY), "config"]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     services = yaml.safe_load(told.stdout)["services"]

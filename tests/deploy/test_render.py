@@ -46,7 +46,7 @@ def test_the_kustomization_of_the_documentation_renders(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     (tmp_path / "production").mkdir()
     (tmp_path / "production" / "kustomization.yaml").write_text(textwrap.dedent(written))
-    command = [find("kubectl"), "kustomize", tmp_path / "production"]
+    command = [find("kubectl"), "kustomize", str(tmp_path / "production")]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert list(yaml.safe_load_all(shown)) == render("gpu", ("monitoring", "autoscaling"))
 
@@ -68,7 +68,7 @@ def test_the_validation_is_strict() -> None:
 
 
 def _complaints(manifests: Sequence[Manifest]) -> list[str]:
-    command = [find("node"), Path(__file__).parent / "crds.mjs", _MODULES]
+    command = [find("node"), str(Path(__file__).parent / "crds.mjs"), str(_MODULES)]
     told = subprocess.run(
         command, input=json.dumps(manifests), capture_output=True, text=True, check=False
     )

@@ -139,10 +139,9 @@ def test_requests_of_memory_fit_what_is_used(processes: dict[str, psutil.Process
     _traffic()
     manifests = dict(pods(render("cpu-demo")))
     for service, process in processes.items():
-        used = (
-            int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[1])
-            << 10
-        )  # type: ignore[index]
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        used = int(peak_kb) << 10
         (asked,) = (c["resources"] for c in manifests[service]["spec"]["containers"])
         requested, limit = (
             int(q[:-2]) * _UNITS[q[-2:]]

@@ -21,7 +21,11 @@ def drafts() -> Iterator[ChaoticDrafts]:
 @test_wire.TRIALS
 @pytest.mark.parametrize(("rule", "width"), [("rejection", 0), ("rejection", 2), ("coupled", 0)])
 async def test_the_law(
-    monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts, rule: str, width: int, trials: int
+    monkeypatch: pytest.MonkeyPatch,
+    drafts: ChaoticDrafts,
+    rule: test_wire.Rule,
+    width: int,
+    trials: int,
 ) -> None:
     monkeypatch.setattr(test_wire, "draft_service", drafts)
     await test_wire.test_texts_over_the_wire_have_the_targets_law(rule, width, trials)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -58,13 +59,14 @@ def _reference(name: str) -> list[list[int]]:
     return [_generate(model, prompt) for prompt in _prompts()]
 
 
-def _generate(model: nn.Module, prompt: Sequence[int]) -> list[int]:
+def _generate(model: Any, prompt: Sequence[int]) -> list[int]:
     ids = torch.tensor([prompt])
     mask = torch.ones_like(ids)
     out = model.generate(
         ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None
     )
-    return out[0, len(prompt) :].tolist()
+    ids_after: list[int] = out[0, len(prompt) :].tolist()
+    return ids_after
 
 
 @dataclass
@@ -215,9 +217,10 @@ async def test_text_is_that_of_generate(name: str, differences: Differences) -> 
     ids=lambda fields: "+".join(fields),
 )
 @pytest.mark.parametrize("kind", ["perfect", "ngram", "adversarial"])
-async def test_processors_apply_at_every_position(fields: dict[str, object], kind: str) -> None:
+async def test_processors_apply_at_every_position(fields: dict[str, Any], kind: str) -> None:
     """The published trap (SGLang #21258, vLLM #18902): penalties lost inside an accepted block."""
-    model, prompt = stock(_model("llama")), _prompts()[2]
+    model: Any = stock(_model("llama"))
+    prompt = _prompts()[2]
     ids = torch.tensor([prompt])
     out = model.generate(
         ids,

@@ -3,6 +3,7 @@ reach.
 """
 
 import copy
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def _bundled_rows(kind: str) -> Rows:
     ids=["greedy", "rejection", "coupled"],
 )
 async def test_a_draft_equal_to_the_target_is_accepted(
-    fields: dict[str, float], prompts: list[str]
+    fields: dict[str, Any], prompts: list[str]
 ) -> None:
     """Processors are applied once, the same on both sides: acceptance at least 0.98."""
     model = bundled("draft")
@@ -98,7 +99,7 @@ async def test_a_stop_inside_an_accepted_block_ends_the_text() -> None:
             # The prompt's last letter may begin the stop string too.
             if ("bcdbc"[-1] + whole.text[0]) == stop:
                 end = 1
-            fields = {
+            fields: dict[str, Any] = {
                 "max_new_tokens": 40,
                 "num_assistant_tokens": 7,
                 "assistant_confidence_threshold": 0.0,

@@ -48,7 +48,12 @@ class Case:
 
 BASE = Sampling(rule=Rule.REJECTION, prompt_length=len(PROMPT), max_length=99)
 COUPLED = replace(BASE, rule=Rule.COUPLED)
-PENALTIES = {"repetition_penalty": 1.7, "temperature": 0.8, "top_k": 4, "no_repeat_ngram_size": 3}
+PENALTIES: dict[str, Any] = {
+    "repetition_penalty": 1.7,
+    "temperature": 0.8,
+    "top_k": 4,
+    "no_repeat_ngram_size": 3,
+}
 CASES = {
     "rejection, full q": Case(BASE),
     "rejection, sparse q": Case(BASE, width=2),

@@ -77,7 +77,8 @@ async def test_a_draft_killed_at_any_round_changes_nothing(sampled: bool) -> Non
         whole = await client.generate(PROMPT, **fields)
         assert whole.stats.accepted == whole.stats.proposed > 12
         for killed_at in range(1, 11):
-            rounds, ids = 0, []
+            rounds = 0
+            ids: list[int] = []
             async with client.stream(PROMPT, **fields) as stream:
                 async for chunk in stream:
                     ids += chunk.token_ids

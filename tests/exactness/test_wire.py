@@ -3,6 +3,7 @@
 """
 
 from collections import Counter
+from typing import Literal
 
 import pytest
 
@@ -12,13 +13,16 @@ from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 
 VOCAB, LENGTH, AT_ONCE = 4, 3, 250
+Rule = Literal["rejection", "coupled"]
 TRIALS = texts(1_250, 5_000)
 PROMPT = [1, 3, 1]
 
 
 @TRIALS
 @pytest.mark.parametrize(("rule", "width"), [("rejection", 0), ("rejection", 2), ("coupled", 0)])
-async def test_texts_over_the_wire_have_the_targets_law(rule: str, width: int, trials: int) -> None:
+async def test_texts_over_the_wire_have_the_targets_law(
+    rule: Rule, width: int, trials: int
+) -> None:
     """width: entries of a row of q at most, 0 for all; the coupled rule sends none."""
     model = table_model(VOCAB)
     target_rows, draft_rows = (TableRows(random_table(VOCAB, seed), count=64) for seed in (0, 1))

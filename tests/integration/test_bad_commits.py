@@ -65,7 +65,7 @@ async def _refusal(call: Any, requests: list[draft_pb2.DraftRequest]) -> grpc.ai
 
 async def test_a_draft_refuses_by_name_too(draft: LoopbackDraft) -> None:
     async with grpc.aio.insecure_channel(draft.address) as channel:
-        stub: Any = draft_pb2_grpc.DraftServiceStub(channel)  # type: ignore[no-untyped-call]
+        stub: Any = draft_pb2_grpc.DraftServiceStub(channel)
         good = stub.Draft()
         await good.write(_open())
         for name, (requests, field) in BAD_DRAFTS.items():

@@ -101,7 +101,7 @@ async def _served(servicer: draft_pb2_grpc.DraftServiceServicer) -> AsyncIterato
 async def test_a_lie_costs_speed_only(name: str) -> None:
     model = table_model(VOCAB)
     async with (
-        _served(Liar(LIES[name])) as draft,
+        _served(Liar(LIES[name])) as draft,  # type: ignore[abstract]
         target_service(TableRows(TABLE), model, draft, draft_timeout=0.05) as target,
         AsyncClient(target.address) as client,
     ):
@@ -235,7 +235,7 @@ class Mute(draft_pb2_grpc.DraftServiceServicer):
 
 
 async def test_a_draft_that_is_behind_is_told_what_is_verified_instead() -> None:
-    mute = Mute()
+    mute = Mute()  # type: ignore[abstract]
     async with (
         _served(mute) as draft,
         target_service(

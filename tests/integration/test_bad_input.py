@@ -176,8 +176,9 @@ async def test_every_mistake_is_told_by_name_and_costs_others_nothing(
             client.generate("def main(", max_new_tokens=400, eos_token_id=[])
         )
         await asyncio.sleep(0.05)
+        call: Any = channel.unary_stream(GENERATE)
         for name, (raw, fields) in BAD.items():
-            error = await _end(channel.unary_stream(GENERATE)(raw))
+            error = await _end(call(raw))
             assert error is not None, name
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, (name, error.details())
             assert named_fields(error) == fields, name
@@ -245,7 +246,8 @@ async def test_any_parameters_are_served_or_refused_by_name() -> None:
                 prompts=[generation_pb2.Prompt(**_ids(1, 2))], config=config
             )
             async with grpc.aio.insecure_channel(target.address) as channel:
-                call: Any = channel.unary_stream(GENERATE)(message.SerializeToString())
+                open_call: Any = channel.unary_stream(GENERATE)
+                call: Any = open_call(message.SerializeToString())
                 error = await _end(call)
                 assert error is None or error.code() is grpc.StatusCode.INVALID_ARGUMENT, (
                     config,

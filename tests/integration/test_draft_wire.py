@@ -61,16 +61,16 @@ class Conversation:
     async def say(self, request: draft_pb2.DraftRequest) -> None:
         await self._call.write(request)
 
-    async def hear(self) -> draft_pb2.DraftResponse:
-        response: draft_pb2.DraftResponse = await self._call.read()
-        return response
+    async def hear(self) -> Any:
+        return await self._call.read()
 
     async def rest(self) -> None:
         while await self.hear() is not grpc.aio.EOF:
             pass
 
     async def block(self) -> draft_pb2.Block:
-        return (await self.hear()).block
+        block: draft_pb2.Block = (await self.hear()).block
+        return block
 
     async def __aenter__(self) -> "Conversation":
         return self

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,11 @@ from tests.loopback import LoopbackDraft, LoopbackTarget, draft_service, target_
 VOCAB, K = 10, 4
 TABLE = random_table(VOCAB, 0)
 PROMPT = [1, 2, 3]
-LONG = {"max_new_tokens": 400, "num_assistant_tokens": K, "assistant_confidence_threshold": 0.0}
+LONG: dict[str, Any] = {
+    "max_new_tokens": 400,
+    "num_assistant_tokens": K,
+    "assistant_confidence_threshold": 0.0,
+}
 TARGET_STEP_S, DRAFT_STEP_S = 0.08, 0.01
 
 

@@ -53,13 +53,13 @@ async def test_liveness_and_readiness_part() -> None:
     async with Server({}, [SERVICE]) as server:
         address = await server.start("127.0.0.1:0")
         async with grpc.aio.insecure_channel(address) as channel:
-            info = draft_pb2_grpc.DraftServiceStub(channel).GetDraftInfo  # type: ignore[arg-type]
+            info: Any = draft_pb2_grpc.DraftServiceStub(channel).GetDraftInfo
             assert await _health(channel, *names) == [STATUS.SERVING, *[STATUS.NOT_SERVING] * 3]
             with pytest.raises(grpc.aio.AioRpcError, match="it loads its model") as early:
                 await info(draft_pb2.GetDraftInfoRequest())
             assert early.value.code() is grpc.StatusCode.UNAVAILABLE
 
-            slow = Slow()
+            slow = Slow()  # type: ignore[abstract]  # its other methods are UNIMPLEMENTED
             await server.ready(draft_pb2_grpc.add_DraftServiceServicer_to_server, slow)
             assert await _health(channel, *names) == [STATUS.SERVING] * 4
 

@@ -109,7 +109,7 @@ def test_helps_are_the_tables(scraped: dict[Part, str]) -> None:
 def test_a_real_prometheus_scrapes_all_three(
     scraped: dict[Part, str], tool: str, tmp_path: Path
 ) -> None:
-    with prometheus(tool, tmp_path, scraped) as server:
+    with prometheus(tool, tmp_path, {str(part): at for part, at in scraped.items()}) as server:
         for metric in METRICS:
             for part in metric.parts:
                 name = metric.name + ("_count" if metric.type is Histogram else "")

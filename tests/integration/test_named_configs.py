@@ -56,7 +56,7 @@ async def test_several_sequences_by_name(tmp_path: Path) -> None:
         await client.save_generation_config(
             "three", do_sample=True, num_return_sequences=3, max_new_tokens=9
         )
-        met = {"stopping_criteria": lambda ids, _: ids.shape[1] == 5}
+        met: dict[str, Any] = {"stopping_criteria": lambda ids, _: ids.shape[1] == 5}
         results = await client.generate([PROMPT, [4]], "three", eos_token_id=[], seed=1, **met)
         assert [len(r.token_ids) for r in results] == [2, 2, 2, 4, 4, 4]
         assert {r.finish_reason for r in results} == {"stopping_criteria"}
@@ -96,7 +96,7 @@ async def test_what_is_refused(tmp_path: Path) -> None:
 
 async def test_the_bare_wire(tmp_path: Path) -> None:
     async with _target(tmp_path) as target, grpc.aio.insecure_channel(target.address) as channel:
-        stub = target_pb2_grpc.TargetServiceStub(channel)
+        stub: Any = target_pb2_grpc.TargetServiceStub(channel)
         for request in (
             target_pb2.GetGenerationConfigRequest(),
             target_pb2.GetGenerationConfigRequest(name="x/../y"),

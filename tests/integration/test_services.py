@@ -141,7 +141,9 @@ def test_logprobs(client: Client, prompts: list[str]) -> None:
     result = client.generate(prompts[0], max_new_tokens=12, logprobs=3)
     assert len(result.logprobs) == 12
     for token, entry in zip(result.token_ids, result.logprobs, strict=True):
-        assert entry.top[0] == (token, pytest.approx(entry.logprob))
+        best, logprob = entry.top[0]
+        assert best == token
+        assert logprob == pytest.approx(entry.logprob)
         assert len(entry.top) == 3
         assert entry.top[0][1] >= entry.top[1][1] >= entry.top[2][1]
 

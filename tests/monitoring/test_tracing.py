@@ -33,7 +33,7 @@ provider.shutdown()
 """
 
 
-class Collector(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[misc]
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     """Keeps spans with the name of the service that they are of."""
 
     def __init__(self) -> None:
@@ -51,7 +51,8 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[mi
 @contextmanager
 def _collector() -> Iterator[tuple[Collector, str]]:
     server, collector, port = grpc.server(futures.ThreadPoolExecutor(2)), Collector(), free_port()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    add: Any = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    add(collector, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:
@@ -71,7 +72,7 @@ def test_one_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             with service("target", tmp_path / "target.log", *flags) as target:
                 command = [sys.executable, "-c", _APPLICATION, target.address]
                 subprocess.run(command, env=environment(), check=True, timeout=60)
-                found = {}
+                found: dict[str, tuple[str, Any]] = {}
                 while len(found) < 4:
                     name, span = collector.spans.get(timeout=20)
                     found[span.name] = name, span

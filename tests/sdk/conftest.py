@@ -18,7 +18,7 @@ def target() -> Iterator[Callable[..., FakeTarget]]:
     running: list[FakeTarget] = []
 
     def start(*scripts: Script) -> FakeTarget:
-        running.append(FakeTarget(*scripts).start())
+        running.append(FakeTarget(*scripts).start())  # type: ignore[abstract]
         return running[-1]
 
     yield start

@@ -30,7 +30,8 @@ class Seen(StoppingCriteria):
     """Met by an id; keeps what it was asked."""
 
     def __init__(self, token: int) -> None:
-        self.token, self.asked = token, []
+        self.token = token
+        self.asked: list[tuple[int, ...]] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         assert input_ids.dtype == torch.long

@@ -30,12 +30,14 @@ async def texts_of(
 ) -> Counter[tuple[int, ...]]:
     """Sampled texts, counted; the whole distribution unless fields say otherwise."""
     counts: Counter[tuple[int, ...]] = Counter()
-    options = {
+    options: dict[str, Any] = {
         "do_sample": True,
         "top_k": 0,
         "num_assistant_tokens": 2,
         "num_return_sequences": 50,
     } | fields
     while counts.total() < count:
-        counts.update(result.token_ids for result in await client.generate(list(prompt), **options))
+        found = await client.generate(list(prompt), **options)
+        results = found if isinstance(found, list) else [found]
+        counts.update(result.token_ids for result in results)
     return counts

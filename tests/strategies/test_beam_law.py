@@ -3,9 +3,10 @@
 both against the same enumerated law. Seeds repeat.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 from itertools import permutations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,8 @@ def _model() -> nn.Module:
     config = LlamaConfig(
         vocab_size=VOCAB, initializer_range=0.7, eos_token_id=None, pad_token_id=0, **size
     )
-    return LlamaForCausalLM(config).eval()
+    model: nn.Module = LlamaForCausalLM(config).eval()
+    return model
 
 
 @torch.inference_mode()
@@ -50,7 +52,7 @@ def _law() -> dict[tuple[int, ...], float]:
     Of the continuations that are drawn, in order and without replacement, the likeliest go on; when
     all texts end, those that were drawn first are the ones that count.
     """
-    law: Counter[tuple[int, ...]] = Counter()
+    law: dict[tuple[int, ...], float] = defaultdict(float)
     first = _log_probs(())
     after = {token: _log_probs((token,)) for token in range(VOCAB)}
     for drawn in permutations(range(VOCAB), KEPT):
@@ -83,7 +85,9 @@ def _ours(seed: int) -> tuple[int, ...]:
     return search.best(1)[0].ids
 
 
-_KEPT_LOG_PROBS = {(): _log_probs(())} | {(token,): _log_probs((token,)) for token in range(VOCAB)}
+_KEPT_LOG_PROBS: dict[tuple[int, ...], Tensor] = {(): _log_probs(())} | {
+    (token,): _log_probs((token,)) for token in range(VOCAB)
+}
 
 
 def test_the_law_of_the_best_text() -> None:
@@ -105,7 +109,7 @@ def test_the_law_of_the_best_text() -> None:
 
 async def test_a_seed_repeats_whoever_is_beside() -> None:
     """And another seed, or another prompt of the batch, has noise of its own."""
-    fields = {
+    fields: dict[str, Any] = {
         "num_beams": 3,
         "do_sample": True,
         "max_new_tokens": 16,

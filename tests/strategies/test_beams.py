@@ -40,7 +40,11 @@ def _generated(
 ) -> list[tuple[list[int], float]]:
     """transformers' texts, without padding, and their scores."""
     stock(module)
-    options = {"max_new_tokens": NEW_TOKENS, "pad_token_id": 4095, "do_sample": False} | fields
+    options: dict[str, Any] = {
+        "max_new_tokens": NEW_TOKENS,
+        "pad_token_id": 4095,
+        "do_sample": False,
+    } | fields
     out = module.generate(  # type: ignore[operator]
         torch.tensor([list(prompt)]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
@@ -69,7 +73,9 @@ async def check(
     async with AsyncClient(target.address) as client:
         found = await client.generate(list(prompt), **{"max_new_tokens": NEW_TOKENS, **wanted})
     results = found if isinstance(found, list) else [found]
-    fields = {name: value for name, value in wanted.items() if name != "num_return_sequences"}
+    fields: dict[str, Any] = {
+        name: value for name, value in wanted.items() if name != "num_return_sequences"
+    }
     for got, (ids, score) in zip(
         results, reference(model.name, prompt, count, **fields), strict=True
     ):
@@ -84,7 +90,11 @@ async def test_texts_and_scores(model: LoadedModel, early_stopping: Any) -> None
         for prompt, num_beams, eos, penalty in product(
             PROMPTS[::2], (2, 5), ([0], EOS), (1.0, -0.5, 2.0)
         ):
-            fields = {"num_beams": num_beams, "eos_token_id": eos, "length_penalty": penalty}
+            fields: dict[str, Any] = {
+                "num_beams": num_beams,
+                "eos_token_id": eos,
+                "length_penalty": penalty,
+            }
             await check(
                 target,
                 model,
@@ -171,7 +181,11 @@ async def test_stop_strings_end_a_beam(prompts: list[str]) -> None:
     async with target_service(rows, model) as target, AsyncClient(target.address) as client:
         for prompt in prompts[:4]:
             ids = model.tokenizer(prompt)["input_ids"]
-            fields = {"num_beams": 3, "stop_strings": ["self", "("], "max_new_tokens": 24}
+            fields: dict[str, Any] = {
+                "num_beams": 3,
+                "stop_strings": ["self", "("],
+                "max_new_tokens": 24,
+            }
             want = _generated(model.module, ids, 3, tokenizer=model.tokenizer, **fields)
             found = await client.generate(prompt, num_return_sequences=3, **fields)
             assert [list(r.token_ids) for r in found] == [texts for texts, _ in want]
@@ -197,7 +211,10 @@ async def test_beams_stream_what_they_share(prompts: list[str]) -> None:
                 assert list(result.token_ids) == seen[result.sequence_index]
                 assert result.stats.drafter == "none"
                 assert result.stats.rounds == 32
-            assert stream.result[0].score >= stream.result[1].score
+            best, second = (result.score for result in stream.result)
+            assert best is not None
+            assert second is not None
+            assert best >= second
     assert early > 2 * 32  # of 4 texts in 2 sequences with 32 tokens
 
 

@@ -17,7 +17,7 @@ from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of, stock
 
-ASSISTED = {"num_assistant_tokens": 7, "assistant_confidence_threshold": 0.0}
+ASSISTED: dict[str, Any] = {"num_assistant_tokens": 7, "assistant_confidence_threshold": 0.0}
 
 
 class LastIs(StoppingCriteria):
@@ -94,7 +94,10 @@ async def test_the_text_is_that_of_transformers_without_assistance(
             StoppingCriteriaList([LastIs(*whole[17:20]), LastIs(*whole[29:32])]),
             [StopStringCriteria(tokenizer, ["\n"])],
         ):
-            fields = {"max_new_tokens": 40, "stopping_criteria": StoppingCriteriaList(criteria)}
+            fields: dict[str, Any] = {
+                "max_new_tokens": 40,
+                "stopping_criteria": StoppingCriteriaList(criteria),
+            }
             want = model.generate(**inputs, do_sample=False, **fields)[0, length:].tolist()
             got = await client.generate(prompt, **fields, **ASSISTED)
             assert list(got.token_ids) == want
@@ -106,7 +109,7 @@ async def test_sampled_sequences_of_a_batch(client: AsyncClient, prompts: list[s
     token.
     """
     newline = bundled("target").tokenizer("\n")["input_ids"][-1]
-    fields = {
+    fields: dict[str, Any] = {
         "max_new_tokens": 40,
         "do_sample": True,
         "num_return_sequences": 2,

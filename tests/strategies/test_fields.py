@@ -23,7 +23,11 @@ NEW_TOKENS = 24
 
 def _transformers(**fields: Any) -> Any:
     ids = torch.tensor([PROMPT])
-    options = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 4095} | fields
+    options: dict[str, Any] = {
+        "max_new_tokens": NEW_TOKENS,
+        "do_sample": False,
+        "pad_token_id": 4095,
+    } | fields
     if "max_length" in fields:
         del options["max_new_tokens"]
     model = stock(random_model("llama"))
@@ -61,7 +65,7 @@ async def test_greedy_texts_scores_and_logits(fields: dict[str, Any]) -> None:
         target_service(rows_of(model.module), model, draft.address) as target,
         AsyncClient(target.address) as client,
     ):
-        options = {} if "max_length" in fields else {"max_new_tokens": NEW_TOKENS}
+        options: dict[str, Any] = {} if "max_length" in fields else {"max_new_tokens": NEW_TOKENS}
         for k in (0, 4):
             got = await client.generate(
                 PROMPT,
@@ -79,7 +83,7 @@ async def test_greedy_texts_scores_and_logits(fields: dict[str, Any]) -> None:
 
 
 async def test_scores_of_sampled_texts_are_those_after_the_warpers() -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "do_sample": True,
         "temperature": 0.7,
         "top_k": 12,
@@ -88,7 +92,7 @@ async def test_scores_of_sampled_texts_are_those_after_the_warpers() -> None:
     }
     model = loaded(random_model("llama"), "llama")
     config = transformers.GenerationConfig(**fields, max_length=100, eos_token_id=0)
-    stocked = stock(random_model("llama"))
+    stocked: Any = stock(random_model("llama"))
     stocked._prepare_special_tokens(config, device="cpu")
     chain = stocked._get_logits_processor(config, input_ids_seq_length=len(PROMPT), device="cpu")
     async with (
@@ -121,7 +125,11 @@ async def test_rows_are_sent_in_messages_that_a_client_takes(
         target_service(rows_of(model.module), model) as target,
         AsyncClient(target.address) as client,
     ):
-        fields = {"max_new_tokens": 30, "prompt_lookup_num_tokens": 8, "logprobs": 1}
+        fields: dict[str, Any] = {
+            "max_new_tokens": 30,
+            "prompt_lookup_num_tokens": 8,
+            "logprobs": 1,
+        }
         whole = await client.generate(PROMPT, **fields)
         pieces, text = 0, ""
         async with client.stream(PROMPT, output_logits=True, **fields) as stream:
@@ -156,7 +164,8 @@ async def test_healing_finds_tokens_that_begin_with_a_space() -> None:
 @pytest.mark.parametrize("end", ["def ma", "    return sel", "x = re.compi", "for i in ran"])
 async def test_token_healing(end: str, prompts: list[str]) -> None:
     model = bundled("target")
-    module, tokenizer = stock(copy.deepcopy(model.module)), model.tokenizer
+    module: Any = stock(copy.deepcopy(model.module))
+    tokenizer = model.tokenizer
     async with (
         target_service(rows_of(copy.deepcopy(model.module)), model) as target,
         AsyncClient(target.address) as client,
@@ -187,7 +196,7 @@ async def test_the_heuristic_goes_on_from_call_to_call() -> None:
     ):
         longest = {}
         for schedule in ("heuristic", "heuristic_transient"):
-            fields = {
+            fields: dict[str, Any] = {
                 "num_assistant_tokens": 3,
                 "num_assistant_tokens_schedule": schedule,
                 "max_new_tokens": 25,
@@ -201,6 +210,7 @@ async def test_the_heuristic_goes_on_from_call_to_call() -> None:
 
 
 async def test_what_is_refused_by_name() -> None:
+    off: dict[str, Any] = {"assistant_lookbehind": 10}
     refused: dict[str, Any] = {
         "assistant_early_exit": 2,
         "assistant_ensemble_weight": 0.5,
@@ -219,6 +229,4 @@ async def test_what_is_refused_by_name() -> None:
         with pytest.raises(InvalidRequestError) as raised:
             await client.generate([1, 2], config)
         assert set(raised.value.fields) == {"exponential_decay_length_penalty", "eos_token_id"}
-        assert (
-            await client.generate([1, 2], assistant_lookbehind=10)
-        ).token_ids  # transformers' default
+        assert (await client.generate([1, 2], **off)).token_ids  # transformers' default

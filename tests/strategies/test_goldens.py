@@ -20,7 +20,7 @@ _NO_PARAMETERS = {"model", "prompt", "stops", "sequences", "scores"}
 
 def _model(name: str) -> LoadedModel:
     tokenizer = bundled("target").tokenizer
-    module = copy.deepcopy(golden_model(name))
+    module: Any = copy.deepcopy(golden_model(name))
     return LoadedModel(name, module, tokenizer, Vocabulary(b"", module.config.vocab_size), 128)
 
 

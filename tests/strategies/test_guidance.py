@@ -38,7 +38,8 @@ def _reference(
         max_new_tokens=NEW_TOKENS,
         do_sample=False,
     )
-    return out[0, len(prompt) :].tolist()
+    ids_after: list[int] = out[0, len(prompt) :].tolist()
+    return ids_after
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "target"])
@@ -56,12 +57,15 @@ async def test_greedy_texts(name: str, negative: list[int] | None) -> None:
         AsyncClient(target.address) as client,
     ):
         for drafted in DRAFTED:
-            fields = {"guidance_scale": 1.7, "max_new_tokens": NEW_TOKENS, **drafted}
+            fields: dict[str, Any] = {
+                "guidance_scale": 1.7,
+                "max_new_tokens": NEW_TOKENS,
+                **drafted,
+            }
             got = await client.generate(prompt, negative_prompt=negative, **fields)
             assert list(got.token_ids) == want
-        several = await client.generate(
-            [prompt, prompt], negative_prompt_ids=negative and [negative, prompt], **fields
-        )
+        away = [negative, prompt] if negative else None
+        several = await client.generate([prompt, prompt], negative_prompt_ids=away, **fields)
         assert list(several[0].token_ids) == want
         assert target.engine.pool.in_use == 0
 

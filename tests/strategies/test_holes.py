@@ -8,6 +8,7 @@ assistance): test_quantized.
 
 import asyncio
 import copy
+from typing import Any
 
 from transformers import TextIteratorStreamer
 
@@ -21,7 +22,7 @@ async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
     something else.
     """
     for drafts in ("model", "lookup"):
-        fields = (
+        fields: dict[str, Any] = (
             {"num_assistant_tokens": 5} if drafts == "model" else {"prompt_lookup_num_tokens": 5}
         )
         async with (

@@ -72,7 +72,7 @@ def _rows(count: int = 4, spare: int = 0, name: str = "llama") -> PackedRows:
 
 
 def _by_the_rule(
-    model: nn.Module, ids: Sequence[int], spec: CacheSpec, window: int | None = None
+    model: Any, ids: Sequence[int], spec: CacheSpec, window: int | None = None
 ) -> Tensor:
     """Logits of all positions, float64 [n, vocab]."""
     made, size = quantizer(spec.backend, spec.nbits), spec.q_group_size
@@ -101,8 +101,9 @@ def _by_the_rule(
         return torch.stack(out)[None], None
 
     AttentionInterface.register("by_the_rule", attend)
-    model.set_attn_implementation("by_the_rule")  # type: ignore[operator]
-    return model(torch.tensor([ids]), use_cache=False).logits[0]
+    model.set_attn_implementation("by_the_rule")
+    logits: torch.Tensor = model(torch.tensor([ids]), use_cache=False).logits[0]
+    return logits
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral"])
@@ -111,7 +112,7 @@ def test_rows_follow_the_rule(name: str, spec: CacheSpec) -> None:
     row.
     """
     ids, generator = _prompt(90), torch.Generator().manual_seed(1)
-    window = getattr(_model(name).config, "sliding_window", None)  # type: ignore[union-attr]
+    window = getattr(_model(name).config, "sliding_window", None)
     with torch.inference_mode():
         want = _by_the_rule(_model(name), ids, spec, window)
         dense = stock(_model(name))(torch.tensor([ids])).logits[0]
@@ -213,10 +214,10 @@ async def test_text_does_not_depend_on_drafter_k_chunking_or_load(
                 _text(engine, p, None, "model", k, w, rule)
                 for p, w in zip(prompts, dense, strict=True)
             ]
-            got = await asyncio.gather(
+            together = await asyncio.gather(
                 *[one for pair in zip(quantized[::3], others, strict=True) for one in pair]
             )
-            assert got == [text for pair in zip(wants, dense, strict=True) for text in pair], (
+            assert together == [text for pair in zip(wants, dense, strict=True) for text in pair], (
                 k,
                 chunk,
                 "mixed",
@@ -259,14 +260,15 @@ async def test_single_precision_is_measured(measured: Callable[[str], None]) -> 
 async def test_a_group_is_quantized_once(
     residual: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, calls = quantizer("fp8", 8), []
+    made = quantizer("fp8", 8)
+    calls: list[int] = []
     quantize = made.quantize
-    monkeypatch.setattr(
-        made,
-        "quantize",
-        lambda states, axis: calls.append(1) or quantize(states, axis),
-        raising=False,
-    )
+
+    def counted(states: torch.Tensor, axis: int) -> Any:
+        calls.append(1)
+        return quantize(states, axis)
+
+    monkeypatch.setattr(made, "quantize", counted, raising=False)
     spec, prompt = CacheSpec("fp8", 8, q_group_size=8, residual_length=residual), _prompt(40)
     rows = _rows()
     engine = Engine(rows, 4096, chunk_tokens=16)
@@ -418,7 +420,8 @@ def _library(made: Any, states: Tensor, axis: int) -> Tensor:
         )
         meta["compute_dtype"] = states.dtype
         made._library.cuda(data, meta=meta, device="cpu")
-        return made._library.dequantize(data, meta).view_as(states)
+        read: torch.Tensor = made._library.dequantize(data, meta).view_as(states)
+        return read
     assert isinstance(made, Quanto)
     from optimum.quanto.tensor.grouped import ungroup
     from optimum.quanto.tensor.packed import PackedTensor
@@ -428,7 +431,8 @@ def _library(made: Any, states: Tensor, axis: int) -> Tensor:
     levels = torch.ops.quanto.quantize_affine(matrix[None], made._nbits, axis, size, scale, shift)
     packed = PackedTensor.pack(levels, made._nbits)
     assert torch.equal(packed._data, made.quantize(states, axis)[0])
-    return ungroup(scale * levels - shift, axis, matrix[None].shape).view_as(states)
+    back: torch.Tensor = ungroup(scale * levels - shift, axis, matrix[None].shape)
+    return back.view_as(states)
 
 
 def test_a_model_that_looks_into_its_cache_has_no_quantized_rows() -> None:

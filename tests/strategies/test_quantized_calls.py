@@ -161,12 +161,11 @@ def test_a_library_that_does_not_come_up_is_refused() -> None:
     def broken(backend: str, nbits: int) -> None:
         raise RuntimeError("no kernel for this torch")
 
-    caching.quantizer, kept = broken, caching.quantizer  # type: ignore[assignment]
-    try:
+    kept = quantizers.quantizer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(caching, "quantizer", broken)
         with pytest.raises(InvalidFieldError, match="no kernel for this torch"):
             _spec(**_quantized(backend="fp8"))
-    finally:
-        caching.quantizer = kept
     assert quantizers.quantizer is kept
 
 
@@ -202,10 +201,13 @@ async def test_over_the_wire_texts_are_the_same_with_any_assistance(
             installed(SPECS[name])
     model, draft = bundled("target"), bundled("draft")
     rows = PackedRows(copy.deepcopy(model.module).double(), 6, 512, spare=16)
-    config = {"backend": backend, "residual_length": 1} | (
-        {} if backend == "fp8" else {"q_group_size": 16}
-    )
-    fields = {"max_new_tokens": 48, "cache_implementation": "quantized", "cache_config": config}
+    config: dict[str, Any] = {"backend": backend, "residual_length": 1}
+    config |= {} if backend == "fp8" else {"q_group_size": 16}
+    fields: dict[str, Any] = {
+        "max_new_tokens": 48,
+        "cache_implementation": "quantized",
+        "cache_config": config,
+    }
     ways: list[dict[str, Any]] = [{"num_assistant_tokens": 16}, {"prompt_lookup_num_tokens": 8}, {}]
     async with (
         draft_service(rows_of(draft.module, 8, 512, 64), draft) as service,

@@ -16,8 +16,12 @@ from tests.loopback import target_service
 from tests.models import loaded, random_model, rows_of
 
 PROMPT = list(range(40, 70))
-CACHE = {"backend": "quanto", "nbits": 4, "q_group_size": 16, "residual_length": 1}
-QUANTIZED = {"cache_implementation": "quantized", "cache_config": CACHE, "max_new_tokens": 24}
+CACHE: dict[str, Any] = {"backend": "quanto", "nbits": 4, "q_group_size": 16, "residual_length": 1}
+QUANTIZED: dict[str, Any] = {
+    "cache_implementation": "quantized",
+    "cache_config": CACHE,
+    "max_new_tokens": 24,
+}
 
 
 async def _score(engine: Engine, text: list[int]) -> float:
@@ -57,7 +61,7 @@ async def test_scores_are_those_of_the_text_read_at_once(fields: dict[str, Any])
 
 async def test_far_from_any_group_it_is_the_dense_search() -> None:
     model = loaded(random_model("llama"), "llama")
-    near = QUANTIZED | {"cache_config": {**CACHE, "residual_length": 100}}
+    near: dict[str, Any] = QUANTIZED | {"cache_config": {**CACHE, "residual_length": 100}}
     async with (
         target_service(rows_of(model.module, 6), model) as target,
         AsyncClient(target.address) as client,

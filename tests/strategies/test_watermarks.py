@@ -17,8 +17,11 @@ from foredraft import AsyncClient, InvalidRequestError, Result
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, loaded, random_model, rows_of, stock
 
-GREEN = {"bias": 2.5, "greenlist_ratio": 0.25}
-SYNTH_ID = {"ngram_len": 5, "keys": [654, 400, 836, 123, 340, 443, 597, 160, 57, 29]}
+GREEN: dict[str, Any] = {"bias": 2.5, "greenlist_ratio": 0.25}
+SYNTH_ID: dict[str, Any] = {
+    "ngram_len": 5,
+    "keys": [654, 400, 836, 123, 340, 443, 597, 160, 57, 29],
+}
 TEXTS, NEW_TOKENS = 8, 48
 # Ways to draft: none, n-grams, a model that pushes ahead and one that is waited for, under both
 # rules.
@@ -48,7 +51,12 @@ async def client() -> AsyncIterator[AsyncClient]:
 
 
 async def _sampled(client: AsyncClient, seed: int, **fields: Any) -> list[Result]:
-    options = {"do_sample": True, "top_k": 0, "eos_token_id": [], "max_new_tokens": NEW_TOKENS}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "top_k": 0,
+        "eos_token_id": [],
+        "max_new_tokens": NEW_TOKENS,
+    }
     found: list[Result] = await client.generate(
         "def main(", num_return_sequences=TEXTS, seed=seed, **options, **fields
     )
@@ -57,7 +65,8 @@ async def _sampled(client: AsyncClient, seed: int, **fields: Any) -> list[Result
 
 async def _statistic(client: AsyncClient, texts: list[Result], mark: Any) -> list[float]:
     found = await client.detect_watermark([list(text.token_ids) for text in texts], mark)
-    return [one.green_fraction if one.mean_score is None else one.mean_score for one in found]
+    shown = [one.green_fraction if one.mean_score is None else one.mean_score for one in found]
+    return [value for value in shown if value is not None]
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -118,12 +127,13 @@ async def test_greedy_marked_text_is_that_of_transformers(fields: dict[str, Any]
         target_service(rows_of(model.module, spare=16), model, draft.address) as target,
         AsyncClient(target.address) as client,
     ):
-        for drafted in (
+        ways: list[dict[str, Any]] = [
             {"num_assistant_tokens": 0},
             {"num_assistant_tokens": 3},
             {"prompt_lookup_num_tokens": 3},
             {},
-        ):
+        ]
+        for drafted in ways:
             got = await client.generate(
                 prompt, watermarking_config=config, max_new_tokens=24, **drafted
             )

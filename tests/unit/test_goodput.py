@@ -126,4 +126,4 @@ def test_step_times_between_and_beyond() -> None:
     assert pace.at(4) == pytest.approx(0.012)
     assert pace.at(100) == 0.014
     pace.observe(6, 2, 10.0)
-    assert pace.at(6) < 0.02, "an outlier counts little"
+    assert (pace.at(6) or 1.0) < 0.02, "an outlier counts little"

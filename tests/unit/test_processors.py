@@ -84,7 +84,7 @@ def test_scores_equal_those_of_generate(fields: dict[str, Any]) -> None:
     sampling = Sampling(
         rule=Rule.REJECTION if sampled else Rule.GREEDY, prompt_length=len(prompt), **given
     )
-    model = random_model("llama")
+    model: Any = random_model("llama")
     plain: dict[str, Any] = {
         n: [list(i) for i in v] if n == "bad_words_ids" else v for n, v in values.items()
     }

@@ -1,5 +1,7 @@
 """Rows of every kind give the model's own logits, and the proof chooses the right kind."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,8 @@ def _bloom() -> nn.Module:
     config = BloomConfig(
         vocab_size=4096, hidden_size=48, n_layer=2, n_head=4, initializer_range=0.25
     )
-    return BloomForCausalLM(config).eval()
+    model: nn.Module = BloomForCausalLM(config).eval()
+    return model
 
 
 def _gemma2() -> nn.Module:
@@ -42,11 +45,12 @@ def _gemma2() -> nn.Module:
         sliding_window=10,
         initializer_range=0.2,
     )
-    return Gemma2ForCausalLM(config).eval()
+    model: nn.Module = Gemma2ForCausalLM(config).eval()
+    return model
 
 
-MODELS = {
-    name: (lambda name=name: random_model(name)) for name in ("llama", "qwen3", "gpt2", "mistral")
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    name: partial(random_model, name) for name in ("llama", "qwen3", "gpt2", "mistral")
 }
 MODELS |= {"gemma2": _gemma2, "bloom": _bloom}
 
@@ -85,7 +89,12 @@ def test_branches_equal_texts_of_their_own(name: str) -> None:
     model = MODELS[name]()
     trunk = torch.randint(4096, (20,), generator=torch.Generator().manual_seed(3)).tolist()
     other = trunk[::-1]
-    branches = {(7, 8, 9): [], (7, 8, 5): [], (7, 6): [], (4,): []}
+    branches: dict[tuple[int, ...], list[int]] = {
+        (7, 8, 9): [],
+        (7, 8, 5): [],
+        (7, 6): [],
+        (4,): [],
+    }
     with torch.inference_mode():
         want = {
             branch: model(torch.tensor([[*trunk, *branch]])).logits[0, -1] for branch in branches

@@ -1,5 +1,7 @@
 """Ends of sequences, token by token, and text that never shows half a character."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,8 +36,8 @@ def _ids(text: str) -> list[int]:
     ],
 )
 def test_a_block_is_cut_at_the_token_that_ends_it(
-    fields: dict, block: str, kept: str, reason: str
-) -> None:  # type: ignore[type-arg]
+    fields: dict[str, Any], block: str, kept: str, reason: str
+) -> None:
     stopping = Stopping(plan(_ids("xy"), 8, **fields), LETTERS)
     taken = stopping.take(_ids(block))
     assert (taken.text, taken.reason) == (kept, reason)

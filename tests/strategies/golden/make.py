@@ -140,7 +140,7 @@ def contrastive_cases() -> Iterator[dict[str, Any]]:
 
 
 def generate(
-    model: nn.Module, case: dict[str, Any], scored: bool = True
+    model: Any, case: dict[str, Any], scored: bool = True
 ) -> tuple[list[list[int]], list[float]]:
     """The generated ids of all returned sequences, padded as they come, and the scores of beams if
     `scored`.

@@ -31,4 +31,5 @@ def tiny() -> nn.Module:
                 weight.dim() > 1
             ):  # what has one dimension is a bias (zeros) or a norm's scale (ones)
                 weight.copy_(torch.randn(weight.shape, generator=draw) * 0.25)
-    return model.eval()
+    built: nn.Module = model.eval()
+    return built
