@@ -1,1 +1,1 @@
-"""The draft service: proposes tokens for target services to verify."""
+"""The draft service proposes tokens for target services to verify."""

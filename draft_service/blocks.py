@@ -1,7 +1,7 @@
-"""The blocks of one stream: commits in, proposals out, and outcomes drafted ahead while the target
-verifies.
+"""The blocks of one stream: commits come in, proposals and outcomes drafted ahead go out.
 
-One task reads, another drafts. Knows nothing of models: it hands over to the session.
+One task reads commits, another drafts. This module knows nothing of models: it hands over to the
+session.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class _Wanted:
 
 
 class Blocks:
-    """The blocks of one stream, as commits ask for them."""
+    """Makes the blocks of one stream, as commits ask for them."""
 
     def __init__(
         self,
@@ -58,14 +58,14 @@ class Blocks:
         )
         self._check_ids = check_ids
         self._first = _Wanted.of(opened)
-        # Blocks, then None when the target has closed its side, or what went wrong.
+        # Holds blocks, then None when the target has closed its side, or the error of either task.
         self._answers: asyncio.Queue[draft_pb2.DraftResponse | Exception | None] = asyncio.Queue()
         self._drafting: asyncio.Task[None] | None = None
         self._sent = 0
-        self._own = NOTHING  # what the target verifies, if it came from here
-        self._ahead = DraftedAhead()  # of the base, and what was sent of it
-        self._growing: EarlyVerdict | None = None  # the tree that is being drafted
-        self._next: _Wanted | None = None  # asked for while it was
+        self._own = NOTHING  # the proposal that the target verifies, if it came from here
+        self._ahead = DraftedAhead()  # what was drafted ahead of the base, and sent
+        self._growing: EarlyVerdict | None = None  # the verdict of the tree that is being drafted
+        self._next: _Wanted | None = None  # what a commit asked for while the tree grew
 
     async def run(self) -> AsyncGenerator[draft_pb2.DraftResponse, None]:
         """Yields blocks until the target closes its side."""
@@ -76,8 +76,8 @@ class Blocks:
                     raise answer
                 yield answer
         finally:
-            # Both at once, before anything is awaited: who leaves in a hurry must not leave work on
-            # the row.
+            # Both are cancelled at once, before anything is awaited: a stream that is left in a
+            # hurry must not leave work on the row.
             reading.cancel()
             if self._drafting is not None:
                 self._drafting.cancel()
@@ -93,7 +93,7 @@ class Blocks:
                 self._check(request.commit)
                 await self._take(request.commit)
             self._answers.put_nowait(None)
-        except Exception as error:  # told to the stream, which ends with it
+        except Exception as error:  # the stream ends with this error
             self._answers.put_nowait(error)
 
     def _check(self, commit: draft_pb2.Commit) -> None:
@@ -110,8 +110,7 @@ class Blocks:
         self._record.committed(self._own, commit.accepted_ids)
         self._session.commit(commit.base_len, commit.accepted_ids, commit.next_id)
         if self._growing is not None:
-            # The branch that turned out right is on its way: what it lacks is less than all of a
-            # new one.
+            # The branch that came true is on its way, and needs fewer steps than a new proposal.
             self._next, self._growing.path = wanted, path
             return
         verified = self._learn(path)
@@ -123,7 +122,7 @@ class Blocks:
         )
 
     def _learn(self, path: tuple[int, ...]) -> Proposal | None:
-        """What was drafted ahead for this early_verdict, if anything was."""
+        """Returns the proposal that was drafted ahead for this verdict, None if there is none."""
         ahead, self._ahead = self._ahead, DraftedAhead()
         self._session.observe(ahead.preview, path)
         found = next((o.proposal for o in ahead.outcomes if o.path == path), None)
@@ -131,10 +130,14 @@ class Blocks:
         return found
 
     def _start(self, wanted: _Wanted, verified: Proposal | None, only_ahead: bool = False) -> None:
-        """verified: what the target verifies already; None if it waits."""
+        """Starts to draft.
+
+        Args:
+            verified: the proposal that the target verifies already; None if it waits for one.
+        """
         ahead = wanted.outcomes > 0 and self._session.can_branch
         if only_ahead and not ahead:
-            verified = None  # a block that nobody waits for: the sign that the draft is there
+            verified = None  # nobody waits for this block, which shows that the draft is there
         if wanted.k > 0 and (verified is None or ahead):
             self._drafting = asyncio.create_task(self._work(wanted, verified))
 
@@ -151,7 +154,7 @@ class Blocks:
                 wanted, self._next = self._next, None
                 verified = self._learn(turned_out)
                 self._own = verified or NOTHING
-        except Exception as error:  # told to the stream, which ends with it
+        except Exception as error:  # the stream ends with this error
             self._answers.put_nowait(error)
 
     async def _propose(self, wanted: _Wanted) -> Proposal:
@@ -162,7 +165,7 @@ class Blocks:
         return proposal
 
     async def _draft_ahead(self, wanted: _Wanted, verified: Proposal) -> tuple[int, ...] | None:
-        """Sends what it drafted; the verdict, if that came meanwhile."""
+        """Sends what it drafted ahead; returns the verdict if that came meanwhile."""
         base_len, growing, began = len(self._session.tokens), EarlyVerdict(), time.perf_counter()
         self._growing = growing
         try:
@@ -199,7 +202,7 @@ class Blocks:
         return spent_s
 
     async def _give_up(self) -> None:
-        """Ends what a commit overtook."""
+        """Ends the work that a commit overtook."""
         task, self._drafting, self._next = self._drafting, None, None
         if task is not None and not task.done():
             self._record.gave_up()

@@ -1,8 +1,9 @@
-"""Which outcomes of a verification are worth drafting ahead for: what commits told of earlier ones.
+"""Ranks the outcomes of a verification that are worth drafting ahead for, by what commits told of
+earlier ones.
 
-An outcome is where the verification ends and a candidate after that, see
-`foredraft_engine.speculation.preview`. The same choice says which tokens are worth verifying beside
-a proposal. Knows nothing of models or trees.
+An outcome is the node where a verification ends and the token after it, see
+`foredraft_engine.speculation.preview`. The same ranking chooses the alternatives that are worth
+verifying. This module knows nothing of models or trees.
 """
 
 from collections.abc import Sequence
@@ -11,25 +12,26 @@ from math import sqrt
 from foredraft_engine.speculation.preview import RANKS, Preview
 
 _BINS = 10
-_DECAY = 0.995  # of what was seen, at every commit
-_PRIOR = 4.0  # observations' worth of what is believed before any
+_DECAY = 0.995  # weight of what was seen before, at every commit
+_PRIOR = 4.0  # weight of the prior, in observations
 _LEAST = 0.002  # a less likely outcome is not worth its width
 
 
 class OutcomeRanking:
-    """How often tokens are accepted by how sure the draft was of them, and which candidates come
-    next.
+    """Learns how often a token is accepted given the draft's confidence, and at which rank the next
+    token stands.
     """
 
     def __init__(self) -> None:
         self._tried = [_PRIOR] * _BINS
         self._stood = [_PRIOR * (i + 0.5) / _BINS for i in range(_BINS)]
-        # After a rejection, and after all were accepted.
+        # One list for verifications that ended in a rejection, one for those that accepted
+        # everything.
         self._ranks = [[_PRIOR * 0.4 * 0.55**rank for rank in range(RANKS)] for _ in range(2)]
         self._nexts = [_PRIOR, _PRIOR]
 
     def choose(self, preview: Preview, most: int) -> list[tuple[int, int]]:
-        """The most likely outcomes: (node of the preview, rank of the candidate)."""
+        """Returns the most likely outcomes, each as (node of the preview, rank of the candidate)."""
         k, reached, found = len(preview.confidences), 1.0, []
         beside = {alternative: k + 1 + i for i, alternative in enumerate(preview.alternatives)}
         for at in range(min(k + 1, len(preview.candidates))):
@@ -41,7 +43,7 @@ class OutcomeRanking:
                 )
                 if node is None:
                     found.append((likely, at, rank))
-                else:  # it is verified too, and what comes after it is the outcome
+                else:  # the alternative is verified too, and the outcome is the token after it
                     found += [
                         (likely * then, node, after)
                         for after, then in enumerate(self._chances(preview, node))
@@ -51,9 +53,10 @@ class OutcomeRanking:
         return [(node, rank) for _, node, rank in found[:most]]
 
     def _chances(self, preview: Preview, node: int) -> list[float]:
-        """Of each candidate at a node:
+        """Returns the probability of each candidate at a node.
 
-        what the draft thinks of it, and how such fared. Neither is right alone.
+        It is the geometric mean of the draft's probability and of how often a candidate of that
+        rank came true, since neither is right alone.
         """
         whole = node >= len(preview.confidences)
         ranks, nexts = self._ranks[whole], self._nexts[whole]
@@ -63,7 +66,7 @@ class OutcomeRanking:
         ]
 
     def observe(self, preview: Preview, path: Sequence[int]) -> None:
-        """A verification was followed by these tokens, its own first."""
+        """Learns from a verification that committed these tokens."""
         early_verdict = preview.outcome_of(path)
         if early_verdict is None or early_verdict[0] >= len(preview.candidates):
             return

@@ -1,6 +1,6 @@
-"""What is counted and logged of one sequence, from its `Open` to whatever end.
+"""The record of one sequence: what is counted and logged, from its `Open` to its end.
 
-Knows nothing of how it is drafted.
+This module knows nothing of how a sequence is drafted.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class SequenceRecord:
-    """One sequence. Leaving it as a context says how it ended."""
+    """Counts one sequence, and logs it when it is left as a context manager."""
 
     def __init__(self, metrics: DraftMetrics, span: Span) -> None:
         self._metrics, self._span = metrics, span
@@ -28,26 +28,30 @@ class SequenceRecord:
         self._rounds = self._proposed = self._accepted = 0
 
     def opened(self, sequence_index: int, prompt_tokens: int) -> None:
-        """It is valid, and followed."""
+        """Records that the sequence is valid and followed."""
         self._opened = {"sequence": sequence_index, "prompt_tokens": prompt_tokens}
         self._metrics.sessions.inc()
 
     def sent(self, proposal: Proposal, spent_s: float) -> None:
-        """A proposal went out that the target waits for."""
+        """Records that a proposal went out for which the target waits."""
         self._proposed += len(proposal.ids)
         self._metrics.observe_block(proposal.made_by, len(proposal.ids), spent_s)
 
     def pushed(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        """Proposals for outcomes of a verification went out ahead of it."""
+        """Records that proposals for outcomes went out ahead of the verdict."""
         self._proposed += _tokens(outcomes)
         self._metrics.observe_ahead(len(outcomes), _tokens(outcomes), spent_s)
 
     def foresaw(self, outcomes: Sequence[Outcome], found: Proposal | None) -> None:
-        """Of what was pushed, this is of use: the verification went that way."""
+        """Records which of the pushed proposals the verdict made useful."""
         self._metrics.wasted_tokens.inc(_tokens(outcomes) - (len(found.ids) if found else 0))
 
     def committed(self, own: Proposal, accepted_ids: Sequence[int]) -> None:
-        """A round of the target's ended; own: what it verified, if that came from here."""
+        """Records that a round of the target ended.
+
+        Args:
+            own: the proposal that was verified, if it came from this service.
+        """
         accepted = len(accepted_ids) if own.allows(accepted_ids) else 0
         self._rounds += 1
         self._accepted += accepted
@@ -55,7 +59,7 @@ class SequenceRecord:
         self._metrics.acceptance.observe(accepted)
 
     def gave_up(self) -> None:
-        """A commit overtook a proposal."""
+        """Records that a commit overtook a proposal."""
         self._metrics.cancelled.inc()
 
     def __enter__(self) -> "SequenceRecord":
@@ -67,7 +71,7 @@ class SequenceRecord:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # The target ends a sequence by leaving it.
+        # The target ends a sequence by leaving its stream.
         left = error is None or isinstance(error, asyncio.CancelledError | GeneratorExit)
         outcome = "done" if left else "invalid" if isinstance(error, InvalidFieldError) else "error"
         self._metrics.requests.labels(outcome).inc()

@@ -1,4 +1,4 @@
-"""Serves drafts: settings, model, server."""
+"""Serves drafts: reads no settings itself, loads the model, runs the server."""
 
 import asyncio
 import logging
@@ -22,10 +22,10 @@ _TABLE = {InvalidFieldError: INVALID_ARGUMENT}
 
 
 async def serve(settings: DraftSettings) -> None:
-    """Loads, listens, serves until a signal.
+    """Loads the model and serves until a signal.
 
     Raises:
-        ModelError, AddressError, SettingsError: with one line that says what to do.
+        ModelError, AddressError, SettingsError: one line says what to do.
     """
     if settings.model is None and settings.ngram == "off":
         raise SettingsError(
@@ -37,7 +37,8 @@ async def serve(settings: DraftSettings) -> None:
         )
     registry = CollectorRegistry()
     metrics = DraftMetrics(registry)
-    # First of all, so that an address in use is told before a model was loaded for minutes.
+    # The address is bound first, so that an address in use is told before a model loads for
+    # minutes.
     async with Server(_TABLE, ["foredraft.v1.DraftService"]) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)

@@ -1,6 +1,6 @@
-"""DraftService on the wire: opens a sequence, and streams its blocks.
+"""The RPCs of `DraftService`: opens a sequence and streams its blocks.
 
-Knows nothing of models: it hands over to the session.
+This module knows nothing of models: it hands over to the session.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -29,12 +29,12 @@ from foredraft_serving.metrics import DraftMetrics
 from foredraft_serving.ranges import check_asked, check_ids, check_ranges
 from foredraft_serving.tracing import serve_span
 
-_ANY_ID = 1 << 32  # n-grams speak every language
+_ANY_ID = 1 << 32  # n-grams work with every vocabulary
 
 
 @dataclass(frozen=True, slots=True)
 class Drafting:
-    """What a draft service has to draft with."""
+    """What a draft service drafts with."""
 
     settings: DraftSettings
     metrics: DraftMetrics
@@ -43,17 +43,19 @@ class Drafting:
     rankings: dict[Rule, OutcomeRanking] = field(
         default_factory=lambda: {rule: OutcomeRanking() for rule in Rule}
     )
-    """What all sequences under a rule taught."""
+    """What all sequences under a rule taught, by rule."""
 
     @property
     def kind(self) -> str:
-        """ "model", "ngram" or "model+ngram"."""
+        """The name of the drafter: "model", "ngram" or "model+ngram"."""
         if self._alone:
             return "ngram"
         return "model" if self.settings.ngram == "off" else "model+ngram"
 
     def check_ids(self, field: str, ids: Sequence[int]) -> None:
-        """Refuses ids that the draft model does not know: they would fail the step of everybody."""
+        """Refuses ids that the draft model does not know: they would fail the step of all
+        sequences.
+        """
         check_ids(field, ids, self._vocabulary_size)
 
     @property
@@ -62,14 +64,14 @@ class Drafting:
 
     @property
     def _alone(self) -> bool:
-        """Whether n-grams draft without a model's help."""
+        """Whether n-grams draft without a model."""
         return self.engine is None or self.settings.ngram == "only"
 
     def session(self, message: draft_pb2.Open) -> DraftSession:
-        """A session for a sequence that the target opens.
+        """Returns a session for a sequence that the target opens.
 
         Raises:
-            InvalidFieldError: it cannot be followed.
+            InvalidFieldError: the sequence cannot be followed.
         """
         self.check_ids("prompt_ids", message.prompt_ids)
         self.check_ids("generated_ids", message.generated_ids)
@@ -84,7 +86,8 @@ class Drafting:
         )
         config = message.sampling
         alone = self._alone
-        # With a model, n-grams draft where the match is long; a longer one must then be visible.
+        # With a model, n-grams draft only where the match is long, so a longer match must be
+        # visible.
         longest = config.max_matching_ngram_size or 2
         min_match = {"off": None, "only": 1, "auto": 1 if alone else self.settings.ngram_min_match}
         return DraftSession(
@@ -102,7 +105,7 @@ class Drafting:
 
 
 class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
-    """One stream is one sequence; when the stream ends, however it ends, the row is free."""
+    """Serves drafts. One stream is one sequence; when the stream ends, its row is free."""
 
     def __init__(self, drafting: Drafting) -> None:
         self._drafting = drafting

@@ -1,6 +1,6 @@
-"""One sequence on the draft: follows what the target commits, and drafts from there.
+"""One sequence on the draft: it follows what the target commits, and drafts from there.
 
-Knows nothing of streams or messages.
+This module knows nothing of streams or messages.
 """
 
 import time
@@ -21,13 +21,13 @@ from foredraft_engine.speculation.ngram import NgramDrafter
 from foredraft_engine.speculation.preview import Preview
 from foredraft_engine.speculation.tree_job import DraftedAhead
 
-_IN_TIME = 0.75  # of the time there is: between two steps there is more to do
+_IN_TIME = 0.75  # share of the time that steps may take; the rest goes to what happens between them
 _HARDLY = 1.15
-_FEWEST = 8  # outcomes, however little time there is
+_FEWEST = 8  # the smallest number of outcomes, however little time there is
 
 
 class DraftSession:
-    """The tokens of one sequence, and the row and the n-grams that go with them."""
+    """The tokens of one sequence, with its row and its n-grams."""
 
     def __init__(
         self,
@@ -43,9 +43,11 @@ class DraftSession:
         q_width: int,
         ranking: OutcomeRanking,
     ) -> None:
-        """engine: the draft model's, or None for n-grams alone.
+        """Follows a sequence.
 
-        ngram_min_match: None is no n-grams.
+        Args:
+            engine: the engine of the draft model; None drafts by n-grams alone.
+            ngram_min_match: the shortest match from which n-grams draft; None drafts without them.
         """
         self.tokens = list(tokens)
         self._engine, self._sampling, self._epoch = engine, sampling, epoch
@@ -77,7 +79,7 @@ class DraftSession:
         """Takes over what the target committed.
 
         Raises:
-            InvalidFieldError: base_len is not the length committed so far.
+            InvalidFieldError: `base_len` is not the length committed so far.
         """
         if base_len != len(self.tokens):
             raise InvalidFieldError(
@@ -90,10 +92,13 @@ class DraftSession:
         self._settle(base_len)
 
     async def propose(self, k: int, budget_s: float, alternatives: int = 0) -> Proposal:
-        """Up to k tokens after the committed ones, within `budget_s` seconds (0: no limit), and
-        alternatives to them.
+        """Returns up to k tokens after the committed ones, and alternatives to them.
 
-        Which drafter is used depends on committed tokens alone, never on drawn ones.
+        The choice between model and n-grams depends on committed tokens alone and never on drawn
+        ones, because that would bias the output.
+
+        Args:
+            budget_s: the time in seconds after which no further token is drawn; 0 is no limit.
         """
         began = time.monotonic()
         if self._ngram and self._ngram.match_length >= (self._min_match or 1):
@@ -114,7 +119,7 @@ class DraftSession:
 
     @property
     def can_branch(self) -> bool:
-        """Whether outcomes can be drafted ahead for: a model's business."""
+        """Whether the session can draft ahead for outcomes, which takes a model."""
         return self._engine is not None and self._row is not None and self._engine.rows.spare > 0
 
     async def ahead(
@@ -126,20 +131,21 @@ class DraftSession:
         early_verdict: EarlyVerdict,
         alternatives: int = 0,
     ) -> DraftedAhead:
-        """Proposals of up to k tokens for the likely outcomes of a verification.
+        """Returns proposals of up to k tokens for the likely outcomes of a verification.
 
         Args:
-            verified: what is verified on the committed tokens.
-            most: outcomes; fewer if a tree of so many takes longer than `wanted_s` seconds (0: not
-            known).
-            alternatives: to the tokens of each proposal, at most.
-            early_verdict: where `commit`'s caller writes the verdict.
+            verified: the proposal that is verified on the committed tokens.
+            most: the largest number of outcomes; there are fewer if a tree of this width takes
+                longer than `wanted_s`.
+            wanted_s: the time in seconds until the blocks are wanted; 0 if it is not known.
+            early_verdict: where the caller writes the verdict, should it come while the tree grows.
+            alternatives: the largest number of alternatives in each proposal.
         """
         engine, row, processors = self._engine, self._row, self._processors
         if not engine or not row or not processors:
             return DraftedAhead()
         base_len = len(self.tokens)
-        # An alternative and the token after it may follow the whole of what is verified.
+        # An alternative and the token after it may follow the whole verified proposal.
         k = min(k, engine.capacity - base_len - len(verified.ids) - 1)
         if k <= 0:
             return DraftedAhead()
@@ -166,19 +172,19 @@ class DraftSession:
         )
 
     def observe(self, preview: Preview, path: Sequence[int]) -> None:
-        """Learns from what became of a verification that was drafted ahead for."""
+        """Learns from the result of a verification that was drafted ahead for."""
         self._foresight.observe(preview, path)
 
     def _settle(self, known: int) -> None:
-        """The row keeps what still stands; the first `known` tokens do."""
+        """Truncates the row to the tokens that still stand; the first `known` tokens do."""
         if self._row:
             self._row.truncate(_agreement(self._row.cached, self.tokens, known))
 
 
 def _affordable(step_times: StepTimes, most: int, k: int, wanted_s: float) -> int:
-    """How many branches come in time, as far as steps were timed: a tree takes k + 1 of them.
+    """Returns the number of branches that come in time, by the measured step times.
 
-    Where fewer would hardly be faster, none are left out.
+    A tree takes k + 1 steps. If a narrower tree would hardly be faster, no branch is left out.
     """
     fewest_s = step_times.at(_FEWEST * step_times.jobs)
     if wanted_s <= 0 or fewest_s is None:
@@ -190,7 +196,9 @@ def _affordable(step_times: StepTimes, most: int, k: int, wanted_s: float) -> in
 
 
 def _agreement(cached: Sequence[int], tokens: Sequence[int], known: int) -> int:
-    """How many cached tokens still stand; the last committed token is always to be fed again."""
+    """Returns the number of cached tokens that still stand; the last committed token is always fed
+    again.
+    """
     length = min(known, len(cached))
     while length < min(len(cached), len(tokens) - 1) and cached[length] == tokens[length]:
         length += 1

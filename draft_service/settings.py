@@ -1,4 +1,4 @@
-"""Settings of the draft service."""
+"""The settings of the draft service."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from foredraft_serving.logs import FORMATS, LEVELS
 from foredraft_serving.settings import setting
 
 BRANCH_PLACES = 256
-"""Places of a row for what is drafted ahead: outcomes times tokens of each."""
+"""The places of a row for tokens drafted ahead: outcomes times the tokens of each."""
 
 
 @dataclass(frozen=True, slots=True)

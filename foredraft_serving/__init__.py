@@ -1,4 +1,4 @@
-"""The gRPC shell of both services:
+"""The gRPC shell of both services: settings, server, status codes, metrics, logs.
 
-settings, server, status codes, metrics. Knows nothing of torch.
+This package knows nothing of torch.
 """

@@ -17,7 +17,7 @@ from foredraft_serving.tracing import exporting
 
 
 class TellingSettings(Protocol):
-    """The settings of a service that concern its logs and traces."""
+    """The settings that concern logs and traces."""
 
     @property
     def log_level(self) -> str: ...

@@ -1,8 +1,8 @@
 """Structured logs on stderr, one record a line: a sentence, and fields that machines read.
 
-Every record written while a request is served carries the request's id. Prompts and outputs are
-never logged here; a service that is asked to log them passes them as fields. Knows nothing of the
-services.
+Every record that is written while a request is served carries the request's id. Prompts and outputs
+are logged only by a service that is asked to, which passes them as fields. This module knows
+nothing of the services.
 """
 
 import json
@@ -16,14 +16,15 @@ from typing import Any
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
-REQUEST_ID = "x-request-id"  # the header in which a service tells another whose request it serves
+# the header in which a service names the request that it serves to another service
+REQUEST_ID = "x-request-id"
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _PLAIN = re.compile(r"[\w.:/+,-]+")
 
 
 def set_up(service: str, level: str = "info", form: str = "text") -> None:
-    """Logs to stderr, with the service's name in every line."""
+    """Sets up logs to stderr, with the service's name in every line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json(service) if form == "json" else _Text(service))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
@@ -31,24 +32,24 @@ def set_up(service: str, level: str = "info", form: str = "text") -> None:
 
 
 def serve_request(request_id: str) -> None:
-    """Names the request in every record of this task, of those that it starts, and to services that
-    it calls.
+    """Names the request in every record of this task and of the tasks that it starts, and to
+    services that it calls.
     """
     _request_id.set(request_id)
 
 
 def request_id() -> str:
-    """The id of the request that is served here; empty outside of one."""
+    """Returns the id of the request that this task serves; empty outside of a request."""
     return _request_id.get()
 
 
 def fields(**values: Any) -> dict[str, Any]:
-    """For `extra=` of a logging call."""
+    """Returns fields in the form that the `extra=` of a logging call takes."""
     return {"fields": values}
 
 
 class _Json(logging.Formatter):
-    """One JSON object a line."""
+    """Formats a record as one JSON object."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class _Json(logging.Formatter):
 
 
 class _Text(logging.Formatter):
-    """For people: the sentence, then key=value."""
+    """Formats a record for people: the sentence, then key=value."""
 
     def __init__(self, service: str) -> None:
         super().__init__(f"%(asctime)s %(levelname)s {service} %(name)s: %(message)s")
@@ -85,6 +86,6 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """As it is, or quoted: nothing that a caller sends can begin a line of its own."""
+    """Returns a value as text, quoted where it could begin a line of its own."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """Protobuf messages that both services read and write, and the values they stand for.
 
-Uses the value types of `foredraft_engine` and nothing else of it: no torch comes in. Knows nothing
-of streams.
+It uses the value types of `foredraft_engine` that need no torch. This module knows nothing of
+streams.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ _KINDS_BACK = {int(number): kind for kind, number in _KINDS.items()}
 
 
 class MessageError(ValueError):
-    """A draft's proposal that does not make sense."""
+    """A proposal of a draft that makes no sense."""
 
 
 def sampling_from(
@@ -64,9 +64,9 @@ def sampling_from(
 
 
 def watermark_from(message: generation_pb2.WatermarkingConfig) -> Watermark | None:
-    """A watermark, with transformers' defaults where the wire has none;
+    """Returns a watermark with transformers' defaults where the message sets nothing.
 
-    None if there is no scheme.
+    It is None if the message has no scheme.
     """
     scheme = message.WhichOneof("scheme")
     if scheme is None:
@@ -78,7 +78,7 @@ def watermark_from(message: generation_pb2.WatermarkingConfig) -> Watermark | No
 
 
 def rule_from(number: int) -> Rule:
-    """The rule of a number on the wire; UNSPECIFIED is greedy.
+    """Returns the rule of a number in a message; UNSPECIFIED is greedy.
 
     Raises:
         InvalidFieldError: there is no such rule.
@@ -90,27 +90,27 @@ def rule_from(number: int) -> Rule:
 
 
 def kind_message(kind: str) -> draft_pb2.DrafterKind:
-    """The wire's name of a drafter."""
+    """Returns the protobuf name of a drafter."""
     return _KINDS[kind]
 
 
 def kind_from(number: int) -> str:
-    """A drafter by its number; one that a newer draft service may send is a model to us."""
+    """Returns the name of a drafter; one that only a newer draft service knows counts as a model."""
     return _KINDS_BACK.get(number, "model")
 
 
 def vocabulary_message(vocabulary: Vocabulary) -> draft_pb2.Vocabulary:
-    """The wire's form of a language."""
+    """Returns the protobuf message of a vocabulary."""
     return draft_pb2.Vocabulary(fingerprint=vocabulary.fingerprint, size=vocabulary.size)
 
 
 def vocabulary_from(message: draft_pb2.Vocabulary) -> Vocabulary:
-    """A language from the wire."""
+    """Returns the vocabulary that a message describes."""
     return Vocabulary(message.fingerprint, message.size)
 
 
 def proposal_message(proposal: Proposal) -> draft_pb2.Proposal:
-    """The wire's form of a proposal."""
+    """Returns the protobuf message of a proposal."""
     message = draft_pb2.Proposal(ids=proposal.ids, kind=_KINDS[proposal.made_by])
     message.alternatives.extend(
         draft_pb2.Alternative(at=at, id=token) for at, token in proposal.alternatives
@@ -123,10 +123,11 @@ def proposal_message(proposal: Proposal) -> draft_pb2.Proposal:
 
 
 def proposal_from(message: draft_pb2.Proposal, vocabulary_size: int) -> Proposal:
-    """A proposal from the wire, checked: a draft's mistake must not become the target's output.
+    """Returns the proposal that a message holds, checked: a draft's mistake must not become the
+    target's output.
 
     Raises:
-        MessageError: ids outside the vocabulary, or rows of q that are not probabilities of these
+        MessageError: an id is outside the vocabulary, or rows of q are no distributions over their
             ids.
     """
     ids = tuple(message.ids)

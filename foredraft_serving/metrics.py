@@ -1,7 +1,7 @@
-"""When the metrics of the two services move. What they are called and mean is in
+"""The moments at which the metrics of both services move; names and meanings are in
 `foredraft.catalog`.
 
-Knows nothing of what requests hold: labels never carry it.
+This module knows nothing of what requests hold: labels never carry it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from foredraft.instruments import Acceptance, Registrar, TokenTimes
 
 
 class Pool(Protocol):
-    """Rows of an engine."""
+    """The rows of an engine."""
 
     count: int
 
@@ -29,7 +29,7 @@ class Pool(Protocol):
 
 
 class Placed(Protocol):
-    """The settings that say how."""
+    """The settings that say how a model is run."""
 
     @property
     def device(self) -> str: ...
@@ -38,7 +38,7 @@ class Placed(Protocol):
 
 
 class Step(Protocol):
-    """A step of an engine, times in seconds."""
+    """The times of a step of an engine, in seconds."""
 
     @property
     def waiting_s(self) -> float: ...
@@ -51,10 +51,14 @@ class Step(Protocol):
 
 
 class EngineMetrics:
-    """What both services have: rows and steps."""
+    """The metrics that both services have: rows and steps."""
 
     def __init__(self, registrar: Registrar, last_part: str) -> None:
-        """last_part: what a step makes of its logits."""
+        """Registers the metrics.
+
+        Args:
+            last_part: the name of what a step makes of its logits.
+        """
         self._info = registrar.gauge("info")
         self._rows = registrar.gauge("rows")
         self._rows_in_use = registrar.gauge("rows_in_use")
@@ -65,11 +69,15 @@ class EngineMetrics:
         self._step_tokens = registrar.histogram("step_tokens")
 
     def serves(self, model: str, placed: Placed) -> None:
-        """Says what it serves; no model is n-grams alone."""
+        """Records what the service serves; a service without a model drafts by n-grams alone."""
         self._info.labels(__version__, model, placed.device, placed.dtype).set(1)
 
     def watch(self, pool: Pool, capacity: int) -> None:
-        """Reads the rows' gauges off the pool at every scrape. capacity: of a row, in tokens."""
+        """Reads the gauges of the rows off the pool at every scrape.
+
+        Args:
+            capacity: the number of tokens that fit a row.
+        """
         places = pool.count * capacity
         self._rows.set(pool.count)
         self._rows_in_use.set_function(lambda: pool.in_use)
@@ -77,7 +85,7 @@ class EngineMetrics:
         self._requests_waiting.set_function(lambda: pool.waiting)
 
     def observe_step(self, step: Step) -> None:
-        """One step of the engine."""
+        """Records one step of the engine."""
         for part, seconds in zip(
             self._parts, (step.waiting_s, step.forward_s, step.logits_s), strict=True
         ):
@@ -86,7 +94,7 @@ class EngineMetrics:
 
 
 class TargetMetrics(EngineMetrics):
-    """The target service's."""
+    """The metrics of the target service."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         registrar = Registrar("target", registry)
@@ -122,14 +130,18 @@ class TargetMetrics(EngineMetrics):
         self._misses = registrar.counter("outcome_misses")
 
     def watch_drafts(self, states: Callable[[], Sequence[str]]) -> None:
-        """Counts the draft services' states at every scrape."""
+        """Counts draft services by state at every scrape."""
         for state in DRAFT_STATES:
             self._drafts_by_state.labels(state).set_function(
                 partial(lambda s: states().count(s), state)
             )
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:
-        """One verification; fallback: why the draft service did not propose, if it should have."""
+        """Records one verification.
+
+        Args:
+            fallback: the reason why the draft service did not propose, if it should have.
+        """
         self._rounds.inc()
         if proposed:
             self._drafts.inc()
@@ -139,14 +151,16 @@ class TargetMetrics(EngineMetrics):
             self._fallback_rounds.labels(fallback).inc()
 
     def observe_alternatives(self, verified: int, accepted: bool) -> None:
-        """So many were verified beside a proposal; whether one of them stood."""
+        """Records how many alternatives were verified, and whether one of them was accepted."""
         self._alternatives.inc(verified)
         self._beside.inc(accepted)
 
     def observe_foresight(self, hit: str, missed: str) -> None:
-        """One verification that was to be drafted ahead for;
+        """Records one verification that a draft was to prepare for.
 
-        hit: when that came, else missed: why it did not.
+        Args:
+            hit: when the block of its outcome came: "in_time" or "late"; empty for a miss.
+            missed: the reason why there would be no block.
         """
         if hit:
             self._hits.labels(hit).inc()
@@ -155,7 +169,7 @@ class TargetMetrics(EngineMetrics):
 
 
 class DraftMetrics(EngineMetrics):
-    """The draft service's."""
+    """The metrics of the draft service."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         registrar = Registrar("draft", registry)
@@ -173,13 +187,13 @@ class DraftMetrics(EngineMetrics):
         self._ahead = registrar.histogram("draft_ahead_seconds")
 
     def observe_block(self, drafter: str, tokens: int, spent_s: float) -> None:
-        """One block sent."""
+        """Records a block that was sent on committed tokens."""
         self._blocks.labels(drafter).inc()
         self._tokens.labels(drafter).inc(tokens)
         self._propose.observe(spent_s)
 
     def observe_ahead(self, outcomes: int, tokens: int, spent_s: float) -> None:
-        """One block of outcomes sent ahead."""
+        """Records a block of outcomes that was sent ahead."""
         self._blocks.labels("model").inc()
         self._outcomes.inc(outcomes)
         self._tokens.labels("model").inc(tokens)

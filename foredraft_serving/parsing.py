@@ -1,8 +1,8 @@
-"""From a request's bytes to its message, or an error that names the field that is wrong.
+"""Parses a request, and names the field that is wrong if it cannot.
 
-gRPC's own parsing would end a call as INTERNAL, without a word about where; and protobuf keeps
-fields that it does not know, so that a newer client's wish would be ignored in silence. Knows
-nothing of what the fields mean.
+gRPC's own parsing would end a call as INTERNAL without saying where. Protobuf keeps fields that it
+does not know, so that a newer client's wish would be ignored in silence. This module knows nothing
+of what fields mean.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,10 +19,10 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
 def parser(kind: type[Message]) -> Callable[[bytes], Message]:
-    """A function that parses messages of this kind.
+    """Returns a function that parses messages of one kind.
 
-    It raises InvalidFieldError for a message that is too large, is none, has text that is not
-    UTF-8, or fields that this service does not know.
+    It raises InvalidFieldError if a message is too large, is no message of this kind, has text that
+    is not UTF-8, or has fields that this service does not know.
     """
 
     def parse(raw: bytes) -> Message:
@@ -47,7 +47,7 @@ def parser(kind: type[Message]) -> Callable[[bytes], Message]:
 
 
 def _unknown(message: Message) -> str | None:
-    """The first field that the message's type does not have."""
+    """Returns the first field that the message's type does not have, None if there is none."""
     if extra := UnknownFieldSet(message):
         return f"{message.DESCRIPTOR.name} field number {extra[0].field_number}"
     for field, value in message.ListFields():
@@ -60,7 +60,7 @@ def _unknown(message: Message) -> str | None:
 
 
 def _not_utf8(raw: bytes, descriptor: Any) -> str | None:
-    """The first text that is not UTF-8; its field, dotted."""
+    """Returns the dotted name of the first text that is not UTF-8, None if there is none."""
     for number, value in _delimited(raw):
         field = descriptor.fields_by_number.get(number)
         if field is None:
@@ -79,7 +79,7 @@ def _not_utf8(raw: bytes, descriptor: Any) -> str | None:
 
 
 def _largest(raw: bytes, descriptor: Any) -> str:
-    """The field that takes most of the message."""
+    """Returns the field that takes most of the message."""
     sizes: dict[int, int] = {}
     for number, value in _delimited(raw):
         sizes[number] = sizes.get(number, 0) + len(value)
@@ -88,8 +88,8 @@ def _largest(raw: bytes, descriptor: Any) -> str:
 
 
 def _delimited(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every field of a length (text, bytes, messages), until the bytes make no
-    sense.
+    """Yields number and bytes of every field with a length (text, bytes, messages), until the bytes
+    make no sense.
     """
     at = 0
     while at < len(raw):

@@ -1,7 +1,8 @@
-"""`python -m foredraft_serving.probe HOST:PORT [NAME]`: whether a service says it is ready; the
-exit code.
+"""Tells by its exit code whether a service is ready: `python -m foredraft_serving.probe HOST:PORT
+[NAME]`.
 
-For what has no gRPC probes of its own. Knows nothing of the services.
+It serves where there are no gRPC probes, as in a compose file. This module knows nothing of the
+services.
 """
 
 import sys
@@ -13,7 +14,7 @@ _PATIENCE_S = 3.0
 
 
 def is_serving(address: str, name: str) -> bool:
-    """Asks health once. name: "liveness" or "readiness"."""
+    """Asks for the health of a service once. name: "liveness" or "readiness"."""
     with grpc.insecure_channel(address) as channel:
         try:
             request = health_pb2.HealthCheckRequest(service=name)

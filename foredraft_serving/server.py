@@ -1,6 +1,6 @@
-"""A gRPC server with health and reflection, and its life from the first address to the last stream.
+"""A gRPC server with health and reflection, from the first address to the last stream.
 
-Knows nothing of what is served.
+This module knows nothing of what is served.
 """
 
 import asyncio
@@ -21,35 +21,35 @@ from foredraft_serving.status import StatusInterceptor, Table
 log = logging.getLogger(__name__)
 
 _OPTIONS = [
-    ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server on it
+    ("grpc.so_reuseport", 0),  # a port in use is an error, and no second server shares it
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # So that callers look up names anew, and find servers that were added; calls that run are not
-    # cut off.
+    # Callers then look names up anew and find servers that were added. Running calls are not cut
+    # off.
     ("grpc.max_connection_age_ms", 300_000),
-    # Beyond what a request may have, so that it can be told which of its fields is too long; above
-    # this gRPC refuses.
+    # More than a request may have, so that a refusal can name the field that is too long. gRPC
+    # itself refuses anything larger.
     ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
 ]
 
 
-# For the last status to leave, and for those who watch health, who never leave by themselves.
+# The last status needs time to leave, and those who watch health never leave by themselves.
 _LAST_WORDS_S = 0.5
-LIVENESS, READINESS = "liveness", "readiness"  # health's names for probes
+LIVENESS, READINESS = "liveness", "readiness"  # the names of health for probes
 
 
 class AddressError(Exception):
-    """An address that cannot be listened on."""
+    """An address on which the service cannot listen."""
 
 
 class _Gate(grpc.aio.ServerInterceptor):
     """Lets calls of the services in while it is open, and knows when the last of them has left.
 
-    The others are UNAVAILABLE, which clients retry elsewhere; health and reflection always pass.
+    Other calls are UNAVAILABLE, which clients retry elsewhere. Health and reflection always pass.
     """
 
     def __init__(self, services: Sequence[str]) -> None:
@@ -57,7 +57,8 @@ class _Gate(grpc.aio.ServerInterceptor):
         self._inside = 0
         self.empty = asyncio.Event()
         self.empty.set()
-        self.closed = "it loads its model"  # why; empty when it is open
+        # the reason why the gate is closed; empty when it is open
+        self.closed = "it loads its model"
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         if details.method.split("/")[1] not in self._services:
@@ -90,15 +91,19 @@ class _Gate(grpc.aio.ServerInterceptor):
 
 
 class Server:
-    """One gRPC server and, beside it, the metrics endpoint.
+    """A gRPC server and its metrics endpoint.
 
-    Health knows LIVENESS, which is SERVING for as long as the process answers, and READINESS, which
-    is SERVING from `ready` until the drain begins; the services' own names and "" say the same as
-    readiness.
+    LIVENESS is SERVING for as long as the process answers. READINESS is SERVING from `ready` until
+    the drain begins, and so are the names of the services and the empty name.
     """
 
     def __init__(self, table: Table, services: Sequence[str]) -> None:
-        """table: what exceptions mean; services: full names, for health and reflection."""
+        """Makes a server.
+
+        Args:
+            table: the gRPC status of each domain exception.
+            services: the full names of the services, for health and reflection.
+        """
         self._gate = _Gate(services)
         self._server = grpc.aio.server(
             interceptors=[self._gate, StatusInterceptor(table)], options=_OPTIONS
@@ -116,10 +121,10 @@ class Server:
         await self._server.stop(0)
 
     async def start(self, listen: str) -> str:
-        """Listens on HOST:PORT (port 0 draws one), alive but not ready; returns the address in use.
+        """Listens on HOST:PORT, alive but not ready; returns the address in use. Port 0 draws one.
 
         Raises:
-            AddressError: the port is taken or the address is no good.
+            AddressError: the port is in use, or the address makes no sense.
         """
         _try_address(listen)
         port = self._server.add_insecure_port(listen)
@@ -135,9 +140,8 @@ class Server:
         await self._set_ready(True)
 
     async def run(self, grace_s: float) -> None:
-        """Serves until SIGTERM or SIGINT;
-
-        running streams then have `grace_s` to end, or until a second signal.
+        """Serves until SIGTERM or SIGINT; running streams then have `grace_s`, or until a second
+        signal.
         """
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -160,10 +164,10 @@ class Server:
         log.info("stopped")
 
     async def stop(self, grace_s: float = 0.0) -> None:
-        """Refuses new calls, lets running ones end within the grace, then cancels them.
+        """Refuses new calls, lets running ones end within the grace period, then cancels them.
 
-        Until the last has ended the port stays open: probes and new callers are answered, not left
-            in the dark.
+        The port stays open until the last call has ended, so that probes and new callers get an
+        answer.
         """
         self._gate.closed = "it is about to end"
         await self._set_ready(False)
@@ -185,7 +189,7 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
     """Serves /metrics on HOST:PORT; returns the address in use.
 
     Raises:
-        AddressError: as for the server.
+        AddressError: the port is in use, or the address makes no sense.
     """
     host, port = _try_address(listen)
     http, _ = start_http_server(port, host, registry)
@@ -193,7 +197,9 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
 
 
 def _try_address(listen: str) -> tuple[str, int]:
-    """Host and port, tried: gRPC itself tells little of what is wrong, over several lines."""
+    """Returns host and port after trying them, since gRPC tells little of what is wrong, over
+    several lines.
+    """
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise AddressError(

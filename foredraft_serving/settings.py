@@ -1,9 +1,9 @@
-"""A service's settings: a frozen dataclass, filled once from flags, environment and defaults.
+"""The settings of a service: a frozen dataclass, filled once from flags, environment and defaults.
 
 Each field of the dataclass is a flag (`--metrics-listen`) and an environment variable
-(`FOREDRAFT_TARGET_METRICS_LISTEN`); flag wins over environment over default. Keys that no field has
-are refused, so that a typo does not run a service with a default. Knows nothing of what the
-settings mean.
+(`FOREDRAFT_TARGET_METRICS_LISTEN`). A flag goes before the environment, the environment before the
+default. Names that are no field are refused, so that a typing error does not run a service with a
+default. This module knows nothing of what settings mean.
 """
 
 import argparse
@@ -28,7 +28,12 @@ def setting(
     at_least: float | None = None,
     at_most: float = math.inf,
 ) -> Any:
-    """A field of a settings dataclass with its help text. at_least, at_most: of a number."""
+    """Declares a field of a settings dataclass.
+
+    Args:
+        help: the text of `--help`.
+        at_least, at_most: the smallest and the largest value of a number.
+    """
     allowed = {"choices": tuple(choices), "at_least": at_least, "at_most": at_most}
     return dataclasses.field(default=default, metadata={"help": help, **allowed})
 
@@ -37,11 +42,11 @@ def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, 
     """Builds the settings.
 
     Args:
-        prefix: of the environment variables, e.g. "FOREDRAFT_TARGET_".
+        prefix: the prefix of the environment variables, such as "FOREDRAFT_TARGET_".
 
     Raises:
-        SettingsError: an environment variable with the prefix that no field has, or a bad value.
-        SystemExit: from argparse, on a bad flag or --help.
+        SettingsError: a variable with the prefix is no setting, or a value makes no sense.
+        SystemExit: argparse refuses a flag, or shows the help.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     types_ = typing.get_type_hints(kind)
@@ -59,7 +64,7 @@ def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, 
         if (choices := fields[key].metadata.get("choices")) and value not in choices:
             raise SettingsError(f"{key}: {value!r} is not one of {', '.join(choices)}")
         least, most = (fields[key].metadata.get(end) for end in ("at_least", "at_most"))
-        # Written so that NaN, which is at least nothing, is refused too.
+        # The comparison is written so that it refuses NaN, too.
         if least is not None and not (least <= value < math.inf and value <= most):
             end = "on" if most == math.inf else f"to {most:g}"
             raise SettingsError(f"{key}: {value!r} is not a number from {least:g} {end}")
@@ -91,7 +96,7 @@ def _parser(
 
 
 def _type(annotation: Any) -> type:
-    """The plain type of `int`, `str | None` and the like."""
+    """Returns the plain type of `int`, `str | None` and the like."""
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     return typing.cast(type, annotation)

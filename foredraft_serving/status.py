@@ -1,6 +1,6 @@
-"""The one place where exceptions of the domain become gRPC status.
+"""The one place where domain exceptions become gRPC status.
 
-Knows nothing of the services: they register what their exceptions mean.
+This module knows nothing of the services: they register what their exceptions mean.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ Parse = Callable[[bytes], Any]
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Runs every handler so that what it raises ends the call with the right status."""
+    """Runs every handler so that an exception ends the call with the right status."""
 
     def __init__(self, table: Table) -> None:
-        """table: most specific class first."""
+        """Registers exceptions. table: the status of each class, the most specific class first."""
         self._table = table
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
@@ -37,8 +37,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         parse, serialize = _parser_of(handler), handler.response_serializer
-        # The handlers are given bytes, so that what they cannot be parsed into is told as any other
-        # mistake.
+        # The handlers get bytes, so that a request that cannot be parsed is refused like any other.
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._stream(handler.stream_stream, parse), None, serialize
@@ -67,9 +66,10 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         return run
 
     def _stream(self, method: Callable[..., Any], parse: Parse) -> Callable[..., Awaitable[None]]:
-        # A coroutine that writes, not a generator that yields: when a call is cancelled while a
-        # generator waits in `yield`, grpc drops it, and what it holds is free at the next garbage
-        # collection only. Here the cancellation arrives in this frame, which closes the generator.
+        # This is a coroutine that writes and no generator that yields. When a call is cancelled
+        # while a generator waits in `yield`, grpc drops the generator, and what it holds is freed
+        # only by the next garbage collection. Here the cancellation arrives in this frame, which
+        # closes the generator.
         async def run(request: Any, context: Any) -> None:
             try:
                 given = (
@@ -104,7 +104,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception) -> Any:
-    """A status whose details name the fields, as google.rpc.BadRequest."""
+    """Returns a status whose details name the fields, as google.rpc.BadRequest."""
     violations = [
         error_details_pb2.BadRequest.FieldViolation(field=f, description=str(error)) for f in fields
     ]
@@ -117,8 +117,5 @@ def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception)
 
 
 def _parser_of(handler: Any) -> Parse:
-    """The handler's own parsing with better errors;
-
-    generated handlers parse by their message's FromString.
-    """
+    """Returns the parser of a handler, with better errors than the generated `FromString`."""
     return parser(handler.request_deserializer.__self__)

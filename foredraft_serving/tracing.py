@@ -1,7 +1,7 @@
-"""Spans of what a service serves, sent by OpenTelemetry's OTLP exporter, which its own OTEL_
-variables configure.
+"""Spans of the calls that a service serves, exported by OTLP as OpenTelemetry's own OTEL_ variables
+say.
 
-Knows nothing of the services.
+This module knows nothing of the services.
 """
 
 from collections.abc import Iterator
@@ -17,30 +17,31 @@ _span: ContextVar[Span | None] = ContextVar("span", default=None)
 
 
 def serve_span(name: str, metadata: Any) -> Span:
-    """A span for the call that this task serves; its caller's is the parent."""
+    """Returns the span of the call that this task serves; the caller's span is its parent."""
     span = Span(name, "server", {"request_id": request_id()}, metadata or ())
     _span.set(span)
     return span
 
 
 def event(name: str, **fields: Any) -> None:
-    """Something happened to the call that is served here."""
+    """Records an event of the call that this task serves."""
     if span := _span.get():
         span.event(name, **fields)
 
 
 def headers() -> Headers:
-    """For calls on behalf of the one that is served here."""
+    """Returns headers for calls on behalf of the call that this task serves."""
     span = _span.get()
     return span.headers if span else ()
 
 
 @contextmanager
 def exporting(service: str, is_wanted: bool) -> Iterator[None]:
-    """Spans are exported, if they are wanted, until the end, which waits for the last of them.
+    """Exports spans, if they are wanted, until the context is left, which waits for the last of
+    them.
 
     Raises:
-        SettingsError: what it takes is not installed.
+        SettingsError: the packages that this takes are not installed.
     """
     if not is_wanted:
         yield
@@ -55,7 +56,7 @@ def exporting(service: str, is_wanted: bool) -> Iterator[None]:
         raise SettingsError(
             "--tracing needs the extra `tracing`: pip install 'foredraft[tracing]'"
         ) from error
-    # What the environment says of the service wins over its name here.
+    # The environment's name of the service goes before this one.
     resource = Resource({"service.name": f"foredraft-{service}"}).merge(
         OTELResourceDetector().detect()
     )
