@@ -98,7 +98,8 @@ def make_target(course: Course, folder: Path, prompts: Sequence[Prompt]) -> str:
             prompts=[p.ids for p in prompts[:2]],
         )
     return (
-        f"the target's MLPs widened to {made['intermediate_size']}, {made['parameters'] / 1e6:.1f} M parameters, fp32: "
+        f"the target's MLPs widened to {made['intermediate_size']}, "
+        f"{made['parameters'] / 1e6:.1f} M parameters, fp32: "
         f"a forward pass over six tokens takes {made['forward_s'] * 1e3:.1f} ms on one core, "
         f"{made['stock_forward_s'] * 1e3:.1f} ms as transformers makes it; "
         f"logits differ from the narrow model's by {made['difference']:.1g} at most"

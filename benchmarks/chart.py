@@ -55,7 +55,8 @@ def bar_chart(title: str, note: str, bars: Sequence[Bar]) -> str:
 def _bar(bar: Bar, top: int, scale: float) -> list[str]:
     middle, colour = top + _ROW / 2, _OURS if bar.label.startswith("foredraft") else _THEIRS
     parts = [
-        f'<text x="{_LABELS - 8}" y="{middle + 4:.1f}" text-anchor="end">{escape(bar.label)}</text>',
+        f'<text x="{_LABELS - 8}" y="{middle + 4:.1f}" '
+        f'text-anchor="end">{escape(bar.label)}</text>',
         f'<rect x="{_LABELS}" y="{top + 5}" width="{bar.value * scale:.1f}" height="{_ROW - 10}" '
         f'fill="{colour}"/>',
     ]

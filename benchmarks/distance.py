@@ -191,10 +191,12 @@ def run(plan: Plan, folder: Path, described: dict[str, str]) -> Section:
     costs = adversary.measure(folder, folder / "target", texts, plan.pairs)
     parts = [
         grid(("", ""), list(described.items())),
-        f"- {made}\n- {len(texts)} prompts, {plan.laws[0].max_new_tokens} new tokens each, k = {K}, no early stop",
+        f"- {made}\n- {len(texts)} prompts, {plan.laws[0].max_new_tokens} new tokens each, k = "
+        f"{K}, no early stop",
         table("A costly target and its draft, one core each", real),
         table(
-            f"An emulated pair: {TARGET_MS:g} ms a target step, {DRAFT_MS:g} ms a draft step, any width",
+            f"An emulated pair: {TARGET_MS:g} ms a target step, {DRAFT_MS:g} ms a draft "
+            "step, any width",
             accelerators,
         ),
         crowd(folder, texts, plan.crowds, plan.laws[0]),

@@ -18,7 +18,8 @@ def describe(command: str) -> dict[str, str]:
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return {
-        "processor": f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB",
+        "processor": f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, "
+        f"{memory_gib:.0f} GiB",
         "load": f"{os.getloadavg()[0]:.2f} before the run",
         "versions": f"Python {platform.python_version()}, {packages}",
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

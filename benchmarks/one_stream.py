@@ -98,7 +98,8 @@ def run(course: Course, folder: Path, described: dict[str, str]) -> tuple[Report
             for k in course.budgets
         ]
     setting += [
-        f"{len(texts)} prompts of {min(len(p.ids) for p in texts)} to {max(len(p.ids) for p in texts)} tokens, "
+        f"{len(texts)} prompts of {min(len(p.ids) for p in texts)} to "
+        f"{max(len(p.ids) for p in texts)} tokens, "
         f"{course.new_tokens} new tokens each, {course.repetitions} repetitions; "
         f"tuned on {course.tuning_prompts} of the prompts",
         f"the whole took {(time.monotonic() - began) / 60:.0f} minutes",
@@ -117,7 +118,8 @@ def _measure(
     for rival in arena.rivals:
         lanes.append(tune(rival, chosen, sampling))
         _say(
-            f"temperature {sampling.temperature:g}: {rival.name}: {str(lanes[-1].assist) or 'nothing to tune'}"
+            f"temperature {sampling.temperature:g}: {rival.name}: "
+            f"{str(lanes[-1].assist) or 'nothing to tune'}"
         )
     return lanes, race(lanes, texts, sampling, range(course.repetitions), arena.bare_target, _say)
 
@@ -144,7 +146,10 @@ def _tables(
         for line in lines
         if line.equal_texts < len(heats)
     ]
-    equal = f"texts that differ from plain transformers': {', '.join(odd) or 'none'}, of {len(heats)} each"
+    equal = (
+        f"texts that differ from plain transformers': {', '.join(odd) or 'none'}, of "
+        f"{len(heats)} each"
+    )
     varied = [heat for heat in heats if not summary.loops(heat.runs[0].ids)]
     tables = [Table("Greedy", (equal, *notes), tuple(lines), duels(heats))]
     if 0 < len(varied) < len(heats):

@@ -101,7 +101,8 @@ def _table(table: Table) -> str:
             line.name,
             line.cores,
             line.assist,
-            f"{line.tokens_per_s.median:.1f} ({line.tokens_per_s.low:.1f} to {line.tokens_per_s.high:.1f})",
+            f"{line.tokens_per_s.median:.1f} ({line.tokens_per_s.low:.1f} to "
+            f"{line.tokens_per_s.high:.1f})",
             _spread(line.ratio),
             f"{line.whole_ratio:.2f}",
             f"{line.first_ms:.0f}",
@@ -120,10 +121,19 @@ def _budget(budget: Budget) -> str:
     spent = f"{budget.round_ms:.2f} ms a round ({budget.rounds} rounds)"
     law = f"temperature {budget.temperature:g}" if budget.temperature else "greedy"
     if not budget.k:
-        title = f"Plain, {law}: {spent}; a bare forward pass takes {bare_ms:.2f} ms: {budget.above_bare:+.1%}"
+        title = (
+            f"Plain, {law}: {spent}; a bare forward pass takes {bare_ms:.2f} ms: "
+            f"{budget.above_bare:+.1%}"
+        )
     else:
-        bare = f"{budget.bare_target_ms:.2f} + {budget.k} · {budget.bare_draft_ms / budget.k:.2f} = {bare_ms:.2f} ms"
-        title = f"k = {budget.k}, no early stop, {law}: {spent}; bare forward passes take {bare}: {budget.above_bare:+.1%}"
+        bare = (
+            f"{budget.bare_target_ms:.2f} + {budget.k} · "
+            f"{budget.bare_draft_ms / budget.k:.2f} = {bare_ms:.2f} ms"
+        )
+        title = (
+            f"k = {budget.k}, no early stop, {law}: {spent}; bare forward passes take "
+            f"{bare}: {budget.above_bare:+.1%}"
+        )
     rows = [(name, f"{ms:.2f}") for name, ms in budget.parts_ms.items()]
     rows += [(f"· {name}", f"{ms:.2f}") for name, ms in budget.draft_parts_ms.items()]
     rows.append(("all of the call, by its rounds", f"{sum(budget.parts_ms.values()):.2f}"))

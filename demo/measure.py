@@ -99,7 +99,8 @@ def report_acceptance(pair: Pair, prompts: Prompts, seed: int) -> None:
         ]
         varied = [d for d in drawn if not _loops(d.text)]
         print(
-            f"temperature {temperature}: mean acceptance length {_length(drawn)} over {len(drawn)} prompts, ",
+            f"temperature {temperature}: mean acceptance length {_length(drawn)} over "
+            f"{len(drawn)} prompts, ",
             end="",
         )
         print(

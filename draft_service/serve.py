@@ -1,4 +1,4 @@
-"""Serves drafts: reads no settings itself, loads the model, runs the server."""
+"""Serves drafts: loads the model, runs the server."""
 
 import asyncio
 import logging

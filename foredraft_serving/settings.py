@@ -76,7 +76,8 @@ def _parser(
 ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=kind.__doc__,
-        epilog=f"Every flag is also an environment variable: --metrics-listen is {prefix}METRICS_LISTEN.",
+        epilog="Every flag is also an environment variable: --metrics-listen is "
+        f"{prefix}METRICS_LISTEN.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )

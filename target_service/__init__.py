@@ -1,1 +1,1 @@
-"""The target service: owns the generation loop, verifies proposals, streams the result."""
+"""The target service owns the generation loop, verifies proposals and streams the result."""

@@ -1,6 +1,6 @@
-"""What is counted and logged of a call, from its arrival to whatever end.
+"""The record of one call: what is counted and logged, from its arrival to its end.
 
-Knows nothing of how it is served.
+This module knows nothing of how a call is served.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 _NAMES = {number: name for name, number in FINISH_REASONS.items()}
 
-# A client that gives up at its deadline says so a little before ours: gRPC sends the time left
-# rounded up, by as much as a hundredth, and our clock began when it arrived.
+# A client that gives up at its deadline says so a little before our deadline: gRPC rounds the time
+# left up, by as much as a hundredth, and our clock began when the call arrived.
 _ROUNDING, _TRAVEL_S = 0.01, 0.05
 
 
 class CallRecord:
-    """One call. Leaving it as a context says how the call ended."""
+    """Counts one call, and logs it when it is left as a context manager."""
 
     def __init__(
         self,
@@ -37,9 +37,11 @@ class CallRecord:
         decode: Callable[..., str] | None,
         span: Span,
     ) -> None:
-        """allowed_s: until the caller's deadline;
+        """Begins the record.
 
-        decode: ids to text, where prompts and outputs are to be logged.
+        Args:
+            allowed_s: the time until the caller's deadline; None if there is none.
+            decode: turns ids into text, where prompts and outputs are to be logged.
         """
         self._metrics, self._decode, self._span = metrics, decode, span
         self._began = time.perf_counter()
@@ -47,24 +49,24 @@ class CallRecord:
             math.inf if allowed_s is None else (1 - _ROUNDING) * allowed_s - _TRAVEL_S
         )
         self._admitted = False
-        self._said: dict[str, Any] = {}  # by log record and span
+        self._said: dict[str, Any] = {}  # the fields of the log record and the span
         self._prompts: list[str] = []
         self._outputs: dict[int, list[int]] = {}
 
     def admitted(self, prompts: Sequence[Sequence[int]]) -> None:
-        """It is valid, and runs."""
+        """Records that the call is valid and runs."""
         self._admitted = True
         self._metrics.requests_running.inc()
         if self._decode:
             self._prompts = [self._decode(ids) for ids in prompts]
 
     def chunk(self, chunk: target_pb2.Chunk) -> None:
-        """Tokens are sent."""
+        """Records that tokens are sent."""
         if self._decode:
             self._outputs.setdefault(chunk.sequence_index, []).extend(chunk.token_ids)
 
     def finished(self, summaries: Sequence[target_pb2.SequenceSummary]) -> None:
-        """All its sequences ended by themselves."""
+        """Records that all sequences ended by themselves."""
         self._said |= {
             "sequences": len(summaries),
             "reasons": ",".join(sorted({_NAMES[s.finish_reason] for s in summaries})),

@@ -1,4 +1,4 @@
-"""Serves generations: settings, model, server."""
+"""Serves generations: loads the model, runs the server."""
 
 import asyncio
 import logging
@@ -21,18 +21,19 @@ log = logging.getLogger("target_service")
 
 
 async def serve(settings: TargetSettings) -> None:
-    """Loads, listens, serves until a signal.
+    """Loads the model and serves until a signal.
 
     Raises:
-        ModelError, AddressError, SettingsError: with one line that says what to do.
+        ModelError, AddressError, SettingsError: one line says what to do.
     """
     if not settings.model:
         raise SettingsError("--model is required: a model directory or hub id")
-    places(settings)  # told now if there is something wrong with them
+    places(settings)  # a fault in the settings is told now
     own = of_service(settings.cache_implementation, settings.cache_config)
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
-    # First of all, so that an address in use is told before a model was loaded for minutes.
+    # The address is bound first, so that an address in use is told before a model loads for
+    # minutes.
     async with Server(STATUS, ["foredraft.v1.TargetService"]) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
@@ -61,7 +62,8 @@ async def serve(settings: TargetSettings) -> None:
             log.info("drafts: %s; without them: %s", ", ".join(settings.draft_addresses), without)
         else:
             log.info(
-                "drafts: none; n-gram lookup for requests that ask for it, plain decoding for the others"
+                "drafts: none; n-gram lookup for requests that ask for it, plain decoding "
+                "for the others"
             )
         log.info("ready on %s, metrics on %s", address, metrics_address)
         await server.run(settings.grace)

@@ -1,4 +1,4 @@
-"""Settings of the target service."""
+"""The settings of the target service."""
 
 from dataclasses import dataclass
 
@@ -71,7 +71,7 @@ class TargetSettings:
 
     @property
     def draft_addresses(self) -> tuple[str, ...]:
-        """The draft services."""
+        """The addresses of the draft services."""
         return tuple(address.strip() for address in self.draft.split(",") if address.strip())
 
 

@@ -1,7 +1,7 @@
-"""Whether a text bears a watermark: the statistics of transformers' `WatermarkDetector`, and
-SynthID's two means.
+"""Detects watermarks, with the statistics of transformers' `WatermarkDetector` and SynthID's two
+means.
 
-Knows nothing of how texts are marked, but for the functions that marking uses.
+This module shares with marking only the functions that draw green lists and g-values.
 """
 
 import math
@@ -22,18 +22,23 @@ from target_service.request.prompts import Prompts
 
 _Z_THRESHOLD = 3.0
 _MAX_TEXTS = 256
-# Weights of SynthID's layers, from the first to the last (Dathathri et al., supplement, "weighted
-# mean").
+# The weights of SynthID's layers, from the first to the last (Dathathri et al., supplement,
+# "weighted mean").
 _FIRST_WEIGHT, _LAST_WEIGHT = 10.0, 1.0
 
 
 class Detector:
-    """Of texts of one model."""
+    """Detects watermarks in texts of one model."""
 
     def __init__(
         self, prompts: Prompts, ids: int, own: generation_pb2.WatermarkingConfig | None
     ) -> None:
-        """ids: that green lists are drawn from; own: the mark that the model's own config sets."""
+        """Detects watermarks for a model.
+
+        Args:
+            ids: the number of ids from which green lists are drawn.
+            own: the watermark that the model's own config sets.
+        """
         self._prompts, self._ids, self._own = prompts, ids, own
         self._bos = prompts.tokenizer.bos_token_id
         self._eos = prompts.tokenizer.eos_token_id
@@ -41,10 +46,10 @@ class Detector:
     def detect(
         self, message: target_pb2.DetectWatermarkRequest
     ) -> target_pb2.DetectWatermarkResponse:
-        """Blocks for as long as it computes.
+        """Returns what speaks for a watermark in each text. Blocks for as long as it computes.
 
         Raises:
-            InvalidFieldError: there is no mark to look for, or a text that cannot tell.
+            InvalidFieldError: there is no watermark to look for, or a text is too short to tell.
         """
         mark = self._mark(message)
         if not 0 < len(message.texts) <= _MAX_TEXTS:
@@ -68,7 +73,10 @@ class Detector:
             message.watermarking_config if message.HasField("watermarking_config") else self._own
         )
         if config is None:
-            reason = "is missing, and the model's own config has none: nobody can tell which mark to look for"
+            reason = (
+                "is missing, and the model's own config has none: nobody can tell which "
+                "mark to look for"
+            )
             raise InvalidFieldError("watermarking_config", reason)
         chosen = generation_pb2.WatermarkingConfig()
         chosen.CopyFrom(config)
@@ -88,7 +96,9 @@ class Detector:
     def _by_greenlist(
         self, mark: Greenlist, ids: Sequence[int], threshold: float, once: bool
     ) -> target_pb2.WatermarkDetection:
-        """transformers' `WatermarkDetector`: Kirchenbauer et al., arXiv 2301.10226, eq. 3."""
+        """Computes what transformers' `WatermarkDetector` does (Kirchenbauer et al., arXiv
+        2301.10226, eq. 3).
+        """
         ids = ids[1:] if ids[0] == self._bos else ids
         width = mark.context_width + 1 - (mark.seeding_scheme == "selfhash")
         if len(ids) - mark.context_width < 1:
@@ -117,8 +127,8 @@ class Detector:
         )
 
     def _by_synthid(self, mark: SynthId, ids: Sequence[int]) -> target_pb2.WatermarkDetection:
-        """Mean and weighted mean of the g-values of n-grams up to the end of the text, repeated
-        contexts left out.
+        """Computes the mean and the weighted mean of the g-values of n-grams, repeated contexts
+        left out.
         """
         if self._eos in ids:
             ids = ids[: list(ids).index(self._eos)]

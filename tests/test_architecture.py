@@ -111,7 +111,10 @@ def _loaded_by(code: str) -> set[str]:
 
 
 def test_the_sdk_and_the_shell_do_without_torch() -> None:
-    shell = "import foredraft_serving.server, foredraft_serving.messages, foredraft_serving.metrics, foredraft_serving.settings, foredraft_serving.status"
+    shell = (
+        "import foredraft_serving.server, foredraft_serving.messages, "
+        "foredraft_serving.metrics, foredraft_serving.settings, foredraft_serving.status"
+    )
     assert not _loaded_by("import foredraft, foredraft._cli") & {"torch", "transformers", "numpy"}
     assert not _loaded_by(shell) & {"torch", "transformers"}
 

@@ -27,7 +27,10 @@ def criteria_of(stopping_criteria: Any) -> tuple[Criterion, ...]:
     )
     for criterion in given:
         if not callable(criterion):
-            message = f"stopping_criteria: {type(criterion).__name__} is none; pass functions of (input_ids, scores)"
+            message = (
+                f"stopping_criteria: {type(criterion).__name__} is none; pass functions "
+                "of (input_ids, scores)"
+            )
             raise InvalidRequestError(message, field="stopping_criteria")
     return tuple(given)
 
@@ -50,7 +53,10 @@ class Criteria:
             try:
                 import torch
             except ImportError as error:
-                message = "stopping_criteria: take tensors, and torch is not installed; use stop_strings or eos_token_id"
+                message = (
+                    "stopping_criteria: take tensors, and torch is not installed; use "
+                    "stop_strings or eos_token_id"
+                )
                 raise InvalidRequestError(message, field="stopping_criteria") from error
             self._torch: Any = torch
 

@@ -13,7 +13,6 @@ from foredraft._types import WatermarkDetection
 from foredraft.v1 import target_pb2
 from foredraft.wire.values import write_watermark
 
-
 Watermark = Mapping[str, object] | SupportsToDict
 """A watermark, as transformers' object or its dictionary."""
 

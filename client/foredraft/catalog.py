@@ -133,7 +133,8 @@ METRICS = (
     ),
     _seconds(
         "step",
-        "Time of a step, by part: waiting for work, the forward pass, drawing tokens from its logits.",
+        "Time of a step, by part: waiting for work, the forward pass, drawing tokens from "
+        "its logits.",
         _DRAFT,
         part=("waiting", "forward", "drawing"),
     ),
@@ -150,7 +151,8 @@ METRICS = (
     _counter(
         "request_failure",
         "requests",
-        "Requests that ended otherwise: left by the caller, out of time, refused as invalid, failed.",
+        "Requests that ended otherwise: left by the caller, out of time, refused as "
+        "invalid, failed.",
         _TARGET,
         reason=("cancelled", "deadline", "invalid", "error"),
     ),
@@ -222,14 +224,16 @@ METRICS = (
     _gauge(
         "drafts",
         "services",
-        "Draft services of the configuration, by what the last sequence found: mismatch is another vocabulary.",
+        "Draft services of the configuration, by what the last sequence found: mismatch is "
+        "another vocabulary.",
         _TARGET,
         state=DRAFT_STATES,
     ),
     _counter(
         "discarded_blocks",
         "blocks",
-        "Blocks of no use: of an earlier session, on tokens no longer the last, not what came, too many, invalid.",
+        "Blocks of no use: of an earlier session, on tokens no longer the last, not what came, "
+        "too many, invalid.",
         _TARGET,
         reason=("epoch", "stale", "unused", "too_many", "invalid"),
     ),
@@ -243,14 +247,16 @@ METRICS = (
     _counter(
         "outcome_hits",
         "rounds",
-        "Verifications that went as drafted ahead for: no round trip, and no wait if that was there in time.",
+        "Verifications that went as drafted ahead for: no round trip, and no wait if that was "
+        "there in time.",
         _TARGET,
         arrival=("in_time", "late"),
     ),
     _counter(
         "outcome_misses",
         "rounds",
-        "Verifications that found nothing drafted ahead: not among the outcomes, or not there in time.",
+        "Verifications that found nothing drafted ahead: not among the outcomes, or not "
+        "there in time.",
         _TARGET,
         reason=("unforeseen", "late"),
     ),

@@ -73,7 +73,8 @@ def metrics_page() -> str:
     for part, title in _TITLES.items():
         rows = "".join(_row(metric) for metric in METRICS if part in metric.parts)
         parts.append(
-            f"## {title}\n\n| metric | type | unit | labels | meaning |\n| --- | --- | --- | --- | --- |\n{rows}"
+            f"## {title}\n\n| metric | type | unit | labels | meaning |\n| --- | --- | --- | "
+            f"--- | --- |\n{rows}"
         )
     names = "".join(f"| `{theirs}` | `{ours}` |\n" for ours, theirs in VLLM.items())
     return "\n".join([*parts, _MAPPING + names])
@@ -81,7 +82,10 @@ def metrics_page() -> str:
 
 def _row(metric: Metric) -> str:
     labels = "; ".join(f"`{name}`{_values(values)}" for name, values in metric.labels.items())
-    return f"| `{metric.name}` | {metric.type.__name__.lower()} | {metric.unit} | {labels} | {metric.meaning} |\n"
+    return (
+        f"| `{metric.name}` | {metric.type.__name__.lower()} | {metric.unit} | {labels} | "
+        f"{metric.meaning} |\n"
+    )
 
 
 def _values(values: tuple[str, ...]) -> str:

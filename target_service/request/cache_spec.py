@@ -1,7 +1,7 @@
-"""How keys and values are to be kept: the fields that say so, checked, and as what the engine
+"""Checks the fields that say how keys and values are kept, and turns them into what the engine
 takes.
 
-Names and defaults are those of transformers' QuantizedCache. Knows nothing of rows.
+Names and defaults are those of transformers' QuantizedCache. This module knows nothing of rows.
 """
 
 import json
@@ -21,14 +21,15 @@ _MOST_RESIDUAL = 1 << 20
 
 
 def cache_spec(asked: Config, config: Config, can_quantize: bool) -> CacheSpec | None:
-    """How the rows of a call are quantized, None if they are not.
+    """Returns how the rows of a call are quantized, None if they are not.
 
     Args:
-        asked: what the call itself sets; config: the same with every default filled in.
-        can_quantize: whether this model's rows can be.
+        asked: what the call itself sets.
+        config: the same with every default filled in.
+        can_quantize: whether this model's rows can be quantized.
 
     Raises:
-        InvalidFieldError: it cannot be honoured; the way out is named.
+        InvalidFieldError: the fields cannot be honoured; the way out is named.
     """
     if config.HasField("use_cache") and not config.use_cache:
         raise InvalidFieldError(
@@ -36,7 +37,10 @@ def cache_spec(asked: Config, config: Config, can_quantize: bool) -> CacheSpec |
         )
     kind = config.cache_implementation or DYNAMIC
     if kind not in (DYNAMIC, QUANTIZED):
-        reason = f"{kind!r} is how a model is run, which is the operator's choice; leave it out, or give 'quantized'"
+        reason = (
+            f"{kind!r} is how a model is run, which is the operator's choice; leave it "
+            "out, or give 'quantized'"
+        )
         raise InvalidFieldError("cache_implementation", reason)
     if kind == DYNAMIC:
         if asked.HasField("cache_config"):
@@ -62,17 +66,19 @@ def _spec(message: generation_pb2.CacheConfig) -> CacheSpec:
     if not able.axes:
         for name in {"axis_key", "axis_value", "q_group_size"} & given.keys():
             raise _refusal(
-                f"{backend} has a scale for each head of {CacheSpec().q_group_size} positions; leave {name} out"
+                f"{backend} has a scale for each head of {CacheSpec().q_group_size} positions; "
+                f"leave {name} out"
             )
     spec = CacheSpec(backend, **{"nbits": 8 if able.nbits == (8,) else 4, **given})
     _check(spec, able)
     if not able.is_installed:
         raise _refusal(
-            f"{backend} is not installed in this service; there: pip install -e '.[server,{able.extra}]'"
+            f"{backend} is not installed in this service; there: pip install -e "
+            f"'.[server,{able.extra}]'"
         )
     try:
         quantizer(spec.backend, spec.nbits)
-    except Exception as error:  # whatever a library says while it is imported
+    except Exception as error:  # a library may raise anything while it is imported
         raise _refusal(
             f"{backend} cannot be used in this service: {' '.join(str(error).split())[:200]}"
         ) from error
@@ -88,21 +94,28 @@ def _check(spec: CacheSpec, able: Backend) -> None:
                 f"{name} of {spec.backend} is {_either(able.axes)}, not {getattr(spec, name)}"
             )
     if spec.q_group_size % 8 or not _LEAST_GROUP <= spec.q_group_size <= _MOST_GROUP:
-        reason = f"q_group_size is a multiple of 8 from {_LEAST_GROUP} to {_MOST_GROUP}, not {spec.q_group_size}"
+        reason = (
+            f"q_group_size is a multiple of 8 from {_LEAST_GROUP} to {_MOST_GROUP}, not "
+            f"{spec.q_group_size}"
+        )
         raise _refusal(
             f"{reason}: a group of so many positions has to divide evenly, and to fill bytes"
         )
     if not 1 <= spec.residual_length <= _MOST_RESIDUAL:
         raise _refusal(
-            f"residual_length is at least 1: a token sees itself as it is; not {spec.residual_length}"
+            "residual_length is at least 1: a token sees itself as it is; not "
+            f"{spec.residual_length}"
         )
 
 
 def of_service(implementation: str, cache_config: str) -> Config:
-    """What the operator set for calls that do not say; cache_config: JSON, or empty.
+    """Returns the operator's settings for calls that do not say how their cache is kept.
+
+    Args:
+        cache_config: the parameters as JSON, or empty.
 
     Raises:
-        SettingsError: it cannot be.
+        SettingsError: the settings make no sense.
     """
     config = Config()
     if implementation != DYNAMIC:
@@ -117,10 +130,10 @@ def of_service(implementation: str, cache_config: str) -> Config:
 
 
 def check_default(config: Config, can_quantize: bool) -> CacheSpec | None:
-    """How the rows of a call that says nothing are quantized.
+    """Returns how the rows of a call that says nothing are quantized.
 
     Raises:
-        SettingsError: they cannot be; told at start, before any call is refused.
+        SettingsError: they cannot be; this is told at start, before any call is refused.
     """
     try:
         return cache_spec(config, config, can_quantize)

@@ -22,7 +22,7 @@ from target_service.request.parse import ParsedRequest
 
 @dataclass(frozen=True, slots=True)
 class CheckedConfig:
-    """A config that can be honoured, and what it comes to."""
+    """A config that can be honoured, with the mode and cache that it asks for."""
 
     asked: Config
     """What the call itself sets."""

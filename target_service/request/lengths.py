@@ -1,9 +1,8 @@
-"""How long a sequence may and must become: transformers' rules for four fields that depend on one
-another.
+"""The lengths of a sequence, by transformers' rules for four fields that depend on one another.
 
-The order of precedence is that of `GenerationMixin`: each field by itself comes from the call, else
-from the model's own config; then `max_new_tokens` goes before `max_length` and `min_new_tokens`
-before `min_length`, wherever each of them came from. Knows nothing of other parameters.
+The order of precedence is that of `GenerationMixin`. Each field by itself comes from the call, else
+from the model's own config. Then `max_new_tokens` goes before `max_length`, and `min_new_tokens`
+before `min_length`, wherever each of them came from. This module knows nothing of other parameters.
 """
 
 from foredraft_engine.errors import InvalidFieldError
@@ -13,16 +12,18 @@ from target_service.request.defaults import DEFAULT_NEW_TOKENS, Config
 def with_lengths(
     config: Config, asked: Config, model: Config, *, limit: int, prompt: int, tokens: int
 ) -> Config:
-    """The config with one total, `max_length`, in tokens, prompt included, and one minimum.
+    """Returns the config with one total, `max_length`, and one minimum.
 
     Args:
-        config: everything filled in but the lengths. asked, model: what the call, and the model's
-        own config, set.
-        limit: tokens that fit. prompt: tokens of the prompt. tokens: those and the ones that were
-            generated before.
+        config: every default but lengths is filled in.
+        asked: what the call sets.
+        model: what the model's own config sets.
+        limit: the number of tokens that fit a row.
+        prompt: the number of tokens of the prompt.
+        tokens: the number of tokens of the prompt and of what was generated after it before.
 
     Raises:
-        InvalidFieldError: there is no room, or the minimum is more than the maximum.
+        InvalidFieldError: the text does not fit, or the minimum is more than the maximum.
     """
     field, total = _most(asked, model, limit, prompt)
     if total > limit:
@@ -49,7 +50,7 @@ def with_lengths(
 
 
 def _most(asked: Config, model: Config, limit: int, prompt: int) -> tuple[str, int]:
-    """The field that sets the total, and the total.
+    """Returns the field that sets the total, and the total in tokens.
 
     What the model asks for by itself is cut to what fits.
     """

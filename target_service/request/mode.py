@@ -30,7 +30,7 @@ def mode_of(asked: Config, config: Config) -> Mode:
     """Returns the mode of a config, by transformers' rules.
 
     Args:
-        asked: what the call itself sets; a default that does not suit is no contradiction.
+        asked: what the call itself sets; a default that does not suit the mode is no contradiction.
         config: the same with every default filled in.
 
     Raises:
@@ -63,14 +63,17 @@ def asks(config: Config, name: str) -> bool:
 
 
 def check_call(message: target_pb2.GenerateRequest, config: Config, mode: Mode) -> None:
-    """Refuses arguments of a call, outside its config, that mean nothing in its mode.
+    """Refuses arguments of a call, outside its config, that have no effect in its mode.
 
     Raises:
-        InvalidFieldError: there is one.
+        InvalidFieldError: there is such an argument; it is named.
     """
     if config.token_healing:
         if any(prompt.generated_ids for prompt in message.prompts):
-            reason = "changes the prompt, and these tokens come after it as it was; leave one of them out"
+            reason = (
+                "changes the prompt, and these tokens come after it as it was; leave one "
+                "of them out"
+            )
             raise InvalidFieldError("token_healing", reason, "generated_ids")
         if any(prompt.HasField("chat") for prompt in message.prompts):
             raise InvalidFieldError(
@@ -115,7 +118,10 @@ def _beams(asked: Config, config: Config) -> Mode:
             "num_beam_groups", "takes the best only; set do_sample=False", "do_sample"
         )
     if not config.diversity_penalty:
-        reason = "has no effect without diversity_penalty; set it to what a token of another group shall cost"
+        reason = (
+            "has no effect without diversity_penalty; set it to what a token of another "
+            "group shall cost"
+        )
         raise InvalidFieldError("num_beam_groups", reason, "diversity_penalty")
     return Mode.DIVERSE_BEAMS
 

@@ -1,7 +1,8 @@
 """The model's named generation configs: files in the JSON that transformers writes and reads.
 
-`translation` is the file `translation.json` in the model's directory, or in one that the operator
-names. Knows nothing of calls, nor of what a config may ask for: the planner does.
+The config `translation` is the file `translation.json` in the model's directory, or in a directory
+that the operator names. This module knows nothing of calls, nor of what a config may ask for: the
+planner does.
 """
 
 import difflib
@@ -31,8 +32,8 @@ MAX_CONFIGS = 256
 MAX_BYTES = 256 << 10
 _FIELD = "generation_config"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# What transformers reads as something else, whatever is in it. The second is the model's own
-# config.
+# transformers reads these files as something else, whatever they hold. The second is the model's
+# own config.
 _RESERVED = frozenset(
     [
         "config",
@@ -50,41 +51,43 @@ _RESERVED = frozenset(
     ]
 )
 _UPSTREAM = frozenset(name for name in Upstream().to_dict() if not name.startswith("_"))
-# A config's notes about itself, and that it asks for an object: a Result is one.
+# These say something about the config itself, or ask for an object, which a Result is anyway.
 _NOTES = frozenset(["transformers_version", "return_dict_in_generate"])
 
 
 class SavingNotAllowedError(Exception):
-    """The operator does not allow that configs are saved."""
+    """The operator does not allow callers to save configs."""
 
 
 class NamedConfigs:
-    """Reads and writes them; from several threads."""
+    """Reads and writes the named configs of a model; threads may share it."""
 
     def __init__(
         self, places: Sequence[Path], check: Callable[[Config], None], saving: bool = False
     ) -> None:
-        """places: directories, the first one goes before the others and is written to.
+        """Looks for configs in directories.
 
-        check: raises InvalidFieldError for what a call could not ask for. saving: whether it is
-            allowed.
+        Args:
+            places: the directories; the first goes before the others and is written to.
+            check: raises InvalidFieldError for a config with which no call could be made.
+            saving: whether callers may save configs.
         """
         self._places, self._check, self._saving = tuple(places), check, saving
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """All names in alphabetical order;
+        """Returns all names in alphabetical order.
 
-        also of files that are broken, whose use tells the reason.
+        Broken files are among them: using one tells what is wrong with it.
         """
         return sorted(name for name, file in self._files().items() if _is_config(file))
 
     def get(self, name: str) -> Config:
-        """What a config sets.
+        """Returns what a config sets.
 
         Raises:
-            InvalidFieldError: there is none of this name, it cannot be read, or asks for what does
-                not exist here.
+            InvalidFieldError: there is no config of this name, it cannot be read, or it sets a
+                field that is not supported.
         """
         file = self._files().get(name)
         if file is None or not _is_config(file):
@@ -100,36 +103,38 @@ class NamedConfigs:
         except (
             OSError,
             ValueError,
-        ) as error:  # broken JSON, broken UTF-8, and fields that are refused
+        ) as error:  # broken JSON, broken UTF-8, or a field that is refused
             field = getattr(error, "field", None)
             raise InvalidFieldError(
                 _FIELD, f"{name!r} cannot be used: {error}", *([field] if field else [])
             ) from error
 
     def over(self, name: str, config: Config) -> Config:
-        """A call's own config over a named one; with no name the call's own.
+        """Returns a call's own config over a named one; without a name, the call's own.
 
         Raises:
-            InvalidFieldError: as `get`.
+            InvalidFieldError: the named config cannot be used, see `get`.
         """
         if not name:
             return config
         merged = self.get(name)
         for field, _ in config.ListFields():
-            merged.ClearField(field.name)  # lists are replaced, not joined
+            merged.ClearField(field.name)  # a list replaces the named config's list
         merged.MergeFrom(config)
         return merged
 
     def save(self, name: str, config: Config) -> None:
-        """Writes a config, over one of this name if there is one; at once or not at all.
+        """Writes a config, in place of one of the same name; whole or not at all.
 
         Raises:
             SavingNotAllowedError: the operator does not allow it.
-            InvalidFieldError: no name, too large, too many, or a call could not ask for it.
+            InvalidFieldError: the name is none, the config is too large, there are too many, or no
+                call could be made with it.
         """
         if not self._saving:
             raise SavingNotAllowedError(
-                "the operator of this service does not allow it; it is --save-generation-configs that does"
+                "the operator of this service does not allow it; it is "
+                "--save-generation-configs that does"
             )
         if not _NAME.fullmatch(name) or name.lower() in _RESERVED:
             reason = (
@@ -156,9 +161,9 @@ class NamedConfigs:
         log.info("generation config %s is saved in %s", name, self._places[0])
 
     def _files(self) -> dict[str, Path]:
-        """Files whose names could be a config's.
+        """Returns the files whose names could be a config's.
 
-        Names are looked up here, and never made a path.
+        A name is looked up among these and never made into a path.
         """
         found: dict[str, Path] = {}
         for place in reversed(self._places):
@@ -182,12 +187,11 @@ class NamedConfigs:
 
 
 def places(settings: TargetSettings) -> tuple[Path, ...]:
-    """Where configs are: the operator's directory, then the model's own, or its snapshot in the
-    hub's cache.
+    """Returns the directories of configs: the operator's, then the model's own or its snapshot in
+    the hub's cache.
 
     Raises:
-        SettingsError: the directory is not there, or configs shall be saved and there is none for
-            them.
+        SettingsError: a directory does not exist, or configs are to be saved and there is no place.
     """
     named = (Path(settings.generation_configs),) if settings.generation_configs else ()
     for place in named:
@@ -199,7 +203,8 @@ def places(settings: TargetSettings) -> tuple[Path, ...]:
     if settings.save_generation_configs:
         if not named and not model.is_dir():
             raise SettingsError(
-                "--save-generation-configs: the model is no directory; give --generation-configs DIR"
+                "--save-generation-configs: the model is no directory; give "
+                "--generation-configs DIR"
             )
         if not os.access(place := (*named, model)[0], os.W_OK | os.X_OK):
             raise SettingsError(f"--save-generation-configs: {str(place)!r} cannot be written to")
@@ -207,13 +212,13 @@ def places(settings: TargetSettings) -> tuple[Path, ...]:
         return (*named, model)
     try:
         kept = try_to_load_from_cache(settings.model, "config.json", revision=settings.revision)
-    except ValueError:  # no hub id either, which is told where the model is loaded
+    except ValueError:  # the name is no hub id either, which is told where the model is loaded
         kept = None
     return (*named, Path(kept).parent) if isinstance(kept, str) else named
 
 
 def to_json(config: Config) -> bytes:
-    """The file of a config, as transformers writes it."""
+    """Returns the file of a config, as transformers writes it."""
     values: dict[str, Any] = {
         field.name: read(field.name, value) for field, value in config.ListFields()
     }
@@ -224,10 +229,10 @@ def to_json(config: Config) -> bytes:
 
 
 def _is_config(file: Path) -> bool:
-    """Whether half or more of its keys are fields of a generation config; also what should be JSON
-    and is not.
+    """Returns whether a file is a generation config.
 
-    So a model's other files are none, and one that has a typing error is.
+    It is one if half or more of its keys are fields, or if it should be JSON and is not. So a
+    model's other files are none, and a config with a typing error is one.
     """
     try:
         if file.stat().st_size > MAX_BYTES:
@@ -241,9 +246,7 @@ def _is_config(file: Path) -> bool:
 
 
 def _write(place: Path, name: str, text: bytes) -> None:
-    """Writes a file so that whoever reads meanwhile, or after a crash, finds the old one or the new
-    one whole.
-    """
+    """Writes a file so that readers, also after a crash, find the old file or the new one whole."""
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=place)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -22,13 +22,13 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """What a call asks for, in values; its config holds only what the call and its named config set."""
+    """The values of a call; its config holds only what the call and its named config set."""
 
     message: target_pb2.GenerateRequest
     config: Config
     prompts: tuple[Ids, ...]
     generated: tuple[Ids, ...]
-    """For each prompt, the tokens that an earlier call generated after it."""
+    """The tokens that an earlier call generated after each prompt."""
     negatives: tuple[Ids, ...]
     """The negative prompts that the call gives; empty or one for each prompt."""
     owner: str

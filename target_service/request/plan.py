@@ -1,4 +1,4 @@
-"""The last stage of a request: what is generated from each prompt, if it fits.
+"""The last stage of a request: plans what is generated from each prompt, if it fits.
 
 This module knows nothing of engines or streams.
 """
@@ -21,7 +21,7 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is generated from one prompt: one sequence, or the several that one search finds."""
+    """The plan for one prompt: one sequence, or the several that one search finds."""
 
     index: int
     """The index of the first sequence."""
@@ -29,11 +29,11 @@ class Plan:
     """The prompt and the tokens that an earlier call generated after it."""
     sampling: Sampling
     config: Config
-    """Every default is filled in; the draft is told this."""
+    """The config with every default filled in, as the draft is told."""
     owner: str
     logprobs: int | None
     cache: CacheSpec | None = None
-    """How the row is quantized; None if it is not."""
+    """The quantization of the row; None if it is not quantized."""
     mode: Mode = Mode.ASSISTED
     sequences: int = 1
     negative: Ids = ()
@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ServiceLimits:
-    """What a service has room for."""
+    """The sizes that bound what a service can plan."""
 
     capacity: int
     """The length of the longest sequence, in tokens."""

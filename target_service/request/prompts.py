@@ -1,6 +1,6 @@
-"""Prompts as token ids:
+"""Prompts as token ids: text, ids and conversations, by the model's tokenizer.
 
-text, ids and conversations, by the model's tokenizer. Knows nothing of parameters.
+This module knows nothing of parameters.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ class Prompts:
     """Reads prompts for one model."""
 
     def __init__(self, model: LoadedModel, capacity: int) -> None:
-        """capacity: tokens of the longest sequence."""
+        """Reads prompts. capacity: the length of the longest sequence, in tokens."""
         self.tokenizer = model.tokenizer
         self._vocabulary_size, self._capacity = model.vocabulary.size, capacity
         self._longest_token = max(map(len, model.tokenizer.get_vocab()), default=1)
 
     def ids(self, prompt: generation_pb2.Prompt, field: str = "prompts") -> tuple[int, ...]:
-        """Token ids of a prompt.
+        """Returns the token ids of a prompt.
 
         Raises:
-            InvalidFieldError: it is empty, too long, or has ids that are none; `field` or a part of
-                it is named.
+            InvalidFieldError: the prompt is empty or too long, or has ids that do not exist;
+                `field` or a part of it is named.
         """
         tokenizer = self.tokenizer
         form = prompt.WhichOneof("content")
@@ -57,17 +57,17 @@ class Prompts:
         return self.checked(field, ids)
 
     def _refuse_endless(self, field: str, characters: int) -> None:
-        """A text that cannot fit is not worth the time to take it apart."""
+        """Refuses a text that cannot fit, before it is tokenized."""
         if characters > self._capacity * self._longest_token:
             raise InvalidFieldError(
                 field, f"has {characters} characters; the limit is {self._capacity} tokens"
             )
 
     def checked(self, field: str, ids: Sequence[int]) -> tuple[int, ...]:
-        """Token ids that the model knows, and has room for.
+        """Returns token ids after checking that the model knows them and has room for them.
 
         Raises:
-            InvalidFieldError: it does not.
+            InvalidFieldError: an id is outside the vocabulary, or the ids do not fit.
         """
         check_ids(field, ids, self._vocabulary_size)
         if len(ids) >= self._capacity:

@@ -1,9 +1,9 @@
-"""Token healing: the prompt's last token is taken back, and the model chooses among those that
+"""Token healing takes the prompt's last token back and lets the model choose among the tokens that
 begin with its text.
 
-The semantics are transformers' (`GenerationMixin.heal_tokens`), but for its search of the
-vocabulary, which goes by decoded text and misses tokens that begin with a space: here a token's own
-form is looked for. Knows nothing of what is generated then.
+The semantics are those of transformers' `GenerationMixin.heal_tokens`, except for the search of the
+vocabulary. transformers searches by decoded text and misses tokens that begin with a space; here a
+token's own form is searched for. This module knows nothing of what is generated then.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,13 @@ from torch import Tensor
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.scheduling.engine import Engine
 
-# transformers' own: what goes on beats everything else, and no change beats a change.
+# These are transformers' values: a longer token beats all others, and the same token beats a
+# change.
 _BIAS, _FAVOUR = 10.0, 1.0
 
 
 class TokenHealing:
-    """Of the prompts of one model."""
+    """Heals the prompts of one model."""
 
     def __init__(self, tokenizer: Any, engine: Engine) -> None:
         self._tokenizer, self._engine = tokenizer, engine
@@ -27,13 +28,12 @@ class TokenHealing:
     async def heal(
         self, prompt: Sequence[int], owner: str, cache: CacheSpec | None = None
     ) -> tuple[int, ...]:
-        """The prompt with another last token, if the model prefers one;
-
-        without white space around it.
+        """Returns the prompt with another last token, if the model prefers one, and without white
+        space around it.
         """
         text = self._tokenizer.decode(prompt, skip_special_tokens=True).strip()
         ids = tuple(self._tokenizer(text)["input_ids"])
-        # What begins every text shall not speak for a token.
+        # The token that begins every text must not speak for another token.
         before = [token for token in ids[:-1] if token != self._tokenizer.bos_token_id]
         others = self._extensions(ids[-1]) if before else []
         if len(others) <= 1:
@@ -51,7 +51,7 @@ class TokenHealing:
             return (*ids[:-1], await self._engine.score(row, before[-1:], 1, choose))
 
     def _extensions(self, token: int) -> list[int]:
-        """All tokens that begin with the form of this one."""
+        """Returns all tokens that begin with the form of this one."""
         form = self._tokenizer.convert_ids_to_tokens(token)
         return [
             other

@@ -257,5 +257,6 @@ async def test_bf16_is_measured(measured: Callable[[str], None]) -> None:
         engine.close()
     equal = sum(a == b for a, b in zip(got, references, strict=True))
     measured(
-        f"greedy bf16 llama: {equal} of {len(got)} texts of {NEW_TOKENS} tokens equal those of generate"
+        f"greedy bf16 llama: {equal} of {len(got)} texts of {NEW_TOKENS} tokens equal those "
+        "of generate"
     )

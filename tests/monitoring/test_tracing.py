@@ -98,7 +98,10 @@ def _without_the_extra(code: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_sdk_does_without_the_extra() -> None:
-    code = "from foredraft.tracing import Span; s = Span('a', 'client', {}); print(s.headers); s.end('ok', True, {})"
+    code = (
+        "from foredraft.tracing import Span; s = Span('a', 'client', {}); print(s.headers); "
+        "s.end('ok', True, {})"
+    )
     assert _without_the_extra(code).stdout == "()\n"
 
 

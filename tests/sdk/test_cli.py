@@ -46,7 +46,10 @@ def test_flags_become_fields(target: Target, monkeypatch: pytest.MonkeyPatch) ->
     fake = target()
     monkeypatch.setenv("FOREDRAFT_ADDRESS", fake.address)
     monkeypatch.setattr(sys, "stdin", io.StringIO("from stdin"))
-    flags = "--max-new-tokens 7 --do-sample --temperature 0.7 --seed 3 --sampling-rule rejection --eos-token-id [2,3]"
+    flags = (
+        "--max-new-tokens 7 --do-sample --temperature 0.7 --seed 3 --sampling-rule "
+        "rejection --eos-token-id [2,3]"
+    )
     more = ["--stop-strings", "a b", "--stop-strings", "c", "--sequence-bias", "[[[1,2],3.5]]"]
     assert main(["generate", "-", *flags.split(), *more, "--no-remove-invalid-values"]) == 0
     request = fake.requests[0]

@@ -49,7 +49,10 @@ def test_values_are_frozen(kind: str) -> None:
 
 
 def test_nothing_heavy_is_loaded() -> None:
-    code = "import foredraft, foredraft._cli, sys; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    code = (
+        "import foredraft, foredraft._cli, sys; print(*sorted({m.split('.')[0] for m in "
+        "sys.modules}))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         check=True,

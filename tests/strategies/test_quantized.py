@@ -246,7 +246,8 @@ async def test_single_precision_is_measured(measured: Callable[[str], None]) -> 
     finally:
         engine.close()
     measured(
-        f"quantized fp32 llama, residual_length 1: {equal} of {of} assisted texts equal the plain one"
+        f"quantized fp32 llama, residual_length 1: {equal} of {of} assisted texts equal "
+        "the plain one"
     )
     assert equal >= of - 3
 

@@ -22,7 +22,8 @@ PANELS = (
     Panel(
         "Where steps spend their time",
         "percentunit",
-        "Seconds of each second, of a process: waiting for work, forward pass, verifying or drawing.",
+        "Seconds of each second, of a process: waiting for work, forward pass, verifying "
+        "or drawing.",
         (
             (
                 f"avg by (job, part) (rate(foredraft_step_seconds_sum{{{JOB}}}[{RATE}]))",

@@ -15,8 +15,10 @@ PANELS = (
         "Of all proposals, those accepted at least so far.",
         (
             (
-                f"{rate('spec_decode_num_accepted_tokens_per_pos_total', 'position')} / ignoring (position) "
-                f"group_left sum(rate(foredraft_spec_decode_num_drafts_total{{{JOB}}}[{RATE}])) > 0",
+                f"{rate('spec_decode_num_accepted_tokens_per_pos_total', 'position')} / "
+                "ignoring (position) "
+                "group_left "
+                f"sum(rate(foredraft_spec_decode_num_drafts_total{{{JOB}}}[{RATE}])) > 0",
                 "{{position}}",
             ),
         ),
