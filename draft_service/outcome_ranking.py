@@ -31,7 +31,7 @@ class OutcomeRanking:
         self._nexts = [_PRIOR, _PRIOR]
 
     def choose(self, preview: Preview, most: int) -> list[tuple[int, int]]:
-        """Returns the most likely outcomes, each as (node of the preview, rank of the candidate)."""
+        """Returns the most likely outcomes as (node of the preview, rank of the candidate)."""
         k, reached, found = len(preview.confidences), 1.0, []
         beside = {alternative: k + 1 + i for i, alternative in enumerate(preview.alternatives)}
         for at in range(min(k + 1, len(preview.candidates))):

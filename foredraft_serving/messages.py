@@ -95,7 +95,7 @@ def kind_message(kind: str) -> draft_pb2.DrafterKind:
 
 
 def kind_from(number: int) -> str:
-    """Returns the name of a drafter; one that only a newer draft service knows counts as a model."""
+    """Returns the name of a drafter; an unknown one of a newer draft service is a model."""
     return _KINDS_BACK.get(number, "model")
 
 

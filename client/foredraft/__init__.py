@@ -1,4 +1,4 @@
-"""foredraft: assisted generation across machines. This is the client library.
+"""The client library of foredraft: assisted generation across machines.
 
 from foredraft import Client
 

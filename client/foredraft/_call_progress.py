@@ -19,7 +19,7 @@ from foredraft.tracing import Span
 
 
 class CallProgress:
-    """Attempts, what they brought, and how it ended."""
+    """The attempts of one call, what they brought, and how it ended."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class CallProgress:
         """The result.
 
         Raises:
-            ForedraftError: there is none yet, or the call failed.
+            ForedraftError: there is no result yet, or the call failed.
         """
         if self._error:
             raise self._error
@@ -67,9 +67,9 @@ class CallProgress:
         return stub.Generate(self._call.request, timeout=left_s, metadata=metadata)
 
     def take(self, message: Any) -> Chunk | None:
-        """A message came; the chunk in it, if it has one.
+        """Takes the next message; returns the chunk in it, if it has one.
 
-        With the last stopping criterion that is met it is over.
+        The call is over if the chunk met the last sequence's stopping criterion.
         """
         self._began = True
         part = self._results.add(message)
@@ -84,10 +84,10 @@ class CallProgress:
         return None
 
     def complete(self) -> None:
-        """The service ended its answer, or nothing more of it is wanted.
+        """Ends the call: the service ended its answer, or nothing more of it is wanted.
 
         Raises:
-            InternalError: before it was whole.
+            InternalError: the answer stops short of its end.
         """
         try:
             result = self._results.result()
@@ -98,10 +98,10 @@ class CallProgress:
         self._end("ok", [r.stats for r in results])
 
     def failed(self, error: Any) -> float:
-        """An attempt failed: seconds to wait before the next one.
+        """Ends an attempt that failed; returns the seconds to wait before the next one.
 
         Raises:
-            ForedraftError: there is no next one.
+            ForedraftError: there is no next attempt.
         """
         pause_s = None if self.over else self._attempts.next_pause_s(error, self._began)
         if pause_s is None:
@@ -109,7 +109,7 @@ class CallProgress:
         return pause_s
 
     def cancelled(self) -> NoReturn:
-        """The call was ended here, but not by the one who reads it.
+        """Ends the call, which was ended on this side but not by its reader.
 
         Raises:
             RequestCancelledError: always.
@@ -121,7 +121,7 @@ class CallProgress:
         )
 
     def leave(self) -> None:
-        """The caller wants no more; after the end it does nothing."""
+        """Ends the call because its reader wants no more; after the end it does nothing."""
         self._end("cancelled")
 
     def _fail(

@@ -1,6 +1,6 @@
-"""Where a call goes, how long it may take, and whether it is tried again.
+"""The way of a call: where it goes, how long it may take, and whether it is tried again.
 
-Knows nothing of what is called, and does no input or output itself.
+This module knows nothing of what is called, and does no input or output itself.
 """
 
 import itertools
@@ -20,21 +20,22 @@ _LONGEST_PAUSE_S = 2.0
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # Without this a peer that hangs is noticed after a minute, whatever the two above say.
+    # Without this, a peer that hangs is noticed only after a minute, whatever the two options above
+    # say.
     ("grpc.http2.ping_timeout_ms", 5_000),
-    # While gRPC waits before it connects again, calls fail at once; its own longest wait is two
-    # minutes.
+    # Calls fail at once while gRPC waits before it connects again, and by default it waits up to
+    # two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.max_receive_message_length", 64 << 20),
-    # A name with several addresses, as of a headless Service, is all of them: each call takes the
-    # next one.
+    # A name with several addresses, such as a headless Service, stands for all of them: each call
+    # takes the next one.
     ("grpc.lb_policy_name", "round_robin"),
 ]
 
 
 class Attempts:
-    """The tries of one call: which stub, until when, and the pause before the next."""
+    """The attempts of one call: which stub, until when, and the pause before the next."""
 
     def __init__(self, stubs: Sequence[Any], retries: int, timeout_s: float | None) -> None:
         self._stubs, self._retries = stubs, retries
@@ -43,22 +44,22 @@ class Attempts:
 
     @property
     def stub(self) -> Any:
-        """What to call now; after `next_pause_s`, the next one."""
+        """The stub to call now; after `next_pause_s` it is the next one."""
         return self._stubs[self._made % len(self._stubs)]
 
     def left_s(self) -> float | None:
-        """Seconds until the deadline, which all tries share; None is for ever."""
+        """Returns the seconds until the deadline, which all attempts share; None is no limit."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def next_pause_s(self, error: Any, began: bool = False) -> float | None:
-        """Seconds to wait before the next try, None when the error is final.
+        """Returns the seconds to wait before the next attempt, None if the error is final.
 
-        Only what did not begin is repeated: one that was lost in the middle is the caller's to
-            judge.
+        Only a call that did not begin is repeated. The caller judges what to do about one that
+        broke off.
         """
         if began or self._made >= self._retries or error.code() is not grpc.StatusCode.UNAVAILABLE:
             return None
-        # Jitter, so that callers that failed together do not come back together.
+        # Jitter keeps callers that failed together from coming back together.
         pause: float = min(_FIRST_PAUSE_S * 2**self._made, _LONGEST_PAUSE_S) * random.uniform(
             0.5, 1.0
         )
@@ -68,9 +69,9 @@ class Attempts:
 
 
 class Route:
-    """One stub for each address;
+    """The stubs of a client, one for each address.
 
-    each call begins with the next one, each retry goes on to the next.
+    Each call begins with the next one, and each attempt goes on to the next.
     """
 
     def __init__(self, stubs: Sequence[Any], max_retries: int) -> None:
@@ -78,13 +79,13 @@ class Route:
         self._turn = itertools.count()
 
     def attempts(self, timeout_s: float | None) -> Attempts:
-        """The tries of a new call."""
+        """Returns the attempts of a new call."""
         first = next(self._turn) % len(self._stubs)
         return Attempts(self._stubs[first:] + self._stubs[:first], self._max_retries, timeout_s)
 
 
 def addresses_of(address: str | Sequence[str]) -> list[str]:
-    """One or several addresses as a list.
+    """Returns one or several addresses as a list.
 
     Raises:
         InvalidRequestError: there is none.
@@ -98,15 +99,15 @@ def addresses_of(address: str | Sequence[str]) -> list[str]:
 
 
 def metadata_of(metadata: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    """gRPC's form of headers, whose names it wants in small letters."""
+    """Returns headers as gRPC takes them, with names in lower case."""
     return tuple((name.lower(), value) for name, value in (metadata or {}).items())
 
 
 def timeout_of(timeout_s: float | None, default_s: float | None) -> float | None:
-    """The timeout of a call: its own, else the client's.
+    """Returns the timeout of a call: its own, else the client's.
 
     Raises:
-        InvalidRequestError: it is no positive number of seconds.
+        InvalidRequestError: the timeout is no positive number of seconds.
     """
     chosen = default_s if timeout_s is None else timeout_s
     if chosen is not None and not (chosen > 0 and math.isfinite(chosen)):
@@ -117,10 +118,10 @@ def timeout_of(timeout_s: float | None, default_s: float | None) -> float | None
 
 
 def retries_of(max_retries: int) -> int:
-    """The number of retries, checked.
+    """Returns the number of retries.
 
     Raises:
-        InvalidRequestError: it is negative.
+        InvalidRequestError: the number is negative.
     """
     if max_retries < 0:
         raise InvalidRequestError(

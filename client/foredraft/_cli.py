@@ -1,6 +1,6 @@
-"""`foredraft generate`, `foredraft info` and `foredraft configs`.
+"""The command line: `foredraft generate`, `foredraft info` and `foredraft configs`.
 
-Knows nothing that the client does not.
+This module knows nothing that the client does not.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _SCALARS: dict[Kind, type] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit code."""
+    """Runs a command; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
         with Client(args.address, timeout=args.timeout) as client:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"foredraft: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Whoever read has left (`... | head`); the interpreter must not write to it at its end.
+        # The reader has left (`... | head`), and the interpreter must not write to it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -59,7 +59,7 @@ def _generate(client: Client, args: argparse.Namespace) -> int:
                     print(chunk.text, end="", flush=True)
         except ForedraftError as error:
             if error.partial and not args.no_stream:
-                print(flush=True)  # the message shall have a line of its own
+                print(flush=True)  # the message gets a line of its own
             raise
         result = stream.result
     results = result if isinstance(result, list) else [result]

@@ -1,7 +1,7 @@
-"""transformers' stopping criteria, asked about every token that comes. Imports torch only when
-there are any.
+"""transformers' stopping criteria, asked about every token that comes.
 
-Knows nothing of calls, and of what a criterion looks at.
+This module imports torch only if there are criteria. It knows nothing of calls, nor of what a
+criterion looks at.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +14,15 @@ Criterion = Callable[..., Any]
 
 
 def criteria_of(stopping_criteria: Any) -> tuple[Criterion, ...]:
-    """The criteria of a call, from a StoppingCriteriaList, another list, a single one or None.
+    """Returns the criteria of a call, from a StoppingCriteriaList, another list, a single criterion
+    or None.
 
     Raises:
-        InvalidRequestError: something in it cannot be called.
+        InvalidRequestError: an entry cannot be called.
     """
     if stopping_criteria is None:
         return ()
-    # A StoppingCriteriaList can be called as well; what counts is what it holds.
+    # A StoppingCriteriaList can be called as well, but what counts is what it holds.
     given = (
         stopping_criteria if isinstance(stopping_criteria, list | tuple) else [stopping_criteria]
     )
@@ -36,10 +37,13 @@ def criteria_of(stopping_criteria: Any) -> tuple[Criterion, ...]:
 
 
 class Criteria:
-    """Cuts the sequences of one call after the token with which a criterion is met."""
+    """Cuts the sequences of one call after the token that meets a criterion."""
 
     def __init__(self, criteria: Sequence[Criterion], request: target_pb2.GenerateRequest) -> None:
-        """request: says what the caller generated before, and of how many sequences a prompt is.
+        """Begins to ask.
+
+        Args:
+            request: says what an earlier call generated, and how many sequences a prompt has.
 
         Raises:
             InvalidRequestError: there are criteria, but torch, whose tensors they take, is not
@@ -48,7 +52,7 @@ class Criteria:
         self._criteria, self._request = criteria, request
         self._texts: dict[int, Any] = {}  # int64 [1, length] of a sequence, prompt included
         self._prompts: list[tuple[int, ...]] = []
-        self.sequences = 0  # of the whole call, once it began
+        self.sequences = 0  # the number of sequences of the whole call, once it began
         if criteria:
             try:
                 import torch
@@ -61,24 +65,26 @@ class Criteria:
             self._torch: Any = torch
 
     def begin(self, started: target_pb2.Started) -> None:
-        """The call was admitted; the prompts' token ids were asked for."""
+        """Takes the token ids of the prompts, which the service returned with the admission of the
+        call.
+        """
         if self._criteria:
             self._prompts = [tuple(prompt.ids) for prompt in started.prompt_ids]
-            # The service says how many: the model's own config, or a named one, may ask for
-            # several.
+            # The service says how many sequences there are: the model's own config or a named one
+            # may ask for several.
             self.sequences = started.num_sequences or len(self._prompts) * (
                 self._request.config.num_return_sequences or 1
             )
 
     def prompt_tokens(self, sequence_index: int) -> int:
-        """The length of a sequence's prompt; 0 if there are no criteria."""
+        """Returns the length of a sequence's prompt; 0 if there are no criteria."""
         return len(self._prompts[self._prompt(sequence_index)]) if self._prompts else 0
 
     def cut(self, chunk: target_pb2.Chunk) -> bool:
-        """Cuts a chunk after the token with which a criterion is met, if one is; says whether.
+        """Cuts a chunk after the token that meets a criterion; returns whether one did.
 
         Raises:
-            TypeError: a criterion answers neither with a bool nor with a tensor that holds one.
+            TypeError: a criterion returns neither a bool nor a tensor that holds one.
         """
         if not self._criteria or not chunk.token_ids:
             return False
@@ -104,9 +110,8 @@ class Criteria:
 
 
 def _met(criterion: Criterion, input_ids: Any) -> bool:
-    """All criteria are asked at every token, as transformers does:
-
-    one may count how often it is.
+    """Returns whether a criterion is met. All criteria are asked about every token, as in
+    transformers, since one may count.
     """
     verdict = criterion(input_ids, None)
     if not isinstance(verdict, bool) and not hasattr(verdict, "item"):
@@ -118,7 +123,7 @@ def _met(criterion: Criterion, input_ids: Any) -> bool:
 
 
 def _trim(chunk: target_pb2.Chunk, kept: int) -> None:
-    """Leaves the first tokens, and what is said of them."""
+    """Leaves the first tokens of a chunk, and what belongs to them."""
     if kept == len(chunk.token_ids):
         return
     if kept < len(chunk.text_offsets):

@@ -21,8 +21,8 @@ class DetectionOptions(TypedDict, total=False):
     """The keyword arguments of a detection.
 
     For green lists, `z_threshold` is the z-score above which a text counts as marked, by default 3,
-    and `ignore_repeated_ngrams` counts every n-gram once. `timeout` is the number of seconds for the
-    call, in place of the client's.
+    and `ignore_repeated_ngrams` counts every n-gram once. `timeout` is the number of seconds for
+    the call, in place of the client's.
     """
 
     z_threshold: float | None

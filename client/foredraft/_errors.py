@@ -1,4 +1,4 @@
-"""Errors of the SDK.
+"""The errors of the SDK.
 
     ForedraftError
     ├── InvalidRequestError      INVALID_ARGUMENT; also raised before anything is sent
@@ -9,9 +9,9 @@
     ├── OverloadedError          RESOURCE_EXHAUSTED
     ├── UnavailableError         UNAVAILABLE
     ├── RequestCancelledError    CANCELLED
-    └── InternalError            whatever else
+    └── InternalError            every other status
 
-Knows nothing of calls: it turns a status into an exception.
+This module knows nothing of calls: it turns a status into an exception.
 """
 
 import re
@@ -24,7 +24,10 @@ from foredraft._types import Result
 
 
 class ForedraftError(Exception):
-    """The base of all. `partial`: what was generated until then; `request_id`: its name in logs."""
+    """The base of all errors.
+
+    `partial` holds what was generated until then, and `request_id` names the call in logs.
+    """
 
     def __init__(
         self, message: str, *, partial: Sequence[Result] = (), request_id: str = ""
@@ -35,9 +38,10 @@ class ForedraftError(Exception):
 
 
 class InvalidRequestError(ForedraftError, ValueError):
-    """A request that cannot be honoured.
+    """The request cannot be honoured.
 
-    `field` names what is wrong with it, where known; `fields` all that clash.
+    `field` names what is wrong, where that is known, and `fields` names all fields that contradict
+    one another.
     """
 
     def __init__(
@@ -67,15 +71,15 @@ class PermissionDeniedError(ForedraftError):
 
 
 class DeadlineExceededError(ForedraftError, TimeoutError):
-    """The timeout of the call is over."""
+    """The timeout of the call has passed."""
 
 
 class OverloadedError(ForedraftError):
-    """The service has no room."""
+    """The service has no room for the call."""
 
 
 class UnavailableError(ForedraftError, ConnectionError):
-    """Nobody answers, or the connection was lost."""
+    """The service cannot be reached, or the connection was lost."""
 
 
 class RequestCancelledError(ForedraftError):
@@ -100,30 +104,28 @@ TABLE: dict[grpc.StatusCode, type[ForedraftError]] = {
 
 
 def from_rpc(error: Any, partial: Sequence[Result] = (), request_id: str = "") -> ForedraftError:
-    """The exception for a failed call, blocking or asynchronous."""
+    """Returns the exception for a failed call of either client."""
     kind = TABLE.get(error.code(), InternalError)
     message = error.details() or error.code().name
     if kind is InvalidRequestError:
         fields = _fields_in_details(error) or _fields_in_message(message)
         return InvalidRequestError(message, fields=fields, partial=partial, request_id=request_id)
-    if kind is InternalError:  # several codes come here, so the message tells which
+    if kind is InternalError:  # several status codes come here, so the message tells which
         message = f"{error.code().name}: {message}"
     return kind(message, partial=partial, request_id=request_id)
 
 
 def _fields_in_message(message: str) -> list[str]:
-    """The service begins such a message with the fields:
-
-    "top_p and do_sample: has no effect ...".
+    """Returns the fields that the service puts before its message, as in "top_p and do_sample: has
+    no effect ...".
     """
     named = re.match(r"([a-z][a-z_0-9.]*(?: and [a-z][a-z_0-9.]*)*): ", message)
     return named.group(1).split(" and ") if named else []
 
 
 def _fields_in_details(error: Any) -> list[str]:
-    """The fields that google.rpc.BadRequest names;
-
-    read where googleapis-common-protos is installed.
+    """Returns the fields that google.rpc.BadRequest names, where googleapis-common-protos is
+    installed.
     """
     try:
         from google.protobuf.message import DecodeError

@@ -41,14 +41,14 @@ Criterion = Callable[..., object]
 class CallOptions(GenerationFields, total=False):
     """The keyword arguments of a call: its generation fields, and what is said of the call itself.
 
-    `seed` makes sampling repeatable; the service draws one if there is none, and the result's stats
-    tell it. `sampling_rule` is "coupled" by default for a call with a seed, and "rejection" for one
-    without. `logprobs` asks for the log-probability of each token, and of this number of most likely
-    tokens beside it. `timeout` is the number of seconds after which the call ends with
-    DeadlineExceededError, in place of the client's. `generated_ids` are tokens that an earlier call
-    generated, to go on from; a batch takes a list of them for each prompt. `negative_prompt` is what
-    `guidance_scale` leads away from, one for each prompt. `stopping_criteria` are asked here about
-    every token; the sequence ends with the token that meets one of them.
+    `seed` makes sampling repeatable. Without one the service draws a seed, which the result's
+    stats tell. `sampling_rule` is "coupled" by default for a call with a seed, and "rejection" for
+    one without. `logprobs` asks for the log-probability of each token, and of this number of most
+    likely tokens. `timeout` is the number of seconds after which the call ends with
+    DeadlineExceededError, in place of the client's. `generated_ids` are tokens that an earlier
+    call generated, to go on from; a batch takes a list of them for each prompt. `negative_prompt`
+    is what `guidance_scale` leads away from, one for each prompt. `stopping_criteria` are asked
+    here about every token; the sequence ends with the token that meets one of them.
     """
 
     seed: int | None

@@ -1,7 +1,7 @@
 """Prompts from the forms that callers have: text, token ids, conversations, tensors, batches of
 these.
 
-Knows nothing of tokenizers: text and conversations travel as they are.
+This module knows nothing of tokenizers: text and conversations travel as they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,13 @@ _FORMS = "a prompt is text, token ids, or messages with role and content"
 def prompt_messages(
     inputs: Any, generated_ids: Any = None
 ) -> tuple[list[generation_pb2.Prompt], bool]:
-    """Prompts, and whether they are a batch. `generated_ids`: one list, or one for each prompt of a
-    batch.
+    """Returns prompts, and whether they are a batch.
+
+    Args:
+        generated_ids: one list of tokens, or one for each prompt of a batch.
 
     Raises:
-        InvalidRequestError: they are no prompts.
+        InvalidRequestError: the inputs are no prompts.
     """
     inputs = _untensored(inputs)
     is_batch = isinstance(inputs, list | tuple) and bool(inputs) and _is_prompt(inputs[0])
@@ -32,10 +34,10 @@ def prompt_messages(
 
 
 def prompt_message(inputs: Any) -> generation_pb2.Prompt:
-    """One prompt.
+    """Returns one prompt.
 
     Raises:
-        InvalidRequestError: it is none, or a batch.
+        InvalidRequestError: the input is no prompt, or a batch.
     """
     prompts, is_batch = prompt_messages(inputs)
     if is_batch:
@@ -44,7 +46,7 @@ def prompt_message(inputs: Any) -> generation_pb2.Prompt:
 
 
 def _untensored(value: Any) -> Any:
-    """Lists instead of tensors and arrays, also where a list holds them."""
+    """Returns lists in place of tensors and arrays, also where a list holds them."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, list | tuple) and value and hasattr(value[0], "tolist"):
@@ -53,7 +55,7 @@ def _untensored(value: Any) -> Any:
 
 
 def _is_prompt(value: Any) -> bool:
-    """Whether an item of a list is a prompt of its own, not an id or a message."""
+    """Returns whether an item of a list is a prompt of its own, and not an id or a message."""
     return isinstance(value, Sequence) and not isinstance(value, bytes | Mapping)
 
 

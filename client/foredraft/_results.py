@@ -51,9 +51,8 @@ class ResultBuilder:
         self._finished: target_pb2.Finished | None = None
 
     def add(self, message: target_pb2.GenerateResponse) -> list[list[int]] | Chunk | None:
-        """Takes the next message:
-
-        token ids of the prompts (those asked for), a chunk, or None at the end.
+        """Takes the next message; returns the token ids of the prompts if they were asked for, a
+        chunk, or None at the end.
         """
         kind = message.WhichOneof("message")
         if kind == "started":
@@ -66,16 +65,15 @@ class ResultBuilder:
 
     @property
     def met(self) -> bool:
-        """Whether all sequences have ended, one of them at least by a stopping criterion:
-
-        nothing more is wanted.
+        """Whether every sequence has ended, at least one by a stopping criterion, so that nothing
+        more is wanted.
         """
         reasons = [sequence.reason for sequence in self._sequences.values()]
         return MET in reasons and all(reasons) and len(reasons) == self._criteria.sequences
 
     def _chunk(self, message: target_pb2.Chunk) -> Chunk | None:
         sequence = self._sequences.setdefault(message.sequence_index, _Sequence())
-        if sequence.reason == MET:  # what the service made before it knew
+        if sequence.reason == MET:  # the service made this before it knew of the end
             return None
         met = self._criteria.cut(message)
         logprobs = tuple(
@@ -106,7 +104,7 @@ class ResultBuilder:
         )
 
     def result(self) -> Result | list[Result]:
-        """The result, or the list of results where the call asked for several.
+        """Returns the result, or a list of results where the call asked for several.
 
         Raises:
             InternalError: the service's answer stops short of its end.
@@ -124,11 +122,11 @@ class ResultBuilder:
         return results if self._is_list or len(results) > 1 else results[0]
 
     def partial(self) -> list[Result]:
-        """What came so far."""
+        """Returns the results as far as they came."""
         return [self._result(i, target_pb2.SequenceSummary()) for i in sorted(self._sequences)]
 
     def error(self, error: grpc.RpcError) -> ForedraftError:
-        """The exception for a failed call, with what came before it."""
+        """Returns the exception for a failed call, with what came before it."""
         return from_rpc(error, self.partial(), self._started.request_id)
 
     def _result(self, index: int, summary: target_pb2.SequenceSummary) -> Result:
@@ -161,7 +159,7 @@ class ResultBuilder:
             seed=self._started.seed,
             sampling_rule=_RULE_NAMES.get(
                 self._started.sampling_rule, "unknown"
-            ),  # by a newer service
+            ),  # a newer service may send a rule that this client does not know
             seed_repeats_with_any_drafter=stats.seed_repeats_with_any_drafter,
         )
 
@@ -175,7 +173,7 @@ def _score_row(message: target_pb2.ScoreRow) -> ScoreRow:
 
 
 def info_from(message: target_pb2.GetModelInfoResponse) -> ModelInfo:
-    """What the service says of itself."""
+    """Returns what the service says of itself."""
     names = ("model", "max_length", "vocabulary_size", "rows", "row_layout", "dtype", "device")
     values: dict[str, Any] = {name: getattr(message, name) for name in names}
     config = config_from(message.generation_config)

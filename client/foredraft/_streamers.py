@@ -1,6 +1,7 @@
-"""transformers' streamers, fed from a call. Imports torch only when there is a streamer.
+"""transformers' streamers, fed from a call.
 
-Knows nothing of calls and of what a streamer does with the tokens.
+This module imports torch only if there is a streamer. It knows nothing of calls, nor of what a
+streamer does with tokens.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,14 @@ from foredraft._types import Chunk
 
 
 class StreamerFeed:
-    """Feeds `put` with the prompt, then with every chunk; without a streamer, nothing."""
+    """Feeds a streamer with the prompt and then with every chunk; without a streamer it does
+    nothing.
+    """
 
     def __init__(self, streamer: Any) -> None:
         self._streamer = streamer
         if streamer is not None:
-            import torch  # the caller's streamer wants tensors, so the caller has it
+            import torch  # a streamer takes tensors, so its owner has torch
 
             self._torch: Any = torch
 
@@ -26,22 +29,24 @@ class StreamerFeed:
         return self._streamer is not None
 
     def check(self, several: bool) -> None:
-        """Before the call.
+        """Checks a call before it begins.
 
         Raises:
-            InvalidRequestError: several sequences, which streamers cannot tell from each other.
+            InvalidRequestError: the call has several sequences, which a streamer cannot tell apart.
         """
         if self.wanted and several:
             message = "streamer: takes one sequence; use stream() for several"
             raise InvalidRequestError(message, field="streamer")
 
     def prompt(self, ids: Sequence[int]) -> None:
-        """First of all: a streamer may take what comes first for the prompt, and skip it."""
+        """Feeds the prompt, which comes first: a streamer may take what comes first for the prompt,
+        and skip it.
+        """
         if self.wanted:
             self._streamer.put(self._torch.tensor([list(ids)], dtype=self._torch.long))  # [1, n]
 
     def chunk(self, chunk: Chunk) -> None:
-        """Tokens came."""
+        """Feeds the tokens of a chunk."""
         # The model's own config may ask for several sequences where the call does not.
         self.check(chunk.sequence_index > 0)
         if self.wanted and chunk.token_ids:
@@ -50,6 +55,6 @@ class StreamerFeed:
             )  # [tokens]
 
     def end(self) -> None:
-        """At the end, whatever the end is: somebody may wait for the streamer in another thread."""
+        """Ends the streamer, however the call ended: somebody may wait for it in another thread."""
         if self.wanted:
             self._streamer.end()

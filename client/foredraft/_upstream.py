@@ -1,7 +1,6 @@
-"""A generation config as transformers' own object, with which it goes to a hub or into
-`model.generate`.
+"""A generation config as transformers' own object, which goes to a hub or into `model.generate`.
 
-Imports transformers when it is asked for one. Knows nothing of calls.
+This module imports transformers when it is asked for such an object. It knows nothing of calls.
 """
 
 from typing import Any
@@ -14,7 +13,7 @@ _FIELD = "generation_config"
 
 
 def upstream_config(config: GenerationConfig) -> Any:
-    """A `transformers.GenerationConfig` that asks for the same; what is None here is None there.
+    """Returns an equal `transformers.GenerationConfig`; what is None here is None there.
 
     Raises:
         InvalidRequestError: transformers is not installed, refuses the config, or lacks what a
@@ -33,14 +32,15 @@ def upstream_config(config: GenerationConfig) -> Any:
         raise InvalidRequestError(message, field=name)
     plain = config_from(
         config_message(config, {})
-    )  # over the wire's form, which checks every field
+    )  # The protobuf message checks every field on the way.
     values = {
         name: _listed(value)
         for name in plain.__slots__
         if (value := getattr(plain, name)) is not None
     }
     if values.get("output_scores") or values.get("output_logits"):
-        values["return_dict_in_generate"] = True  # without it transformers ignores them
+        # transformers ignores the two fields without this one
+        values["return_dict_in_generate"] = True
     try:
         if watermark := values.get("watermarking_config"):
             synth_id = {"keys", "ngram_len"} & watermark.keys()
@@ -58,5 +58,5 @@ def upstream_config(config: GenerationConfig) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """Lists in place of tuples, also in tuples, as transformers has them."""
+    """Returns lists in place of tuples, also inside tuples, as transformers has them."""
     return [_listed(v) for v in value] if isinstance(value, tuple) else value

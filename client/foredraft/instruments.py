@@ -1,7 +1,7 @@
-"""The metrics of the table as prometheus_client's objects, and the few that several parts move
+"""The metrics of the catalogue as prometheus_client's objects, and the few that several parts move
 alike.
 
-Knows nothing of when they move.
+This module knows nothing of when metrics move.
 """
 
 from typing import Any, TypeVar
@@ -14,22 +14,22 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 
 class Registrar:
-    """Registers the metrics of one part of the system, by their names in the table."""
+    """Registers the metrics of one part of the system, by their names in the catalogue."""
 
     def __init__(self, part: Part, registry: CollectorRegistry) -> None:
         self._declared = {m.name: m for m in METRICS if part in m.parts}
         self._registry = registry
 
     def counter(self, name: str) -> Counter:
-        """A counter by its name in the table, without prefix and `_total`."""
+        """Registers a counter by its name in the catalogue, without prefix and `_total`."""
         return self._make(f"foredraft_{name}_total", Counter)
 
     def gauge(self, name: str) -> Gauge:
-        """A gauge by its name in the table, without prefix."""
+        """Registers a gauge by its name in the catalogue, without prefix."""
         return self._make(f"foredraft_{name}", Gauge)
 
     def histogram(self, name: str) -> Histogram:
-        """A histogram by its name in the table, without prefix."""
+        """Registers a histogram by its name in the catalogue, without prefix."""
         return self._make(f"foredraft_{name}", Histogram)
 
     def _make(self, name: str, kind: type[M]) -> M:
@@ -41,37 +41,42 @@ class Registrar:
         if len(metric.labels) == 1:
             (values,) = metric.labels.values()
             for value in values:
-                made.labels(value)  # there from the start, so that a rate sees the first event
+                # The series exist from the start, so that a rate sees the first event.
+                made.labels(value)
         return made
 
 
 class Acceptance:
-    """Accepted tokens, in all and by their position in the proposal: two counters of every part."""
+    """Counts accepted tokens, in all and by their position in the proposal."""
 
     def __init__(self, registrar: Registrar, name: str) -> None:
-        """name: of the counter in all; the other has `_per_pos` after it."""
+        """Registers both counters: `name`, and the same with `_per_pos` after it."""
         self._tokens = registrar.counter(name)
         at = registrar.counter(f"{name}_per_pos")
         self._at = [at.labels(position) for position in POSITIONS]
 
     def observe(self, accepted: int, rounds: int = 1) -> None:
-        """In so many rounds, so many tokens were accepted in each."""
+        """Records rounds in which the same number of tokens was accepted."""
         self._tokens.inc(accepted * rounds)
         for counter in self._at[:accepted]:
             counter.inc(rounds)
 
 
 class TokenTimes:
-    """When tokens come: to the first ones, between chunks, and each token's share of that."""
+    """Times tokens: the time to the first ones, the time between chunks, and each token's share of
+    it.
+    """
 
     def __init__(self, registrar: Registrar, prefix: str = "") -> None:
-        """prefix: of the names of the three histograms."""
+        """Registers three histograms. prefix: the prefix of their names."""
         self._first = registrar.histogram(f"{prefix}time_to_first_token_seconds")
         self._inter_chunk = registrar.histogram(f"{prefix}inter_chunk_seconds")
         self._inter_token = registrar.histogram(f"{prefix}inter_token_latency_seconds")
 
     def observe(self, waited_s: float, tokens: int, first: bool) -> None:
-        """So many tokens came together, so long after those before them, or after the beginning."""
+        """Records tokens that came together, and the seconds since those before them or since the
+        beginning.
+        """
         if first:
             self._first.observe(waited_s)
             return

@@ -1,6 +1,6 @@
-"""When the client's metrics move. What they are called and mean is in `foredraft.catalog`.
+"""The moments at which the client's metrics move; names and meanings are in `foredraft.catalog`.
 
-Knows nothing of requests' contents: labels never carry them.
+This module knows nothing of what requests hold: labels never carry it.
 """
 
 import threading
@@ -18,9 +18,9 @@ _known: "WeakKeyDictionary[CollectorRegistry, ClientMetrics]" = WeakKeyDictionar
 
 
 class ClientMetrics:
-    """All of them, in one registry, on generations alone;
+    """The client's metrics in one registry. They count generations alone.
 
-    times are what callers waited, retries included.
+    Times are those that callers waited, retries included.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -34,7 +34,7 @@ class ClientMetrics:
         self._acceptance = Acceptance(registrar, "client_accepted_tokens")
 
     def observe_stats(self, stats: Stats) -> None:
-        """What assistance did for a sequence that ended."""
+        """Records the statistics of a sequence that ended."""
         self._rounds.inc(stats.rounds)
         self._draft_tokens.inc(stats.proposed)
         for accepted, rounds in enumerate(stats.acceptance_histogram):
@@ -42,7 +42,9 @@ class ClientMetrics:
 
 
 def for_registry(registry: CollectorRegistry | None = None) -> ClientMetrics:
-    """The metrics of a registry, registered at first use; by default in prometheus_client's own."""
+    """Returns the metrics of a registry, registered at first use; None is prometheus_client's own
+    registry.
+    """
     registry = registry or REGISTRY
     with _lock:
         if registry not in _known:
@@ -53,7 +55,7 @@ def for_registry(registry: CollectorRegistry | None = None) -> ClientMetrics:
 def start_server(
     port: int, addr: str = "127.0.0.1", registry: CollectorRegistry | None = None
 ) -> int:
-    """Serves /metrics from a thread; returns the port (0 draws one).
+    """Serves /metrics from a thread; returns the port. Port 0 draws one.
 
     Raises:
         OSError: the port is in use.
@@ -63,30 +65,32 @@ def start_server(
     return int(server.server_port)
 
 
-# Chunks that a call keeps before they are counted: a long call shows while it runs.
+# The number of chunks that a call keeps before they are counted, so that a long call shows while it
+# runs.
 _KEPT = 256
 
 
 class CallTimer:
     """Times one call, from its first attempt.
 
-    What comes with a chunk is only noted, and counted at the call's end: a reader does not wait for
-    its metrics.
+    What comes with a chunk is only noted, and counted when the call ends, so that a reader does not
+    wait for its metrics.
     """
 
     def __init__(self, metrics: ClientMetrics) -> None:
         self._metrics = metrics
         self._began = self._last = 0.0
         self._tokens = 0
-        self._notes: list[tuple[float, int]] = []  # when chunks came, and with how many tokens
+        # the moments at which chunks came, and their numbers of tokens
+        self._notes: list[tuple[float, int]] = []
 
     def start(self) -> None:
-        """An attempt begins; the first one counts."""
+        """Records that an attempt begins; the first one counts."""
         if not self._began:
             self._began = self._last = time.perf_counter()
 
     def chunk(self, chunk: Chunk) -> None:
-        """A chunk came; one without tokens only says why a sequence ended."""
+        """Records a chunk; a chunk without tokens only says why a sequence ended."""
         if not chunk.token_ids:
             return
         self._notes.append((time.perf_counter(), len(chunk.token_ids)))
@@ -94,7 +98,7 @@ class CallTimer:
             self._count()
 
     def end(self, outcome: str, stats: Iterable[Stats] = ()) -> None:
-        """The call ended; one that never began is none."""
+        """Records the end of the call; a call that never began is not counted."""
         self._count()
         for one in stats:
             self._metrics.observe_stats(one)

@@ -67,7 +67,7 @@ class ServiceLimits:
     fits: Callable[[int, int, int, bool], bool] = lambda prompt, texts, new, quantized: True
     """Whether a prompt of `prompt` tokens and `texts` texts of `new` tokens fit the rows."""
     model_ids: int = 0
-    """The number of ids that the model scores, padding included; green lists are drawn from them."""
+    """The number of ids that the model scores, padding included, as green lists need it."""
 
 
 def plan(

@@ -58,8 +58,8 @@ async def test_what_waits_is_joined(engine: Engine) -> None:
 async def test_a_long_prompt_leaves_steps_to_others(engine: Engine) -> None:
     long = [1, 2, 3, 4] * 60
     steps = engine.rows.steps  # type: ignore[attr-defined]
-    texts = await asyncio.gather(_decode(engine, long, 2), _decode(engine, [1, 2], 20))
-    assert list(texts) == [_greedy(engine, long, 2), _greedy(engine, [1, 2], 20)]
+    texts = await asyncio.gather(_decode(engine, long, 12), _decode(engine, [1, 2], 40))
+    assert list(texts) == [_greedy(engine, long, 12), _greedy(engine, [1, 2], 40)]
     assert 2 in steps
 
 

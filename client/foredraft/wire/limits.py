@@ -1,4 +1,4 @@
-"""The largest numbers that the services accept, whatever the model, and how long a call may take."""
+"""The largest numbers that services accept, whatever the model, and the default timeout."""
 
 MAX_SEQUENCES = 256
 """The largest number of sequences in one call."""
