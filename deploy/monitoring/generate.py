@@ -1,7 +1,6 @@
-"""Writes what is made from other files: docs/metrics.md, the dashboard, and the rules as a
-PrometheusRule.
+"""Writes docs/metrics.md, the dashboard, and the rules as a PrometheusRule: `make generated`.
 
-`python -m deploy.monitoring.generate`; a test keeps the files fresh.
+A test keeps the files fresh.
 """
 
 import textwrap
@@ -23,33 +22,35 @@ _TITLES: Mapping[Part, str] = {
 _INTRODUCTION = """\
 # Metrics
 
-Made from `client/foredraft/catalog.py` by `make generated`. Both services serve their metrics at `--metrics-listen`.
-Those of the SDK are in prometheus_client's global registry, or in the one that a client is given, and
-`foredraft.metrics.start_server(port)` serves them. Each service is one process, so that nothing has to be merged;
-applications that fork workers use prometheus_client's multiprocess mode, as for their own metrics.
+`make generated` makes this page from `client/foredraft/catalog`. Both services serve their metrics
+at `--metrics-listen`. Those of the SDK are in prometheus_client's global registry, or in the one
+that a client is given, and `foredraft.metrics.start_server(port)` serves them. Each service is one
+process, so that nothing has to be merged. Applications that fork workers use prometheus_client's
+multiprocess mode, as they do for their own metrics.
 
-- Times are in seconds, of histograms whose buckets begin at 1 ms (at 0.1 ms for a token's share of a chunk): tokens
-  that were accepted together arrive together.
-- Labels have the values that are written here, all of them there from the start, or are said by the configuration;
-  none carries what a request holds.
-- Acceptance rate = accepted / proposed. Mean acceptance length = 1 + accepted / rounds, where vLLM divides by
-  proposals: rounds without one count here, too.
-- On an accelerator kernels run behind the host's back: the step's `forward` is then the time to launch them, and the
-  wait for them shows in `verification`.
+- Times are in seconds. The buckets of their histograms begin at 1 ms, and at 0.1 ms for a token's
+  share of a chunk, because tokens that were accepted together arrive together.
+- Labels have the values that are listed here, all of them from the start, or values that the
+  configuration says. None carries what a request holds.
+- Acceptance rate = accepted / proposed. Mean acceptance length = 1 + accepted / rounds. vLLM
+  divides by proposals; here rounds without a proposal count, too.
+- On an accelerator kernels run after the host has launched them. `forward` is then the time to
+  launch them, and the wait for them shows in `verification`.
 """
 
 _MAPPING = """\
 ## From vLLM's names
 
-Where vLLM has a signal, foredraft has its stem, but for two that are not named as Prometheus wants it. A dashboard made
-for vLLM is taken over by
+Where vLLM has a signal, foredraft has its stem, except for two that do not follow Prometheus'
+naming. This command takes a dashboard over that was made for vLLM:
 
     sed -e 's/vllm:kv_cache_usage_perc/foredraft_kv_cache_usage_ratio/g' \\
-        -e 's/vllm:iteration_tokens_total/foredraft_step_tokens/g' -e 's/vllm:/foredraft_/g' theirs.json
+        -e 's/vllm:iteration_tokens_total/foredraft_step_tokens/g' \\
+        -e 's/vllm:/foredraft_/g' theirs.json
 
-Its matchers of `model_name` go, or the scrape job is given such a label: a process serves one model, which only
-`foredraft_info` names. `foredraft_num_requests_waiting` counts sequences, and `foredraft_request_success_total` has the
-reasons listed above.
+Remove its matchers of `model_name`, or give the scrape job such a label: a process serves one
+model, which only `foredraft_info` names. `foredraft_num_requests_waiting` counts sequences, and
+`foredraft_request_success_total` has the reasons that are listed above.
 
 | vLLM | foredraft |
 | --- | --- |
@@ -68,7 +69,7 @@ spec:
 
 
 def metrics_page() -> str:
-    """docs/metrics.md."""
+    """Returns docs/metrics.md."""
     parts = [_INTRODUCTION]
     for part, title in _TITLES.items():
         rows = "".join(_row(metric) for metric in METRICS if part in metric.parts)
@@ -97,12 +98,12 @@ def _values(values: tuple[str, ...]) -> str:
 
 
 def rule() -> str:
-    """The rules, wrapped for the Prometheus operator."""
+    """Returns the rules, wrapped for the Prometheus operator."""
     return _RULE_HEAD + textwrap.indent(RULES.read_text(), "  ")
 
 
 def generated() -> Mapping[Path, str]:
-    """What the files have to say."""
+    """Returns the text of every file, by path."""
     return {
         ROOT / "docs" / "metrics.md": metrics_page(),
         _HERE / "dashboard.json": dashboard(),

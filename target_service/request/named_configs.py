@@ -10,26 +10,22 @@ import json
 import logging
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
-from transformers import GenerationConfig as Upstream
-from transformers import __version__ as upstream_version
 
-from foredraft.wire import config_message, read
+from foredraft.wire import config_message
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.settings import SettingsError
+from target_service.request.config_files import MAX_BYTES, is_config, to_json, write_whole
 from target_service.request.defaults import Config
 from target_service.settings import TargetSettings
 
 log = logging.getLogger(__name__)
 
 MAX_CONFIGS = 256
-MAX_BYTES = 256 << 10
 _FIELD = "generation_config"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # transformers reads these files as something else, whatever they hold. The second is the model's
@@ -50,7 +46,6 @@ _RESERVED = frozenset(
         "quantize_config",
     ]
 )
-_UPSTREAM = frozenset(name for name in Upstream().to_dict() if not name.startswith("_"))
 # These say something about the config itself, or ask for an object, which a Result is anyway.
 _NOTES = frozenset(["transformers_version", "return_dict_in_generate"])
 
@@ -80,7 +75,7 @@ class NamedConfigs:
 
         Broken files are among them: using one tells what is wrong with it.
         """
-        return sorted(name for name, file in self._files().items() if _is_config(file))
+        return sorted(name for name, file in self._files().items() if is_config(file))
 
     def get(self, name: str) -> Config:
         """Returns what a config sets.
@@ -90,7 +85,7 @@ class NamedConfigs:
                 field that is not supported.
         """
         file = self._files().get(name)
-        if file is None or not _is_config(file):
+        if file is None or not is_config(file):
             raise InvalidFieldError(_FIELD, self._unknown(name))
         try:
             values = json.loads(file.read_text("utf-8"))
@@ -149,7 +144,7 @@ class NamedConfigs:
             raise InvalidFieldError("config", f"makes {len(text)} bytes; the limit is {MAX_BYTES}")
         with self._lock:
             files = self._files()
-            if name in files and not _is_config(files[name]):
+            if name in files and not is_config(files[name]):
                 raise InvalidFieldError(
                     "name", f"{name}.json is there, and it is no generation config"
                 )
@@ -157,7 +152,7 @@ class NamedConfigs:
                 raise InvalidFieldError(
                     "name", f"there are {MAX_CONFIGS} configs, which is the limit; save over one"
                 )
-            _write(self._places[0], f"{name}.json", text)
+            write_whole(self._places[0], f"{name}.json", text)
         log.info("generation config %s is saved in %s", name, self._places[0])
 
     def _files(self) -> dict[str, Path]:
@@ -215,51 +210,3 @@ def places(settings: TargetSettings) -> tuple[Path, ...]:
     except ValueError:  # the name is no hub id either, which is told where the model is loaded
         kept = None
     return (*named, Path(kept).parent) if isinstance(kept, str) else named
-
-
-def to_json(config: Config) -> bytes:
-    """Returns the file of a config, as transformers writes it."""
-    values: dict[str, Any] = {
-        field.name: read(field.name, value) for field, value in config.ListFields()
-    }
-    return (
-        json.dumps(values | {"transformers_version": upstream_version}, indent=2, sort_keys=True)
-        + "\n"
-    ).encode()
-
-
-def _is_config(file: Path) -> bool:
-    """Returns whether a file is a generation config.
-
-    It is one if half or more of its keys are fields, or if it should be JSON and is not. So a
-    model's other files are none, and a config with a typing error is one.
-    """
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            return False
-        values = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return True
-    if not isinstance(values, dict) or not values:
-        return False
-    return 2 * len(values.keys() & _UPSTREAM) >= len(values)
-
-
-def _write(place: Path, name: str, text: bytes) -> None:
-    """Writes a file so that readers, also after a crash, find the old file or the new one whole."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=place)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(handle, 0o644)
-            os.fsync(handle)
-        os.replace(temporary, place / name)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    directory = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -17,6 +17,7 @@ from foredraft.v1 import generation_pb2, target_pb2
 from foredraft.wire import config_message
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.settings import SettingsError
+from target_service.request import config_files
 from target_service.request import named_configs as configs
 from target_service.request.defaults import Config, model_config
 from target_service.request.named_configs import NamedConfigs, SavingNotAllowedError, places
@@ -104,7 +105,7 @@ def test_what_is_a_named_config(named: NamedConfigs, tmp_path: Path) -> None:
     _put(tmp_path, "list", [1])
     _put(tmp_path, "with.dot", {"top_k": 3})
     _put(tmp_path, "x" * 65, {"top_k": 3})
-    _put(tmp_path, "huge", {"stop_strings": ["x" * configs.MAX_BYTES]})
+    _put(tmp_path, "huge", {"stop_strings": ["x" * config_files.MAX_BYTES]})
     (tmp_path / "folder.json").mkdir()
     assert named.names() == []
     _put(tmp_path, "precise", {"top_k": 3})
@@ -211,7 +212,7 @@ def test_other_files_are_not_written_over(named: NamedConfigs, tmp_path: Path) -
 
 def test_limits(named: NamedConfigs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = Config()
-    large.stop_strings.values.append("x" * configs.MAX_BYTES)
+    large.stop_strings.values.append("x" * config_files.MAX_BYTES)
     with pytest.raises(InvalidFieldError, match="the limit is"):
         named.save("large", large)
     monkeypatch.setattr(configs, "MAX_CONFIGS", 2)

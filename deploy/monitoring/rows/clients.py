@@ -1,4 +1,4 @@
-"""What the SDK sees."""
+"""The panels of the SDK."""
 
 from deploy.monitoring.panels import BY_JOB, Panel, rate, times
 
@@ -6,7 +6,7 @@ PANELS = (
     Panel(
         "Calls",
         "reqps",
-        "By outcome.",
+        "Calls per second, by outcome.",
         ((rate("client_requests_total", "outcome"), "{{outcome}}"),),
     ),
     times(
@@ -19,12 +19,15 @@ PANELS = (
     ),
     times("Whole calls", "client_request", "Retries included."),
     Panel(
-        "Tokens received", "suffix: tok/s", "By clients.", ((rate("client_tokens_total"), BY_JOB),)
+        "Tokens received",
+        "suffix: tok/s",
+        "Tokens that clients receive.",
+        ((rate("client_tokens_total"), BY_JOB),),
     ),
     Panel(
         "Acceptance, as results tell",
         "percentunit",
-        "Accepted of proposed tokens.",
+        "Accepted tokens divided by proposed ones.",
         (
             (
                 f"{rate('client_accepted_tokens_total')} / {rate('client_draft_tokens_total')}",

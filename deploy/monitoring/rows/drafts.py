@@ -1,4 +1,4 @@
-"""The draft services, and the way to them."""
+"""The panels of the draft services and the way to them."""
 
 from deploy.monitoring.panels import BY_JOB, JOB, RATE, Panel, gauge, rate, record, times
 
@@ -6,27 +6,27 @@ PANELS = (
     Panel(
         "Draft services",
         "short",
-        "As the targets found them.",
+        "Draft services by the state that targets found.",
         ((gauge("drafts", "state"), "{{state}}"),),
     ),
-    times("Round trip", "draft_round_trip", "From a commit to the block that was used."),
-    times("Waited for", "draft_wait", "Of the round trip, what the round waited for."),
-    times("Proposing", "propose", "From a commit to its proposal, inside the draft."),
+    times("Round trip", "draft_round_trip", "Time from a commit to the block that was used."),
+    times("Waited for", "draft_wait", "The part of the round trip for which the round waited."),
+    times("Proposing", "propose", "Time in the draft from a commit to its proposal."),
     times(
         "Drafting ahead",
         "draft_ahead",
-        "From knowing what is verified to outcomes of that, inside the draft.",
+        "Time in the draft from a verified proposal to its outcomes.",
     ),
     Panel(
         "Wasted",
         "percentunit",
-        "Tokens pushed for outcomes that did not come, of all drafted.",
+        "The share of drafted tokens that were pushed for outcomes that did not come.",
         ((record("wasted_draft_ratio"), BY_JOB),),
     ),
     Panel(
         "Bytes a round",
         "bytes",
-        "Between target and draft, by direction.",
+        "Bytes between target and draft, by direction.",
         (
             (
                 f"{rate('draft_bytes_total', 'direction')} / ignoring (direction) group_left "
@@ -38,13 +38,13 @@ PANELS = (
     Panel(
         "Discarded blocks",
         "ops",
-        "Blocks of no use, by reason.",
+        "Blocks that were not used, by reason.",
         ((rate("discarded_blocks_total", "reason"), "{{reason}}"),),
     ),
     Panel(
         "Sequences followed",
         "short",
-        "By draft service; and commits per second.",
+        "Sequences by draft service, and commits per second.",
         (
             (gauge("draft_sessions", "instance"), "{{instance}}"),
             (rate("draft_rounds_total"), "commits"),
@@ -53,7 +53,7 @@ PANELS = (
     Panel(
         "Blocks",
         "ops",
-        "Sent, by what drafted; proposals given up because a commit overtook them.",
+        "Blocks by drafter, and proposals that a commit overtook.",
         (
             (rate("draft_blocks_total", "drafter"), "{{drafter}}"),
             (rate("draft_cancelled_total"), "given up"),
@@ -62,7 +62,7 @@ PANELS = (
     Panel(
         "Sequences that ended",
         "ops",
-        "By how: the target is done when it leaves.",
+        "Sequences by outcome; done when the target left.",
         ((rate("draft_requests_total", "outcome"), "{{outcome}}"),),
     ),
 )

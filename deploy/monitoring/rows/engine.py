@@ -1,4 +1,4 @@
-"""Rows and steps, of both services."""
+"""The panels of rows and steps, of both services."""
 
 from deploy.monitoring.panels import BY_JOB, JOB, RATE, Panel, gauge, quantiles, rate, times
 
@@ -6,7 +6,7 @@ PANELS = (
     Panel(
         "Rows",
         "short",
-        "Rows on loan, and all rows.",
+        "Rows that sequences hold, and all rows.",
         (
             (gauge("rows_in_use", "job, instance"), "{{job}} {{instance}}"),
             (gauge("rows", "job, instance"), "of"),
@@ -15,15 +15,19 @@ PANELS = (
     Panel(
         "Cache in use",
         "percentunit",
-        "Of all places of all rows, those that live sequences fill.",
+        "The share of all places that running sequences fill.",
         ((f"foredraft_kv_cache_usage_ratio{{{JOB}}}", "{{job}} {{instance}}"),),
     ),
-    Panel("Waiting for a row", "short", "Sequences.", ((gauge("num_requests_waiting"), BY_JOB),)),
+    Panel(
+        "Waiting for a row",
+        "short",
+        "Sequences that wait for a row.",
+        ((gauge("num_requests_waiting"), BY_JOB),),
+    ),
     Panel(
         "Where steps spend their time",
         "percentunit",
-        "Seconds of each second, of a process: waiting for work, forward pass, verifying "
-        "or drawing.",
+        "The share of a process' time, by part of a step.",
         (
             (
                 f"avg by (job, part) (rate(foredraft_step_seconds_sum{{{JOB}}}[{RATE}]))",
@@ -31,25 +35,25 @@ PANELS = (
             ),
         ),
     ),
-    times("Forward pass", "step", "Of one step.", ',part="forward"'),
+    times("Forward pass", "step", "Time of one forward pass.", ',part="forward"'),
     Panel(
         "Tokens in a step",
         "short",
-        "Mean of new tokens that share a forward pass.",
+        "The mean number of tokens in a forward pass.",
         ((f"{rate('step_tokens_sum')} / {rate('step_tokens_count')}", BY_JOB),),
     ),
     Panel(
         "Prompt tokens",
         "suffix: tok/s",
-        "Of sequences that got a row.",
+        "Prompt tokens of sequences that got a row.",
         ((rate("prompt_tokens_total"), BY_JOB),),
     ),
     Panel(
         "Prompts found",
         "percentunit",
-        "Of the tokens of prompts, those that were not fed, since a row held them.",
+        "The share of prompt tokens that a row held already.",
         ((f"{rate('prefix_cache_hits_total')} / {rate('prefix_cache_queries_total')}", BY_JOB),),
     ),
-    Panel("Length of prompts", "short", "In tokens.", quantiles("request_prompt_tokens")),
-    Panel("Length of texts", "short", "In tokens.", quantiles("request_generation_tokens")),
+    Panel("Length of prompts", "short", "Length in tokens.", quantiles("request_prompt_tokens")),
+    Panel("Length of texts", "short", "Length in tokens.", quantiles("request_generation_tokens")),
 )

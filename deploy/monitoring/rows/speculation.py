@@ -1,4 +1,4 @@
-"""What drafts are worth."""
+"""The panels of what drafts gain."""
 
 from deploy.monitoring.panels import BY_JOB, JOB, RATE, Panel, rate, record
 
@@ -6,13 +6,13 @@ PANELS = (
     Panel(
         "Acceptance rate",
         "percentunit",
-        "Accepted of proposed tokens.",
+        "Accepted tokens divided by proposed ones.",
         ((record("acceptance_rate"), BY_JOB),),
     ),
     Panel(
         "Acceptance by position",
         "percentunit",
-        "Of all proposals, those accepted at least so far.",
+        "The share of proposals accepted up to this position.",
         (
             (
                 f"{rate('spec_decode_num_accepted_tokens_per_pos_total', 'position')} / "
@@ -26,22 +26,22 @@ PANELS = (
     Panel(
         "Tokens a round",
         "short",
-        "1 + accepted / rounds, and how many were proposed.",
+        "1 + accepted / rounds, and the number of proposed tokens.",
         (
-            (record("mean_acceptance_length"), "accepted, and one"),
+            (record("mean_acceptance_length"), "1 + accepted"),
             (f"{rate('spec_decode_num_draft_tokens_total')} / {rate('rounds_total')}", "proposed"),
         ),
     ),
     Panel(
         "Drafted ahead",
         "percentunit",
-        "Verifications that went as drafted ahead for; draft and network time nobody waited for.",
+        "Hit rate, and the share of draft and network time that nobody waited for.",
         ((record("outcome_hit_ratio"), "hits"), (record("draft_hidden_ratio"), "time hidden")),
     ),
     Panel(
         "Hits and misses",
         "ops",
-        "Rounds whose proposal was there before it was asked for, or was not, and why.",
+        "Rounds whose outcome was drafted ahead, and those whose outcome was not.",
         (
             (rate("outcome_hits_total", "arrival"), "hit: {{arrival}}"),
             (rate("outcome_misses_total", "reason"), "miss: {{reason}}"),
@@ -50,13 +50,13 @@ PANELS = (
     Panel(
         "Fallback rounds",
         "ops",
-        "Rounds that had to do without the draft service, by reason.",
+        "Rounds that went on without the draft service, by reason.",
         ((rate("fallback_rounds_total", "reason"), "{{reason}}"),),
     ),
     Panel(
         "Alternatives",
         "ops",
-        "Tokens verified beside proposals, and those that stood.",
+        "Alternatives verified and accepted.",
         (
             (rate("spec_decode_num_alternative_tokens_total"), "verified"),
             (rate("spec_decode_num_accepted_alternatives_total"), "accepted"),

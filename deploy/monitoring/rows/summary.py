@@ -1,4 +1,4 @@
-"""Whether text flows, and whether drafts help: what to look at first."""
+"""The panels to look at first: whether text flows, and whether drafts help."""
 
 from deploy.monitoring.panels import BY_JOB, JOB, Panel, gauge, rate, record
 
@@ -13,7 +13,7 @@ PANELS = (
     Panel(
         "Requests running",
         "short",
-        "Admitted and not yet ended.",
+        "Requests that are admitted and have not ended.",
         ((gauge("num_requests_running"), ""),),
         "stat",
     ),
@@ -27,7 +27,7 @@ PANELS = (
     Panel(
         "Acceptance",
         "percentunit",
-        "Accepted of proposed tokens.",
+        "Accepted tokens divided by proposed ones.",
         ((record("acceptance_rate"), ""),),
         "stat",
     ),
@@ -41,21 +41,21 @@ PANELS = (
     Panel(
         "Without the draft",
         "percentunit",
-        "Rounds that fell back.",
+        "The share of rounds that went on without the draft service.",
         ((record("fallback_ratio"), ""),),
         "stat",
     ),
     Panel(
         "Serving",
         "none",
-        "What the services were started with.",
+        "The model, version, device and dtype of each service.",
         ((f"sum by (job, model, version, device, dtype) (foredraft_info{{{JOB}}})", ""),),
         "table",
     ),
     Panel(
         "Ends of sequences and requests",
         "reqps",
-        "How they ended: sequences by themselves, requests otherwise.",
+        "Sequences that ended by themselves, and requests that ended otherwise.",
         (
             (rate("request_success_total", "finished_reason"), "{{finished_reason}}"),
             (rate("request_failure_total", "reason"), "{{reason}}"),
