@@ -1,6 +1,6 @@
-"""The worst draft there is, beside none at all: what assistance costs where it cannot help.
+"""Measures what assistance costs where it cannot help: a draft that is always wrong, and no draft.
 
-Knows nothing of how foredraft finds that out.
+This module knows nothing of how foredraft finds that out.
 """
 
 import os
@@ -27,19 +27,19 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Time with the draft by time without, of interleaved pairs."""
+    """The time with the draft divided by the time without, over interleaved pairs."""
 
     law: str
     ratio: float
     low: float
     high: float
     cpu_ratio: float
-    """The same of the target's CPU time."""
+    """The same ratio for the CPU time of the target."""
     proposed_per_round: float
 
 
 def make_draft(folder: Path) -> Path:
-    """A draft of the bundled one's shape and language that knows nothing."""
+    """Makes a draft of the bundled one's shape and vocabulary that knows nothing."""
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(MODELS / "draft")).save_pretrained(
         folder
@@ -49,10 +49,7 @@ def make_draft(folder: Path) -> Path:
 
 
 def measure(folder: Path, target: Path, texts: Sequence[Prompt], pairs: int = PAIRS) -> list[Cost]:
-    """One line for every law;
-
-    the first runs, in which the draft is found out, are among the pairs.
-    """
+    """Measures every law; the first runs, in which the draft is found out, are among the pairs."""
     with ExitStack() as stack:
         log = folder / "adversary.log"
         wrong = make_draft(folder / "adversary")
@@ -83,7 +80,7 @@ def measure(folder: Path, target: Path, texts: Sequence[Prompt], pairs: int = PA
 
 
 def table(costs: Sequence[Cost], pairs: int = PAIRS) -> str:
-    """Markdown."""
+    """Returns a Markdown table."""
     head = (
         "",
         "time by plain decoding's, median (95 %)",
@@ -120,7 +117,7 @@ def _spread(ratios: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _cpu_s(pid: int) -> float:
-    """Of all threads of a process."""
+    """Returns the CPU time of all threads of a process."""
     ticks = 0
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         fields = stat.read_text().rpartition(")")[2].split()

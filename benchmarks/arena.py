@@ -1,7 +1,6 @@
-"""Everything that runs during the benchmark: the widened target, the workers, the services, who
-takes part.
+"""Starts everything that runs during the benchmark: the widened target, the workers, the services.
 
-Knows nothing of what is measured.
+This module knows nothing of what is measured.
 """
 
 import json
@@ -39,10 +38,12 @@ class Course:
     budgets: tuple[int, ...] = (0, 3, 5)
     temperatures: tuple[float, ...] = (0.0, 0.7)
     everybody: bool = True
-    """Also transformers on both cores, and foredraft with the draft service as it is by default."""
+    """Whether transformers on both cores and foredraft by default take part, too."""
     forward_ms: tuple[float, float] = (30.0, 40.0)
     size: int = 0
-    """Of the target's MLPs; 0 finds one at which a forward pass takes `forward_ms`."""
+    """The neurons of the target's MLPs; 0 finds a number at which a forward pass takes
+    `forward_ms`.
+    """
 
     @property
     def models(self) -> tuple[Assist, ...]:
@@ -68,7 +69,7 @@ QUICK = Course(
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """Who takes part, and what is measured beside them."""
+    """All rivals, and what is measured next to them."""
 
     rivals: tuple[Rival, ...]
     target: Service
@@ -78,7 +79,7 @@ class Arena:
 
 
 def prompts(count: int) -> list[Prompt]:
-    """Beginnings of modules that the bundled pair has not seen."""
+    """Returns beginnings of modules that the bundled pair has not seen."""
     tokenizer = AutoTokenizer.from_pretrained(MODELS / "target")
     entries = json.loads((ROOT / "demo" / "prompts.json").read_text())[:count]
     return [
@@ -87,7 +88,7 @@ def prompts(count: int) -> list[Prompt]:
 
 
 def make_target(course: Course, folder: Path, prompts: Sequence[Prompt]) -> str:
-    """Widens the bundled target into the folder; says what it made."""
+    """Widens the bundled target into the folder; returns a sentence about what it made."""
     with Worker("benchmarks.widening", _TARGET, folder / "widening.log") as worker:
         made = worker.ask(
             source=str(MODELS / "target"),
@@ -136,7 +137,7 @@ def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: E
         worker = Worker("benchmarks.bare", cores, log, "--model", str(model))
         return BareTimes(stack.enter_context(worker), _usual_length(course, prompts))
 
-    # Workers get ready while the services are waited for.
+    # Workers get ready while the services start.
     single = transformers("one", _TARGET)
     double = transformers("both", [*_TARGET, *_DRAFT]) if course.everybody else None
     packed = transformers("packed", _TARGET, "--packed-weights") if course.everybody else None

@@ -1,6 +1,8 @@
-"""Bare forward passes of a model in foredraft's own rows: what a round costs if all else were free.
+"""Times bare forward passes of a model in foredraft's own rows: what a round would cost if all else
+were free.
 
-A worker times them on its core; `BareTimes` collects what it measured. Knows nothing of proposals.
+A worker times them on its core, and `BareTimes` collects its times. This module knows nothing of
+proposals.
 """
 
 import argparse
@@ -20,25 +22,25 @@ from foredraft_engine.model.packed_weights import pack_weights
 from foredraft_engine.model.proof import prove_rows
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 17, 21)
-_ROWS, _CAPACITY = 16, 2048  # a service's own defaults, for this model
+_ROWS, _CAPACITY = 16, 2048  # the default of a service for this model
 
 
 class BareTimes:
     """Times of forward passes by their width in tokens, as they come in over a run."""
 
     def __init__(self, worker: Worker, length: int, widths: tuple[int, ...] = WIDTHS) -> None:
-        """length: tokens that the row holds before."""
+        """Begins to collect. length: the number of tokens that the row holds."""
         self._worker, self._length = worker, length
         self._times_s: dict[int, list[float]] = {width: [] for width in widths}
 
     def measure(self, *widths: int, repetitions: int = 1) -> None:
-        """These widths once more, or all."""
+        """Times some widths once more; None times all."""
         for width in widths or tuple(self._times_s):
             job = {"width": width, "length": self._length, "repetitions": repetitions}
             self._times_s[width] += self._worker.ask(**job)["times_s"]
 
     def fastest_s(self, width: float) -> float:
-        """Of a forward pass of this width; between two that were measured, a straight line."""
+        """Returns the fastest pass of a width, interpolated between widths that were timed."""
         return self._between(width, min)
 
     def _between(self, width: float, of: Callable[[list[float]], float]) -> float:
@@ -50,11 +52,11 @@ class BareTimes:
         return b_s if a == b else a_s + (b_s - a_s) * (width - a) / (b - a)
 
     def median_s(self, width: float) -> float:
-        """The same of the median one."""
+        """Returns the median pass of a width, interpolated like the fastest."""
         return self._between(width, statistics.median)
 
     def table_ms(self) -> dict[str, tuple[float, float]]:
-        """Fastest and median by width, of those that were measured."""
+        """Returns fastest and median pass of every width that was timed, in milliseconds."""
         return {
             str(w): (min(t) * 1e3, statistics.median(t) * 1e3)
             for w, t in self._times_s.items()
@@ -80,7 +82,7 @@ class _Forward:
             began = time.perf_counter()
             self._rows.forward([Feed(0, length, ids)], [width])
             times_s.append(time.perf_counter() - began)
-        return {"times_s": times_s[1:]}  # the first found the caches full of something else
+        return {"times_s": times_s[1:]}  # the first pass found the caches full of something else
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Where the time of a round goes: bare forward passes, and what the services add, by their own
+"""Tells where the time of a round goes: bare forward passes, and what the services add by their own
 metrics.
 
-Knows nothing of other systems.
+This module knows nothing of other systems.
 """
 
 from collections.abc import Sequence
@@ -17,26 +17,26 @@ _WARM_TOKENS = 4
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Mean times of a round, in milliseconds."""
+    """The mean times of a round, in milliseconds."""
 
     k: int
     temperature: float
     rounds: int
     round_ms: float
-    """As the client sees it, after the first."""
+    """The time of a round after the first, as the client sees it."""
     bare_target_ms: float
     bare_draft_ms: float
-    """k passes over one token."""
+    """The time of k bare passes of the draft over one token."""
     parts_ms: dict[str, float]
-    """What was spent in all rounds, the first and the call's beginning and end included, on each of
-    them.
+    """The time of all rounds by part, the first round and the ends of the call included, divided by
+    the number of rounds.
     """
     draft_parts_ms: dict[str, float]
-    """What the wait for the draft was spent on; they add up to that."""
+    """The parts of the time that the round waits for the draft."""
 
     @property
     def above_bare(self) -> float:
-        """How much longer the round is than its bare forward passes, as a share of these."""
+        """The share by which a round takes longer than its bare forward passes."""
         return self.round_ms / (self.bare_target_ms + self.bare_draft_ms) - 1
 
 
@@ -48,11 +48,13 @@ def measure(
     draft: Service,
     bare: tuple[BareTimes, ...],
 ) -> Budget:
-    """Runs all prompts with proposals of k tokens, never fewer. bare: the target's times, and the
-    draft's.
+    """Runs all prompts with proposals of just k tokens.
 
-    Every prompt is read in a call of its own before: the caller's row then has it, and the metrics
-    tell of rounds alone.
+    Every prompt is read in a call of its own before. The caller's row then holds it, and the
+    metrics tell of rounds alone.
+
+    Args:
+        bare: the bare times of the target and of the draft.
     """
     foredraft, assist = Foredraft(target), Assist("model" if k else "none", k)
     runs: list[Run] = []

@@ -1,7 +1,7 @@
-"""Who generates: transformers in a worker, foredraft through its SDK. Both take and give the same
-values.
+"""The two ways to generate, with the same values in and out: transformers in a worker, foredraft
+through its SDK.
 
-Knows nothing of who competes with whom.
+This module knows nothing of who competes with whom.
 """
 
 import secrets
@@ -34,18 +34,21 @@ class Transformers:
 
 @dataclass(frozen=True, slots=True)
 class Foredraft:
-    """A target service, and whatever draft it was started with."""
+    """A target service, with the draft that it was started with."""
 
     target: Service
 
     def generate(self, prompt: Prompt, assist: Assist, sampling: Sampling, caller: str = "") -> Run:
-        """caller: rows are used again by the same one alone; by default nobody has called before,
-        since transformers reads every prompt anew.
+        """Generates one text.
+
+        Args:
+            caller: rows are reused for the same caller alone. By default every call has a new one,
+                since transformers reads every prompt anew.
         """
         metadata = {"authorization": caller or secrets.token_hex(8)}
         fields = {**_sampled(sampling), **_assisted(assist)}
         with Client(self.target.address, metadata=metadata) as client:
-            client.info()  # connects
+            client.info()  # this call connects
             before = self.target.counters()
             began = time.perf_counter()
             first_s, first_tokens = 0.0, 0
@@ -92,10 +95,10 @@ def _assisted(assist: Assist) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """One who takes part, and the options among which it has its best."""
+    """A rival, and the options among which it has its best."""
 
     name: str
     cores: str
-    """Of what generates, as the table says it."""
+    """The cores that generate, as the table shows them."""
     generator: Generator
     grid: tuple[Assist, ...] = field(default=(Assist(),))

@@ -1,9 +1,10 @@
-"""What distance costs: a draft behind a network, waited for or pushing ahead. Two cores, Linux.
+"""Measures what distance costs: a draft behind a network, waited for or pushing ahead. Two cores,
+Linux.
 
-make bench-distance                  # all of it, some 25 minutes on an idle machine
-make bench-distance ARGS=--write     # writes the results into benchmarks/
+    make bench-distance                  # all of it: about 25 minutes on an idle machine
+    make bench-distance ARGS=--write     # writes the results into benchmarks/
 
-Knows nothing of transformers: who competes is foredraft with itself, and with arithmetic.
+foredraft competes with itself and with arithmetic. This module knows nothing of transformers.
 """
 
 import argparse
@@ -28,18 +29,16 @@ from benchmarks.worker import ROOT, Worker
 
 K = 5
 TARGET_MS, DRAFT_MS = 60.0, 6.0
-"""Of the emulated pair:
-
-a draft token takes a tenth of a target step. Any shorter, and this CPU is not done in time.
+"""The step times of the emulated pair: a draft token takes a tenth of a target step. With shorter
+ones this CPU would not be done in time.
 """
 WAYS = {
     "synchronous": Assist("model", K),
     "pushed": Assist("model", K),
     "chosen": Assist("goodput", 20),
 }
-"""Waiting for every proposal;
-
-pushed ahead; pushed ahead, with draft length and alternatives as foredraft chooses.
+"""The three ways: wait for every proposal; be pushed to; be pushed to with draft length and
+alternatives as foredraft chooses.
 """
 LAWS = (Sampling(0.0, 64), Sampling(0.7, 64), Sampling(0.7, 64, rule="coupled"))
 
@@ -52,11 +51,11 @@ class Plan:
     laws: tuple[Sampling, ...] = LAWS
     prompts: int = 6
     crowds: tuple[int, ...] = (1, 2, 4)
-    """Targets that one draft serves."""
+    """The numbers of targets that one draft serves."""
     pairs: int = adversary.PAIRS
-    """Of runs with and without a draft that is always wrong."""
+    """The number of pairs of runs with and without a draft that is always wrong."""
     size: int = 0
-    """Of the widened target; 0 finds one."""
+    """The neurons of the widened target's MLPs; 0 finds a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,9 @@ class Pair:
 
 @contextmanager
 def pair(folder: Path, target: Path, step_ms: tuple[float, float] = (0.0, 0.0)) -> Iterator[Pair]:
-    """Both services, and a network between them. step_ms: emulated steps of target and draft."""
+    """Starts both services and a network between them. step_ms: the emulated step times of target
+    and draft.
+    """
     with ExitStack() as stack:
         logs = [
             folder / f"distance-{name}.log" for name in ("proxy", "draft", "synchronous", "pushed")
@@ -95,9 +96,10 @@ def pair(folder: Path, target: Path, step_ms: tuple[float, float] = (0.0, 0.0)) 
 
 
 def measure(plan: Plan, arena: Pair, step_s: float | BareTimes) -> list[Row]:
-    """All rows: every prompt goes through all distances and both ways before the next one.
+    """Measures all rows; every prompt goes through all distances and ways before the next one.
 
-    step_s: of a bare forward pass of the target: always, or by its width.
+    Args:
+        bare: the time of a bare forward pass of the target in seconds, for every width or by width.
     """
     keys = [(law, way, rtt) for law in plan.laws for rtt in plan.rtts_ms for way in WAYS]
     runs: dict[tuple[Sampling, str, float], list[Measured]] = {key: [] for key in keys}
@@ -116,7 +118,7 @@ def measure(plan: Plan, arena: Pair, step_s: float | BareTimes) -> list[Row]:
 def _run(
     target: Service, draft: Service, prompt: Prompt, law: Sampling, assist: Assist = WAYS["pushed"]
 ) -> Measured:
-    """The prompt is read in a call before, so that the metrics tell of rounds alone."""
+    """Runs a prompt that was read in a call before, so that the metrics tell of rounds alone."""
     caller = f"{prompt.name} {law}"
     Foredraft(target).generate(prompt, assist, replace(law, max_new_tokens=4), caller)
     before = target.counters(), draft.counters()
@@ -125,9 +127,8 @@ def _run(
 
 
 def crowd(folder: Path, texts: Sequence[Prompt], crowds: Sequence[int], law: Sampling) -> str:
-    """One emulated draft serving several emulated targets, each with a stream of its own:
-
-    Markdown.
+    """Measures one emulated draft that serves several emulated targets, each with a stream of its
+    own; returns Markdown.
     """
     lines: list[tuple[str, ...]] = []
     with ExitStack() as stack:
@@ -169,7 +170,7 @@ def crowd(folder: Path, texts: Sequence[Prompt], crowds: Sequence[int], law: Sam
 
 
 def run(plan: Plan, folder: Path, described: dict[str, str]) -> Section:
-    """All tables. folder: for the widened model and the logs."""
+    """Measures all tables. folder: the place of the widened model and of the logs."""
     texts = prompts(plan.prompts)
     made = make_target(Course(size=plan.size), folder, texts)
     lengths = sorted(len(p.ids) for p in texts)
@@ -207,7 +208,7 @@ def run(plan: Plan, folder: Path, described: dict[str, str]) -> Section:
 
 
 def main() -> None:
-    """Runs it and prints the report."""
+    """Runs the benchmark and prints the report; returns the exit code."""
     parser = argparse.ArgumentParser(
         description="Measure what distance between target and draft costs."
     )

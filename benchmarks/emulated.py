@@ -1,10 +1,10 @@
-"""A service whose steps take a set time, whatever their width, as on an accelerator with room to
-spare.
+"""Runs a service whose steps take a set time, whatever their width, as on an accelerator with room
+to spare.
 
-python -m benchmarks.emulated target 40 --model ...     # 40 ms for every step
+    python -m benchmarks.emulated target 40 --model ...     # 40 ms for every step
 
-It waits where an accelerator would compute, after the CPU has computed the same, forward pass and
-drawing or verification: the tokens are real. Knows nothing of the services but their names.
+It waits where an accelerator would compute, after the CPU has computed the same: the tokens are
+real. This module knows nothing of the services but their names.
 """
 
 import runpy
@@ -20,7 +20,7 @@ from foredraft_engine.scheduling.step import StepResult
 
 
 def pace(step_s: float) -> None:
-    """From now on, every step takes so long."""
+    """Makes every step from now on take `step_s` seconds."""
     compute = vars(device_thread)["step"]
 
     def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> StepResult:

@@ -1,6 +1,7 @@
 """transformers' own `generate` as a worker, for any strategy: a job names prompts and parameters.
 
-Runs under transformers 4.55.4, too, which has what later versions lack. Knows nothing of foredraft.
+It also runs under transformers 4.55.4, which has strategies that later versions lack. This module
+knows nothing of foredraft.
 """
 
 import argparse
@@ -17,7 +18,7 @@ _PAD = 1
 
 
 class Generating:
-    """Target and draft in this process, as transformers wants them."""
+    """The target and the draft in this process, as transformers takes them."""
 
     def __init__(self, target: Path, draft: Path) -> None:
         self._target = AutoModelForCausalLM.from_pretrained(

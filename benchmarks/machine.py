@@ -1,4 +1,7 @@
-"""What a benchmark ran on: processor, memory, versions, commit. Knows nothing of what ran."""
+"""Describes what a benchmark ran on: processor, memory, versions, commit.
+
+This module knows nothing of what ran.
+"""
 
 import os
 import platform
@@ -13,7 +16,7 @@ _PACKAGES = ("torch", "transformers", "grpcio")
 
 
 def describe(command: str) -> dict[str, str]:
-    """Names and values, for a report. command: what was run."""
+    """Returns names and values for a report. command: the command that was run."""
     cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)

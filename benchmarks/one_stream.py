@@ -1,10 +1,11 @@
-"""One stream at a time: foredraft beside transformers, on a target made costly. Two cores, Linux.
+"""Measures one stream at a time: foredraft next to transformers, on a target made costly. Two
+cores, Linux.
 
-make bench                    # all of it, some twenty minutes on an idle machine
-make bench ARGS=--quick       # a short form: it shows that everything runs, its figures mean little
-make bench ARGS=--write       # writes the results into benchmarks/
+    make bench                    # all of it: about an hour on an idle machine
+    make bench ARGS=--quick       # a short form: it shows that everything runs
+    make bench ARGS=--write       # writes the results into benchmarks/
 
-Knows nothing of how anybody generates: it chooses who takes part, and in what.
+This module knows nothing of how anybody generates: it chooses the rivals and the tables.
 """
 
 import argparse
@@ -38,9 +39,8 @@ _DUELS = (
 
 
 def main() -> int:
-    """Runs it and prints the report;
-
-    the exit code says whether foredraft's greedy texts are transformers'.
+    """Runs the benchmark and prints the report; the exit code says whether foredraft's greedy texts
+    are transformers'.
     """
     parser = argparse.ArgumentParser(
         description="Measure foredraft beside transformers, one stream at a time."
@@ -68,10 +68,11 @@ def main() -> int:
 
 
 def run(course: Course, folder: Path, described: dict[str, str]) -> tuple[Report, bool]:
-    """The report, and whether all of foredraft's greedy texts were those of transformers' plain
-    decoding.
+    """Returns the report, and whether all of foredraft's greedy texts were those of transformers'
+    plain decoding.
 
-    folder: for the widened model and the logs.
+    Args:
+        folder: the place of the widened model and of the logs.
     """
     began = time.monotonic()
     texts = prompts(course.prompts)
@@ -111,7 +112,7 @@ def run(course: Course, folder: Path, described: dict[str, str]) -> tuple[Report
 def _measure(
     course: Course, arena: Arena, texts: Sequence[Prompt], sampling: Sampling
 ) -> tuple[list[Lane], list[Heat]]:
-    for rival in arena.rivals:  # what is slow once only
+    for rival in arena.rivals:  # this warms up what is slow once
         rival.generator.generate(texts[0], rival.grid[0], sampling)
     chosen = texts[:: max(1, len(texts) // course.tuning_prompts)][: course.tuning_prompts]
     lanes = []

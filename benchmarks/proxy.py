@@ -1,6 +1,6 @@
 """A TCP proxy with a delay and a rate, as a worker: the network that loopback is not.
 
-Knows nothing of what passes through.
+This module knows nothing of what passes through.
 """
 
 import argparse
@@ -15,20 +15,22 @@ _CHUNK = 1 << 16
 
 
 class Proxy:
-    """The caller's side."""
+    """The caller's side of the proxy."""
 
     def __init__(self, worker: Worker, address: str) -> None:
-        """address: of whom it stands for."""
+        """Starts a proxy in front of an address."""
         self._worker = worker
         self.address: str = worker.ask(connect=address)["address"]
 
     def set(self, rtt_s: float, bytes_per_s: float = 0.0) -> None:
-        """From now on; half of the round trip each way, 0 bytes per second for any number."""
+        """Sets delay and rate from now on: half of the round trip each way; 0 bytes per second is
+        no limit.
+        """
         self._worker.ask(delay_s=rtt_s / 2, bytes_per_s=bytes_per_s)
 
 
 class _Link:
-    """Both directions of every connection."""
+    """Carries both directions of every connection."""
 
     def __init__(self) -> None:
         self.delay_s = self.bytes_per_s = 0.0
@@ -57,8 +59,8 @@ class _Link:
         return f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One direction: what comes in leaves after the delay, and after what came before it has
-        been sent.
+        """Carries one direction: what comes in leaves after the delay, and after what came before
+        it.
         """
         waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         leaving = asyncio.create_task(self._leave(waiting, writer))

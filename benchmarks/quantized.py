@@ -1,13 +1,14 @@
-"""`python -m benchmarks.quantized`: what a quantized cache takes, costs and changes, for each
-backend and width.
+"""Measures what a quantized cache takes, costs and changes, for each backend and width: `make
+bench-quantized`.
 
-On the bundled target in bfloat16. Bytes and times at 4096 tokens: what rows hold by the storages of
-their tensors, and at most what they allocate meanwhile, in a pass over a token and five proposed
-ones; and at worst, that is when the tail is longest and a group is quantized. Perplexity on modules
-that the pair was not trained on, each query seeing quantized what it would see in decoding, with a
-residual of 1, which is the worst; the texts are short because the pair has learned from short ones.
+It runs on the bundled target in bfloat16. Bytes and times are those at 4096 tokens. Bytes are the
+storages of what rows hold, and the peak of what they allocate in a pass over a token and five
+proposed ones. The worst case is the pass in which the tail is longest and a group is quantized.
+Perplexity is that of modules on which the pair was not trained, where each query sees quantized
+what it would see in decoding, with a residual of 1, which is the worst. The texts are short because
+the pair learned from short ones.
 
-Knows nothing of services.
+This module knows nothing of services.
 """
 
 import argparse
@@ -33,11 +34,11 @@ from foredraft_engine.model.loading import LoadedModel, load
 from foredraft_engine.model.rows import PackedRows
 
 CONTEXT, PROPOSED, CHUNK = 4096, 5, 256
-WORST = CONTEXT + 62  # in a pass from here on a group is quantized
+WORST = CONTEXT + 62  # a pass from here on quantizes a group
 WINDOW, SKIPPED = (
     512,
     128,
-)  # tokens of a text; the first ones, which see little quantized, are not counted
+)  # the tokens of a text; the first ones see little quantized and are not counted
 SPECS = (
     CacheSpec("quanto", 4),
     CacheSpec("quanto", 4, axis_key=-1),
@@ -128,7 +129,7 @@ def _timed(rows: PackedRows, ids: Sequence[int], spec: CacheSpec | None) -> floa
 
 
 def _losses(rows: PackedRows, ids: list[int], spec: CacheSpec | None) -> Tensor:
-    """Of each token after the first ones, float32 [n]."""
+    """Returns the loss of each token after the first ones, float32 [n]."""
     losses = []
     for at in range(0, len(ids) - 1, CHUNK):
         chunk, then = ids[at : at + CHUNK], ids[at + 1 : at + CHUNK + 1]
@@ -140,7 +141,7 @@ def _losses(rows: PackedRows, ids: list[int], spec: CacheSpec | None) -> Tensor:
 
 
 def _texts(model: LoadedModel, count: int) -> list[Tensor]:
-    """Beginnings of held-out modules that are long enough, then what follows in them."""
+    """Returns beginnings of held-out modules that are long enough, then what follows in them."""
     _, held_out = corpus.split()
     ids = [torch.tensor(model.tokenizer(text)["input_ids"]) for text in held_out.values()]
     windows = [part for text in ids for part in text.split(WINDOW) if len(part) == WINDOW]
@@ -148,7 +149,9 @@ def _texts(model: LoadedModel, count: int) -> list[Tensor]:
 
 
 def _scratch_bytes(rows: PackedRows, ids: Sequence[int], start: int, spec: CacheSpec | None) -> int:
-    """Of a pass over a proposal: at most at a time for a layer, and what masks take for all."""
+    """Returns the peak of the bytes that a pass over a proposal allocates for a layer, and for
+    masks in all.
+    """
     peaks: list[int] = []
     with _watched(peaks):
         rows.forward([Feed(0, start, ids[start : start + PROPOSED + 1], cache=spec)], [1])
@@ -159,7 +162,7 @@ def _scratch_bytes(rows: PackedRows, ids: Sequence[int], start: int, spec: Cache
 
 @contextmanager
 def _watched(peaks: list[int]) -> Iterator[None]:
-    """Notes, for each layer, how many bytes a row allocates at most, while it is written and while
+    """Notes for each layer the peak of the bytes that a row allocates while it is written and while
     it is read.
     """
     kept = QuantizedRow.write, QuantizedRow.attend
@@ -180,7 +183,7 @@ def _watched(peaks: list[int]) -> Iterator[None]:
 
 
 def _peak(work: Callable[[], Any]) -> tuple[Any, int]:
-    """The work's result, and the bytes that were allocated at most while it ran."""
+    """Returns the result of the work, and the peak of the bytes that were allocated meanwhile."""
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:

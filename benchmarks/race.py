@@ -1,6 +1,6 @@
 """Lets all lanes generate side by side: every prompt, every repetition, in an order that rotates.
 
-Knows nothing of what the figures mean.
+This module knows nothing of what the figures mean.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ def race(
     bare: BareTimes,
     progress: Callable[[str], None],
 ) -> list[Heat]:
-    """Runs them all; bare forward passes are timed in between, in the same state of the machine."""
+    """Runs all lanes, and times bare forward passes in between, in the same state of the machine."""
     heats: list[Heat] = []
     for repetition in repetitions:
         for prompt in prompts:

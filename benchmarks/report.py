@@ -40,19 +40,19 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a run of the benchmark found."""
+    """Everything that a run of the benchmark found."""
 
     machine: dict[str, str]
     setting: tuple[str, ...]
     tables: tuple[Table, ...]
     budgets: tuple[Budget, ...]
     bare_ms: dict[str, dict[str, tuple[float, float]]]
-    """For each model: fastest and median forward pass by width."""
+    """The fastest and the median forward pass by width, for each model."""
     raw: dict[str, Any]
-    """Single runs and tuning, for the JSON alone."""
+    """The single runs and the tuning, for the JSON alone."""
 
     def markdown(self) -> str:
-        """The whole as Markdown."""
+        """Returns the whole report as Markdown."""
         parts = [grid(("", ""), [(name, value) for name, value in self.machine.items()])]
         parts += ["\n".join(f"- {line}" for line in self.setting)]
         parts += [_table(table) for table in self.tables]
@@ -145,6 +145,6 @@ def _spread(spread: Spread) -> str:
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Returns a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

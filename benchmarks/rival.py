@@ -1,8 +1,8 @@
 """transformers' own `generate` as a worker: plain, with an assistant model, with prompt lookup.
 
-Counts forward passes with hooks. Knows nothing of foredraft, but for the weights that it can be
-given packed:
-then what is left of a difference is how the two generate, not how they multiply.
+It counts forward passes with hooks. This module knows nothing of foredraft but its packed weights:
+where the model is given them, the difference that is left is how the two generate, and not how they
+multiply.
 """
 
 import argparse
@@ -31,7 +31,7 @@ class _Clock(BaseStreamer):  # type: ignore[misc]
 
     def put(self, value: Tensor) -> None:
         self._puts += 1
-        if self._puts == 2:  # the first is the prompt
+        if self._puts == 2:  # the first call brings the prompt
             self.first_s, self.first_tokens = time.perf_counter() - self.began, value.numel()
 
     def end(self) -> None:
@@ -39,14 +39,15 @@ class _Clock(BaseStreamer):  # type: ignore[misc]
 
 
 class InProcess:
-    """Both models in this process, as transformers wants them."""
+    """Both models in this process, as transformers takes them."""
 
     def __init__(self, target: Path, draft: Path, packed_weights: bool = False) -> None:
         self.target, self._draft = load_stock(target), load_stock(draft)
         if packed_weights:
             pack_weights(self.target)
             pack_weights(self._draft)
-        # The widened target has no end of text, see `benchmarks.widening`; the draft follows it.
+        # The widened target has no end-of-text token (see `benchmarks.widening`), and neither has
+        # its draft.
         self._draft.generation_config.eos_token_id = None
         self._widths = _counted(self.target)
         self._draft_widths = _counted(self._draft)
@@ -78,7 +79,8 @@ class InProcess:
 
     def _assisted(self, assist: Assist) -> dict[str, Any]:
         if assist.kind == "model":
-            # Read from here alone; arguments of the call are ignored.
+            # transformers reads this from the assistant's config alone and ignores arguments of the
+            # call.
             config = self._draft.generation_config
             config.num_assistant_tokens, config.num_assistant_tokens_schedule = assist.k, "constant"
             config.assistant_confidence_threshold = assist.threshold
@@ -97,7 +99,7 @@ def _sampled(sampling: Sampling) -> dict[str, Any]:
 
 
 def _counted(model: nn.Module) -> list[int]:
-    """A list that grows by the width in tokens of each of the model's forward passes."""
+    """Returns a list that grows by the width in tokens of each forward pass of the model."""
     widths: list[int] = []
 
     def note(module: nn.Module, args: Any, kwargs: Any) -> None:

@@ -1,6 +1,6 @@
-"""The values of a benchmark:
+"""The values of a benchmark: how to assist, how to sample, how one generation went.
 
-how to assist, how to sample, how one generation went. Knows nothing of who generates.
+This module knows nothing of who generates.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,16 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Assist:
-    """What proposes, and how much at a time; transformers' names are given in brackets."""
+    """The drafter and its draft length; transformers' names stand in brackets."""
 
     kind: str = "none"
-    """"none", "model" (assistant_model), "lookup" (prompt_lookup_num_tokens), or "goodput":
-
-    foredraft chooses k.
+    """The drafter: "none", "model" (assistant_model), "lookup" (prompt_lookup_num_tokens), or
+    "goodput", with which foredraft chooses k.
     """
     k: int = 0
-    """Tokens proposed in a round (num_assistant_tokens, prompt_lookup_num_tokens)."""
+    """The number of tokens proposed in a round (num_assistant_tokens, prompt_lookup_num_tokens)."""
     threshold: float = 0.0
-    """A proposal ends after a token of less probability (assistant_confidence_threshold)."""
+    """The probability under which a token ends its proposal (assistant_confidence_threshold)."""
 
     def __str__(self) -> str:
         if self.kind == "goodput":
@@ -38,13 +37,13 @@ class Assist:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Greedy at temperature 0; else the whole distribution, without top-k and top-p."""
+    """Greedy decoding at temperature 0; otherwise the whole distribution, without top-k and top-p."""
 
     temperature: float
     max_new_tokens: int
     seed: int = 0
     rule: str = "rejection"
-    """Of foredraft's; transformers has no other."""
+    """The sampling rule of foredraft; transformers has no other than `rejection`."""
 
     def __str__(self) -> str:
         return f"temperature {self.temperature:g}, {self.rule}" if self.temperature else "greedy"
@@ -52,8 +51,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One generation, of which the caller saw `first_tokens` tokens after `first_s` and the rest
-    until `whole_s`.
+    """One generation: the caller saw `first_tokens` tokens after `first_s`, and the rest until
+    `whole_s`.
     """
 
     ids: tuple[int, ...]
@@ -61,19 +60,19 @@ class Run:
     first_s: float
     first_tokens: int
     rounds: int
-    """Forward passes of the target; the first one made the first tokens."""
+    """The forward passes of the target; the first one made the first tokens."""
     drafts: int
-    """Rounds that had a proposal."""
+    """The rounds that had a proposal."""
     proposed: int
-    """Tokens in all proposals."""
+    """The tokens of all proposals."""
     fallbacks: int = 0
-    """Rounds in which the draft service had nothing in time."""
+    """The rounds in which the draft service had nothing in time."""
     draft_forwards: int = 0
-    """Forward passes of the draft, where the process that generates can count them."""
+    """The forward passes of the draft, where the process that generates can count them."""
 
     @property
     def later_s(self) -> float:
-        """From the first tokens to the end: rounds only, no prompt."""
+        """The time from the first tokens to the end: rounds only, without the prompt."""
         return self.whole_s - self.first_s
 
     @property
@@ -86,15 +85,15 @@ class Run:
 
     @property
     def tokens_per_s(self) -> float:
-        """After the first tokens."""
+        """Tokens per second after the first tokens."""
         return self.later_tokens / self.later_s
 
     @property
     def whole_tokens_per_s(self) -> float:
-        """Prompt included."""
+        """Tokens per second with the prompt included."""
         return len(self.ids) / self.whole_s
 
     @property
     def acceptance_length(self) -> float:
-        """Mean tokens of a round, after the first."""
+        """The mean number of tokens in a round after the first."""
         return self.later_tokens / self.later_rounds

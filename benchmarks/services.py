@@ -1,7 +1,7 @@
 """The two services as an operator starts them, each on cores of its own, and their metrics as
 numbers.
 
-Knows nothing of what is asked of them.
+This module knows nothing of what is asked of them.
 """
 
 import socket
@@ -30,7 +30,7 @@ class Service:
     pid: int = 0
 
     def counters(self) -> "Counters":
-        """What its metrics say now."""
+        """Returns what the service's metrics say now."""
         with urllib.request.urlopen(f"http://{self.metrics_address}/metrics") as page:
             lines = [
                 line.rsplit(" ", 1)
@@ -60,12 +60,12 @@ class Counters:
         return self.values[name]
 
     def seconds(self, name: str, part: str = "") -> float:
-        """Sum of a histogram of seconds."""
+        """Returns the sum of a histogram of seconds."""
         labels = f'{{part="{part}"}}' if part else ""
         return self.values[f"{name}_seconds_sum{labels}"]
 
     def mean_s(self, name: str, part: str = "") -> float:
-        """Mean of a histogram of seconds; 0 if nothing was observed."""
+        """Returns the mean of a histogram of seconds; 0 if nothing was observed."""
         count = self.values[f"{name}_seconds_count" + (f'{{part="{part}"}}' if part else "")]
         return self.seconds(name, part) / count if count else 0.0
 
@@ -74,9 +74,12 @@ class Counters:
 def service(
     kind: str, model: Path, cores: Sequence[int], log: Path, *flags: str, step_ms: float = 0.0
 ) -> Iterator[Service]:
-    """A service for the time of the context.
+    """Runs a service for the time of the context.
 
-    kind: "draft" or "target"; step_ms: of its forward passes, emulated, see `benchmarks.emulated`.
+    Args:
+        kind: "draft" or "target".
+        step_ms: the time of an emulated step, see `benchmarks.emulated`; None computes as fast as
+            it can.
     """
     running = Service(f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}")
     command = (
@@ -94,7 +97,7 @@ def service(
 
 
 def _wait(process: "subprocess.Popen[str]", address: str, log: Path) -> None:
-    """Until its health says SERVING."""
+    """Waits until the service's health says SERVING."""
     deadline = time.monotonic() + _PATIENCE_S
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)

@@ -1,10 +1,12 @@
-"""Every strategy beside transformers' own: one request alone, and eight at once. Two cores, Linux.
+"""Measures every strategy next to transformers' own: one request alone, and eight at once. Two
+cores, Linux.
 
-make bench-strategies make bench-strategies ARGS='--quick' make bench-strategies ARGS='--old-python
-/path/to/python'   # one with transformers 4.55.4, for what 5.x has no more
+    make bench-strategies
+    make bench-strategies ARGS='--quick'
+    make bench-strategies ARGS='--old-python PYTHON'   # with transformers 4.55.4, for what 5 lacks
 
 The target (transformers' or the service's) has the first core, the draft and the client the second.
-Eight at once are eight calls to foredraft; transformers is measured with one call after another,
+Eight at once are eight calls to foredraft. transformers is measured with one call after another,
 which is what eight requests are to it, and with one padded batch, where it can.
 """
 
@@ -38,11 +40,11 @@ class Strategy:
     name: str
     fields: dict[str, Any]
     old: bool = False
-    """Whether it takes transformers 4.55.4."""
+    """Whether the strategy needs transformers 4.55.4."""
     batches: bool = True
     """Whether transformers takes several prompts at a time."""
     ours: dict[str, Any] = field(default_factory=dict)
-    """What foredraft needs besides to do the same."""
+    """The further fields that foredraft needs to do the same."""
 
 
 _PLAIN = {"num_assistant_tokens": 0}
@@ -71,18 +73,18 @@ STRATEGIES = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Of one strategy; ratios are transformers' time by foredraft's, above 1 foredraft is faster."""
+    """The figures of one strategy. A ratio is transformers' time divided by foredraft's."""
 
     name: str
-    alone: Sequence[float]  # pair by pair
-    alone_s: float  # foredraft's, median
+    alone: Sequence[float]  # the ratios, pair by pair
+    alone_s: float  # the median time of foredraft in seconds
     in_turn: float
     as_batch: float | None
     together_s: float
     equal: str
 
     def cells(self) -> tuple[str, ...]:
-        """For the table."""
+        """Returns the cells of the table."""
         low, high = min(self.alone), max(self.alone)
         alone = f"{statistics.median(self.alone):.2f} ({low:.2f} to {high:.2f})"
         batch = f"{self.as_batch:.2f}" if self.as_batch else ""
@@ -98,13 +100,13 @@ class Row:
 
 
 class Bench:
-    """The two sides."""
+    """The two sides of the benchmark."""
 
     def __init__(self, target: Service, new: Worker, old: Worker | None, new_tokens: int) -> None:
         self._target, self._new, self._old, self._new_tokens = target, new, old, new_tokens
 
     def has(self, strategy: Strategy) -> bool:
-        """Whether there is somebody to compare it with."""
+        """Returns whether a rival runs this strategy."""
         return not strategy.old or self._old is not None
 
     def row(self, strategy: Strategy, texts: Sequence[Sequence[int]], pairs: int) -> Row:
@@ -151,8 +153,8 @@ class Bench:
             return time.perf_counter() - began, list(result.token_ids)
 
     def _somebody_new(self) -> Client:
-        """Connected; no row holds what this caller said before, which transformers has to read
-        again as well.
+        """Returns a client with a new credential: no row holds what it said, since transformers
+        reads every prompt anew.
         """
         client = Client(
             self._target.address, timeout=600, metadata={"authorization": secrets.token_hex(8)}

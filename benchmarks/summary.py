@@ -1,6 +1,6 @@
-"""From runs to the figures of a table:
+"""Turns runs into the figures of a table: medians, their spread, ratios, shares of the floor.
 
-medians, their spread, ratios, shares of the floor. Knows nothing of layout.
+This module knows nothing of layout.
 """
 
 import random
@@ -28,17 +28,17 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A lane's figures."""
+    """The figures of one lane."""
 
     name: str
     cores: str
     assist: str
     tokens_per_s: Spread
-    """After the first tokens; the bounds are quartiles."""
+    """Tokens per second after the first tokens; the bounds are quartiles."""
     ratio: Spread
-    """To the first lane, run by run; the bounds hold 95 % of bootstrapped medians."""
+    """The ratio to the first lane, run by run; the bounds hold 95 % of bootstrapped medians."""
     whole_ratio: float
-    """The same with the prompt included."""
+    """The same ratio with the prompt included."""
     first_ms: float
     acceptance_length: float
     floor_share: float
@@ -47,19 +47,19 @@ class Line:
 
 
 def lines(lanes: Sequence[Lane], heats: Sequence[Heat], bare: BareTimes) -> list[Line]:
-    """One for each lane; the first lane is what the others are compared with."""
+    """Returns one line for each lane; the others are compared with the first."""
     return [_line(at, lane, heats, bare) for at, lane in enumerate(lanes)]
 
 
 def ratio(heats: Sequence[Heat], one: int, other: int) -> Spread:
-    """Median of a lane's tokens/s over another's, run by run."""
+    """Returns the median of a lane's tokens/s divided by another's, run by run."""
     by_prompt: dict[str, list[float]] = {}
     for heat in heats:
         pair = heat.runs[one].tokens_per_s / heat.runs[other].tokens_per_s
         by_prompt.setdefault(heat.prompt, []).append(pair)
     groups = list(by_prompt.values())
     draw = random.Random(0)
-    # Prompts are drawn, not runs: two runs of one prompt say much the same.
+    # Prompts are drawn and not runs, since two runs of one prompt say much the same.
     medians = sorted(
         statistics.median([r for group in draw.choices(groups, k=len(groups)) for r in group])
         for _ in range(_RESAMPLES)
@@ -69,7 +69,9 @@ def ratio(heats: Sequence[Heat], one: int, other: int) -> Spread:
 
 
 def loops(ids: Sequence[int]) -> bool:
-    """Whether a text ends by saying the same few tokens over and over, which any draft foresees."""
+    """Returns whether a text ends by saying the same few tokens over and over, which any draft
+    foresees.
+    """
     tail = ids[-_LOOP_TAIL:]
     return any(tail[period:] == tail[:-period] for period in _LOOP_PERIODS)
 
@@ -99,9 +101,8 @@ def _line(at: int, lane: Lane, heats: Sequence[Heat], bare: BareTimes) -> Line:
 
 
 def _floor_s(run: Run, bare: BareTimes) -> float:
-    """What its rounds would take as bare forward passes:
-
-    those with a proposal, and those of one token.
+    """Returns the time of its rounds as bare forward passes: those with a proposal, and those of
+    one token.
     """
     drafted = run.drafts / run.rounds
     with_s = bare.median_s(1 + run.proposed / run.drafts) if run.drafts else 0.0

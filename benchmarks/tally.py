@@ -1,7 +1,6 @@
-"""From runs and the services' metrics to the figures of one way of drafting at one distance, and to
-a table.
+"""Turns runs and the services' metrics into the figures of one way of drafting at one distance.
 
-Knows nothing of how the network was made.
+This module knows nothing of how the network was made.
 """
 
 import statistics
@@ -24,7 +23,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A run, and by how much the metrics of both services grew in it."""
+    """A run, and the growth of both services' metrics in it."""
 
     run: Run
     target: Counters
@@ -39,23 +38,23 @@ class Row:
     way: str
     rtt_ms: float
     tokens_per_s: tuple[float, float, float]
-    """Quartiles."""
+    """The quartiles of tokens per second."""
     rate: float
-    """All tokens after the first ones by all of their time."""
+    """All tokens after the first ones divided by all of their time."""
     acceptance_length: float
     proposed: float
-    """Tokens a round."""
+    """The number of proposed tokens in a round."""
     alternatives: float
     floor_share: float
     fastest_floor_share: float
-    """The same by the fastest bare forward pass instead of the median."""
+    """The share of the floor by the fastest bare forward pass instead of the median."""
     hit_rate: float
     hidden: float
     bytes_per_round: float
     formula_share: float | None
-    """None where draft lengths vary."""
+    """The share of the formula; None where draft lengths vary."""
     times_ms: dict[str, float]
-    """That the formula is made of."""
+    """The times that the formula is made of."""
 
 
 def tally(
@@ -116,7 +115,7 @@ def _bare_steps_s(bare: BareTimes | float, width: float) -> tuple[float, float]:
 
 
 def _times_ms(way: str, rtt_ms: float, target: Counters, draft: Counters) -> dict[str, float]:
-    """What the formula is made of.
+    """Returns the times that the formula is made of.
 
     Where every proposal is waited for, messages count as network.
     """
@@ -139,7 +138,7 @@ def _sum(some: Sequence[Counters]) -> Counters:
 
 
 def table(title: str, rows: Sequence[Row]) -> str:
-    """Markdown: a grid, and how pushing at 5 ms compares with waiting at none."""
+    """Returns Markdown: a grid, and how pushing at 5 ms compares with waiting at 0 ms."""
     lines = [
         (
             f"{row.law}, {row.way}",

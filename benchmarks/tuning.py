@@ -1,6 +1,6 @@
 """Finds every rival's best options, by the same prompts and the same measure.
 
-Knows nothing of who they are.
+This module knows nothing of who they are.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ class Lane:
     rival: Rival
     assist: Assist
     tried: tuple[tuple[str, float], ...] = ()
-    """Options and their tokens/s in tuning."""
+    """The options that were tried, with their tokens/s."""
 
 
 def tune(rival: Rival, prompts: Sequence[Prompt], sampling: Sampling) -> Lane:
-    """The options with the most tokens per second over all prompts together, each after its first
-    tokens.
+    """Returns the options with the most tokens per second over all prompts together, after the
+    first tokens.
 
     All options take turns at every prompt, so that a slow moment of the machine meets them all.
     """

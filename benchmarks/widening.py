@@ -1,8 +1,8 @@
-"""Makes a model costly without changing what it computes: its MLPs get neurons that nothing listens
-to.
+"""Makes a model costly without changing what it computes: its MLPs get neurons whose output has
+weight 0.
 
-A worker on one core finds how many it takes for a forward pass of a wanted length. Knows nothing of
-benchmarks.
+A worker on one core finds the number of neurons at which a forward pass takes a given time. This
+module knows nothing of benchmarks.
 """
 
 import argparse
@@ -23,16 +23,15 @@ from foredraft_engine.model.packed_weights import pack_weights
 from foredraft_engine.model.proof import prove_rows
 
 CACHED, TOKENS = 128, 6
-"""A forward pass over so many new tokens after so many old ones is what is timed."""
+"""The timed forward pass: the number of tokens that the row holds, and of new tokens."""
 _FIRST_TRY, _TRIES, _STEP = 28672, 6, 1024
 _CHECKED_TOKENS = 24
 _REPETITIONS = 30
 
 
 def widen(source: Path, folder: Path, intermediate_size: int, seed: int = 0) -> None:
-    """Copies a Llama whose MLPs are wider;
-
-    the copy has no end-of-text token, so that every text has full length.
+    """Copies a Llama with wider MLPs. The copy has no end-of-text token, so that every text has
+    full length.
     """
     narrow = load_stock(source)
     config = AutoConfig.from_pretrained(source, dtype=torch.float32)
@@ -49,8 +48,8 @@ def widen(source: Path, folder: Path, intermediate_size: int, seed: int = 0) -> 
 
 
 def _widened(name: str, weight: Tensor, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """New neurons fire as the old ones do (a zero could be skipped by a kernel), and reach the
-    output by zeros.
+    """Returns weights with new neurons. These fire as the old ones do, since a kernel could skip
+    zeros, and reach the output by zeros.
     """
     if weight.shape == shape:
         return weight
@@ -62,7 +61,7 @@ def _widened(name: str, weight: Tensor, shape: torch.Size, generator: torch.Gene
 
 @torch.inference_mode()
 def difference(one: PreTrainedModel, other: PreTrainedModel, ids: list[int]) -> float:
-    """The largest between the two models' logits.
+    """Returns the largest difference between the logits of two models.
 
     Raises:
         ValueError: the two go on greedily with different tokens.
@@ -83,10 +82,7 @@ def difference(one: PreTrainedModel, other: PreTrainedModel, ids: list[int]) -> 
 
 @torch.inference_mode()
 def stock_forward_s(model: PreTrainedModel) -> float:
-    """Fastest forward pass of the model as it comes, in seconds:
-
-    what else the machine does is not its cost.
-    """
+    """Returns the fastest forward pass of the model as transformers runs it, in seconds."""
     cache = DynamicCache(config=model.config)
     model(torch.arange(CACHED)[None], past_key_values=cache)
 
@@ -99,7 +95,7 @@ def stock_forward_s(model: PreTrainedModel) -> float:
 
 @torch.inference_mode()
 def forward_s(model: PreTrainedModel) -> float:
-    """The same in foredraft's own rows; the model's weights are packed from then on."""
+    """Returns the same in foredraft's own rows; the model's weights are packed from then on."""
     pack_weights(model)
     rows = prove_rows(model, model.config, 1, 2 * CACHED)
     rows.forward([Feed(0, 0, range(CACHED))], [0])
@@ -116,11 +112,11 @@ def _fastest_s(forward: Callable[[], object]) -> float:
 
 
 def find_size(source: Path, folder: Path, least_s: float, most_s: float) -> int:
-    """Widens into the folder until a forward pass takes a time between the two; the intermediate
-    size.
+    """Widens into the folder until a forward pass takes a time between the two; returns the
+    intermediate size.
 
     Raises:
-        ValueError: none was found; the machine is not quiet enough.
+        ValueError: no size was found; the machine is not quiet enough.
     """
     own_s, size = forward_s(load_stock(source)), _FIRST_TRY
     for _ in range(_TRIES):
@@ -128,7 +124,7 @@ def find_size(source: Path, folder: Path, least_s: float, most_s: float) -> int:
         size_s = forward_s(load_stock(folder))
         if least_s <= size_s <= most_s:
             return size
-        # The time beyond the narrow model's grows with the neurons.
+        # The time beyond that of the narrow model grows with the neurons.
         grown = ((least_s + most_s) / 2 - own_s) / max(size_s - own_s, 1e-4) * size
         size = max(_STEP, round(grown / _STEP) * _STEP)
     raise ValueError(
@@ -137,7 +133,7 @@ def find_size(source: Path, folder: Path, least_s: float, most_s: float) -> int:
 
 
 def load_stock(folder: Path) -> PreTrainedModel:
-    """A model as transformers runs it, in fp32."""
+    """Loads a model as transformers runs it, in fp32."""
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model.eval()
 

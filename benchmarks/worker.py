@@ -1,7 +1,7 @@
-"""A process of its own on cores of its own, that answers jobs one after another: JSON lines over
+"""A process of its own on cores of its own that answers jobs one after another: JSON lines over
 pipes.
 
-Knows nothing of what the jobs are.
+This module knows nothing of what the jobs are.
 """
 
 import json
@@ -29,7 +29,7 @@ def start(
     pipes: bool = False,
     python: str = sys.executable,
 ) -> "subprocess.Popen[str]":
-    """Starts a Python process on these cores; what it says on stderr goes to the log."""
+    """Starts a Python process on these cores; its stderr goes to the log."""
     pipe = subprocess.PIPE if pipes else None
     with log.open("ab") as errors:
         process = subprocess.Popen(
@@ -41,17 +41,17 @@ def start(
             stderr=errors,
             text=True,
         )
-    # Before it has any other thread: those it starts inherit the cores.
+    # The cores are set before there is any other thread, since new threads inherit them.
     os.sched_setaffinity(process.pid, cores)
     return process
 
 
 class WorkerError(RuntimeError):
-    """A worker ended in the middle of a job."""
+    """The worker ended in the middle of a job."""
 
 
 class Worker:
-    """The caller's side."""
+    """The caller's side of a worker."""
 
     def __init__(
         self,
@@ -61,7 +61,12 @@ class Worker:
         *arguments: str,
         python: str = sys.executable,
     ) -> None:
-        """module: its main ends up in `serve`. python: the interpreter."""
+        """Starts a worker.
+
+        Args:
+            module: the module whose main calls `serve`.
+            python: the interpreter.
+        """
         self._module, self._log = module, log
         command = ["-m", module, *arguments, "--threads", str(len(cores))]
         self._process = start(command, cores, log, pipes=True, python=python)
@@ -71,10 +76,10 @@ class Worker:
         return self._process.pid
 
     def ask(self, **job: Any) -> dict[str, Any]:
-        """Waits for the answer.
+        """Sends a job; returns the answer.
 
         Raises:
-            WorkerError: it died of the job.
+            WorkerError: the worker died of the job.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -103,7 +108,7 @@ class Worker:
 
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """The worker's side: answers until nobody asks any more."""
+    """Answers jobs on the worker's side until nobody asks any more."""
     answers, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not answer
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)

@@ -25,7 +25,8 @@ HELD_OUT = (
     "textwrap.py",
     "timeit.py",
 )
-# Tables made by programs, tests and demonstrations that are much alike, packages of other people.
+# Left out: tables made by programs, tests and demonstrations that are much alike, and packages of
+# other people.
 _LEFT_OUT = {
     "test",
     "tests",
@@ -41,7 +42,7 @@ _LEFT_OUT = {
     "_casefix.py",  # re: a table of characters
     "entities.py",  # html: a table of names
 }
-# The build's own settings: they differ from machine to machine, and name its folders.
+# The settings of the build differ from machine to machine and name its folders.
 _BUILD = ("_sysconfigdata", "config-")
 END = "<|endoftext|>"
 PAD = "<|pad|>"
@@ -50,7 +51,7 @@ CONTEXT = 2048
 
 
 def modules() -> dict[str, str]:
-    """Every module's text by its path in the library."""
+    """Returns every module's text by its path in the library."""
     root = Path(sysconfig.get_path("stdlib"))
     found = {}
     for path in sorted(root.rglob("*.py")):
@@ -63,14 +64,14 @@ def modules() -> dict[str, str]:
 
 
 def split() -> tuple[dict[str, str], dict[str, str]]:
-    """Training modules and held-out modules."""
+    """Returns training modules and held-out modules."""
     training = modules()
     held_out = {name: training.pop(name) for name in HELD_OUT}
     return training, held_out
 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer."""
+    """Trains a byte-level BPE tokenizer."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -91,7 +92,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFas
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Tensor:
-    """All texts in one row of ids, each between end tokens. int64 [n]."""
+    """Returns all texts as one row of ids, each between end tokens. int64 [n]."""
     ids = [END_ID]
     for text in texts:
         ids += [*tokenizer.encode(text, add_special_tokens=False, verbose=False), END_ID]

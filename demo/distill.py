@@ -1,6 +1,5 @@
-"""What the draft learns from:
-
-the target's distribution, over the library's text and the target's own.
+"""Distillation: the draft learns the target's distribution, over the library's text and the
+target's own.
 """
 
 import torch
@@ -14,7 +13,7 @@ _PROMPT, _NEW, _ROWS = 64, 192, 64
 
 
 def divergence(target: LlamaForCausalLM) -> Loss:
-    """KL of the draft's distribution from the target's, in nats per token."""
+    """Returns the KL of the draft's distribution from the target's, in nats per token."""
 
     def loss_of(window: Tensor, logits: Tensor) -> Tensor:
         with torch.no_grad():
@@ -29,9 +28,8 @@ def divergence(target: LlamaForCausalLM) -> Loss:
 
 @torch.inference_mode()
 def continuations(target: LlamaForCausalLM, ids: Tensor, batches: int, seed: int) -> Tensor:
-    """Text that the target goes on with, greedy and sampled:
-
-    what the draft will meet. int64 [n].
+    """Returns text with which the target goes on, greedy and sampled, as the draft will meet it.
+    int64 [n].
     """
     target.generation_config.eos_token_id = None  # the rows stay equally long, also past an end
     generator = torch.Generator().manual_seed(seed)

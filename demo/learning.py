@@ -1,7 +1,4 @@
-"""How both models of the pair learn:
-
-random windows of the text, Muon, bfloat16 where it is safe.
-"""
+"""Trains both models of the pair: random windows of the text, Muon, bfloat16 where it is safe."""
 
 import math
 import time
@@ -18,11 +15,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Course:
-    """One model's training."""
+    """The training of one model."""
 
     steps: int
     batch: int  # windows per step
-    rate: float  # of AdamW; Muon's is five times that
+    rate: float  # the rate of AdamW; Muon's is five times that
     seed: int
     bf16: bool
 
@@ -30,9 +27,8 @@ class Course:
 def learn(
     net: nn.Module, ids: Tensor, loss_of: Loss, course: Course, keep: Callable[[], None]
 ) -> None:
-    """Minimises `loss_of(window, logits)` over random windows of the text;
-
-    calls `keep` now and then.
+    """Minimises `loss_of(window, logits)` over random windows of the text, and calls `keep` now and
+    then.
     """
     optims = _optimizers(net, course.rate)
     rates = [optim.param_groups[0]["lr"] for optim in optims]
@@ -61,10 +57,7 @@ def learn(
 
 @torch.inference_mode()
 def cross_entropy(net: nn.Module, ids: Tensor, every: int = 1) -> float:
-    """Mean loss over the text's windows, each on its own, or over one in `every`;
-
-    in nats per token.
-    """
+    """Returns the mean loss over the text's windows, or over one in `every`, in nats per token."""
     net.eval()
     whole = len(ids) // (LENGTH + 1)
     rows = ids[: whole * (LENGTH + 1)].view(whole, LENGTH + 1)[::every]
@@ -73,13 +66,15 @@ def cross_entropy(net: nn.Module, ids: Tensor, every: int = 1) -> float:
 
 
 def _warmth(progress: float) -> float:
-    """Factor of the learning rate: a short rise, a plateau, a cosine's fall to nearly nothing."""
+    """Returns the factor of the learning rate: a short rise, a plateau, a cosine's fall to nearly
+    nothing.
+    """
     falling = max(0.0, progress - 0.3) / 0.7
     return max(0.01, min(1.0, progress / 0.04) * (0.5 + 0.5 * math.cos(math.pi * falling)))
 
 
 def _optimizers(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside, AdamW for embeddings and norms."""
+    """Returns Muon for the matrices inside, AdamW for embeddings and norms."""
     named = list(net.named_parameters())
     inner = [p for name, p in named if p.ndim == 2 and "embed" not in name]
     rest = [p for name, p in named if p.ndim != 2 or "embed" in name]
@@ -90,7 +85,7 @@ def _optimizers(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
 
 
 def _windows(ids: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Random windows, int64 [size, LENGTH + 1], for ever."""
+    """Yields random windows, int64 [size, LENGTH + 1], for ever."""
     while True:
         starts = torch.randint(len(ids) - LENGTH, (size,), generator=generator)
         yield torch.stack([ids[start : start + LENGTH + 1] for start in starts])

@@ -4,8 +4,9 @@ its own.
     python demo/measure.py
     python demo/measure.py --complete bisect heapq cmd
 
-Five drafted tokens each round, never fewer, nothing from the text itself. The loop recomputes
-everything each round: it is slow and simple, so that the services' figures can be held against it.
+Every round drafts just five tokens, and nothing comes from the text itself. The loop recomputes
+everything in each round: it is slow and simple, so that the services' figures can be held against
+it.
 """
 
 import argparse
@@ -43,7 +44,7 @@ class Pair(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A text with its prompt, how many of its tokens were drafts, and the rounds it took."""
+    """A text with its prompt, the number of its tokens that were drafted, and the rounds it took."""
 
     text: Tensor
     accepted: int
@@ -78,7 +79,7 @@ def complete(models: Path, names: Sequence[str], seed: int) -> None:
         entry["name"]: entry["text"] for entry in json.loads(PROMPTS.read_text(encoding="utf-8"))
     }
     for name, temperature in product(names, TEMPERATURES):
-        # The end token of `encode` at the end would say that the text is over.
+        # The end token that `encode` puts at the end would say that the text is over.
         prompt, generator = (
             corpus.encode(tokenizer, [texts[name]])[:-1],
             torch.Generator().manual_seed(seed),
@@ -121,7 +122,7 @@ def speculate(pair: Pair, prompt: Tensor, temperature: float, generator: torch.G
         kept = 0
         while kept < DRAFTED:
             token = text[start + kept]
-            # Kept with probability min(1, wanted / drafted).
+            # A token is kept with probability min(1, wanted / drafted).
             if torch.rand((), generator=generator) * drafted[kept][token] >= wanted[kept][token]:
                 break
             kept += 1
@@ -132,22 +133,23 @@ def speculate(pair: Pair, prompt: Tensor, temperature: float, generator: torch.G
 
 
 def _length(drawn: list[Drawn]) -> str:
-    """Mean acceptance length: tokens for each pass of the target."""
+    """Returns the mean acceptance length: tokens for each pass of the target."""
     return (
         f"{1 + sum(d.accepted for d in drawn) / sum(d.rounds for d in drawn):.2f}" if drawn else "-"
     )
 
 
 def _loops(text: Tensor) -> bool:
-    """Whether the text ends by saying the same few tokens over and over, which any draft foresees."""
+    """Returns whether the text ends by saying the same few tokens over and over, which any draft
+    foresees.
+    """
     tail = text[-32:]
     return any(torch.equal(tail[period:], tail[:-period]) for period in range(1, 13))
 
 
 def _distributions(net: PreTrainedModel, text: Tensor, temperature: float) -> Tensor:
-    """What follows each place of the text, float32 [n, vocabulary];
-
-    one token for sure at temperature 0.
+    """Returns the distributions after each place of the text, float32 [n, vocabulary]; one-hot at
+    temperature 0.
     """
     logits: Tensor = net(text[None], use_cache=False).logits[0].float()
     if temperature == 0:
@@ -158,7 +160,7 @@ def _distributions(net: PreTrainedModel, text: Tensor, temperature: float) -> Te
 def prompts_of(
     tokenizer: PreTrainedTokenizerFast, texts: Mapping[str, str], places: int
 ) -> Prompts:
-    """Of each text the beginning, then stretches from inside it at even distances."""
+    """Returns the beginning of each text, then stretches from inside it at even distances."""
     prompts: Prompts = {}
     for name, text in texts.items():
         ids = corpus.encode(tokenizer, [text])
@@ -168,7 +170,7 @@ def prompts_of(
 
 
 def load_pair(models: Path) -> Pair:
-    """Both models of a folder, in fp32."""
+    """Loads both models of a folder, in fp32."""
     nets = (
         AutoModelForCausalLM.from_pretrained(models / name, dtype=torch.float32)
         for name in Pair._fields

@@ -1,7 +1,8 @@
-"""The demonstration: both services on loopback, a streamed completion, the same without assistance.
+"""Runs the demonstration: both services on loopback, a streamed completion, the same without
+assistance.
 
-make demo
-make demo PROMPT='def fibonacci('
+    make demo
+    make demo PROMPT='def fibonacci('
 """
 
 import argparse
@@ -74,7 +75,7 @@ def _stream(
 
 
 def _split(chunk: Chunk) -> tuple[str, str]:
-    """Text of the accepted tokens, and of those that the target made."""
+    """Returns the text of the accepted tokens, and of those that the target made."""
     cut = (
         chunk.text_offsets[chunk.num_accepted]
         if chunk.num_accepted < len(chunk.token_ids)
@@ -100,7 +101,7 @@ def _table(assisted: Result, assisted_s: float, plain: Result, plain_s: float) -
 
 @contextmanager
 def _service(kind: str, listen: str, metrics_port: int, *extra: str) -> Iterator[None]:
-    """A service as a process of its own, on one core, for the time of the context."""
+    """Runs a service as a process of its own, on one core, for the time of the context."""
     command = [
         sys.executable,
         "-m",
@@ -125,7 +126,7 @@ def _service(kind: str, listen: str, metrics_port: int, *extra: str) -> Iterator
 
 
 def _wait(client: Client, patience_s: float = 120.0) -> None:
-    """Until the target answers."""
+    """Waits until the target answers."""
     deadline = time.monotonic() + patience_s
     while True:
         try:

@@ -47,14 +47,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         learn(target, ids, _next_token, course, keep)
         _report("target", target, ids, unseen, began)
     if args.draft_steps:
-        # As it was saved: this, with its rounded weights, is what the draft will have to foresee.
+        # The target is read back as it was saved: its rounded weights are what the draft will have
+        # to foresee.
         teacher = LlamaForCausalLM.from_pretrained(args.out / "target", dtype=torch.float32).eval()
         spoken = distill.continuations(teacher, ids, args.continuations, args.seed)
         print(
             f"{len(spoken)} tokens of the target's own, {time.monotonic() - began:.0f} s",
             flush=True,
         )
-        # Half of each: the target's own text again and again, until it is as long as the library's.
+        # Half of each: the target's own text is repeated until it is as long as the library's.
         mixed = torch.cat([ids, spoken.repeat(len(ids) // len(spoken))])
         draft = model(128, 2, 2, 1, args.vocab)
         course = Course(
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def model(hidden: int, layers: int, heads: int, kv_heads: int, vocab: int) -> LlamaForCausalLM:
-    """A small Llama with tied embeddings."""
+    """Makes a small Llama with tied embeddings."""
     config = LlamaConfig(
         vocab_size=vocab,
         hidden_size=hidden,
@@ -87,7 +88,7 @@ def model(hidden: int, layers: int, heads: int, kv_heads: int, vocab: int) -> Ll
 
 
 def save(net: LlamaForCausalLM, folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Half precision on disk; a file is complete before it takes its name."""
+    """Saves in half precision; a file is complete before it takes its name."""
     fresh = folder.with_name(folder.name + ".new")
     net.save_pretrained(
         fresh, state_dict={name: t.detach().half() for name, t in net.state_dict().items()}
@@ -112,7 +113,9 @@ def _next_token(window: Tensor, logits: Tensor) -> Tensor:
 
 
 def _report(name: str, net: LlamaForCausalLM, ids: Tensor, unseen: Tensor, began: float) -> None:
-    """Size and losses; the training text's over about as many windows as are held out."""
+    """Prints sizes and losses; the loss of the training text is over about as many windows as are
+    held out.
+    """
     size = sum(p.numel() for p in net.parameters())
     seen = cross_entropy(net, ids, every=40)
     print(f"{name}: {size} parameters, loss {seen:.3f} in training text, ", end="")

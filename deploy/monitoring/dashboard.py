@@ -1,4 +1,7 @@
-"""The panels as a Grafana dashboard. Knows nothing of what they show."""
+"""The panels as a Grafana dashboard.
+
+This module knows nothing of what panels show.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,7 +10,7 @@ from typing import Any
 from deploy.monitoring.panels import Panel
 from deploy.monitoring.rows import ROWS
 
-# A variable, not an `__inputs` entry: those are filled in by hand-made imports alone, not where
+# A variable and no entry of `__inputs`: those are filled in by hand-made imports, but not where
 # files are provisioned.
 _SOURCE = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
 _WIDTH = 24
@@ -15,7 +18,7 @@ _SIZES = {"stat": (4, 4), "table": (12, 7), "timeseries": (8, 7)}  # width, heig
 
 
 def dashboard() -> str:
-    """Grafana's JSON, of version 10 or later."""
+    """Returns Grafana's JSON, of version 10 or later."""
     whole = {
         "title": "foredraft",
         "uid": "foredraft",
@@ -43,7 +46,7 @@ def _source_variable() -> Mapping[str, Any]:
 
 
 def _variable(label: str) -> Mapping[str, Any]:
-    """Values of a label; all of them, none too, unless somebody chooses."""
+    """Returns a variable with the values of a label; all of them are chosen at first."""
     metrics = '{__name__=~"foredraft_(rows|client_tokens_total)"}'
     return {
         "name": label,
@@ -60,7 +63,7 @@ def _variable(label: str) -> Mapping[str, Any]:
 
 
 def _placed() -> Iterator[Mapping[str, Any]]:
-    """Rows, and their panels from left to right."""
+    """Yields the rows with their panels, from left to right."""
     number = y = 0
     for title, panels in ROWS:
         number += 1
