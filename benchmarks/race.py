@@ -28,7 +28,7 @@ def race(
     bare: BareTimes,
     progress: Callable[[str], None],
 ) -> list[Heat]:
-    """Runs all lanes, and times bare forward passes in between, in the same state of the machine."""
+    """Runs all lanes and times bare forward passes in between, on the machine in the same state."""
     heats: list[Heat] = []
     for repetition in repetitions:
         for prompt in prompts:

@@ -37,7 +37,7 @@ class Assist:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Greedy decoding at temperature 0; otherwise the whole distribution, without top-k and top-p."""
+    """Greedy decoding at temperature 0; else the whole distribution, without top-k and top-p."""
 
     temperature: float
     max_new_tokens: int

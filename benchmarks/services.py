@@ -42,7 +42,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Metrics at one moment, or their growth between two, by name and labels as they are scraped."""
+    """Metrics at one moment, or their growth between two, by name and labels as scraped."""
 
     values: dict[str, float]
 

@@ -16,9 +16,9 @@ _ARRIVALS = ("in_time", "late")
 _MISSES = ("unforeseen", "late")
 _WAYS = ("chosen", "pushed", "synchronous")
 _HEAD = (
-    "", "RTT, ms", "tokens/s (quartiles)", "mean acceptance length", "k", "alternatives", "share of floor", "hit rate",
-    "hidden", "bytes a round", "share of formula",
-)  # fmt: skip
+    *("", "RTT, ms", "tokens/s (quartiles)", "mean acceptance length", "k", "alternatives"),
+    *("share of floor", "hit rate", "hidden", "bytes a round", "share of formula"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Pair(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A text with its prompt, the number of its tokens that were drafted, and the rounds it took."""
+    """A text with its prompt, the number of drafted tokens in it, and the rounds it took."""
 
     text: Tensor
     accepted: int

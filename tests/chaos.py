@@ -1,4 +1,4 @@
-"""A draft service whose blocks are delayed, dropped, doubled and reordered at random on their way."""
+"""A draft service whose blocks are delayed, dropped, doubled and reordered at random."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ _LONGEST_DELAY_S = 0.004
 class Chaos(draft_pb2_grpc.DraftServiceServicer):
     """Stands between target and draft.
 
-    A proposal that is waited for is seldom dropped: each one costs a timeout.
+    A proposal for which the target waits is seldom dropped, since each one costs a timeout.
     """
 
     def __init__(self, address: str, seed: int, fates: Counter[str]) -> None:
@@ -43,7 +43,7 @@ class Chaos(draft_pb2_grpc.DraftServiceServicer):
         try:
             async for response in call:
                 for delay_s in self._fate(response):
-                    # What is delayed may be overtaken by what comes after.
+                    # A block that is delayed may be overtaken by later ones.
                     loop.call_later(
                         delay_s, out.put_nowait, response
                     ) if delay_s else out.put_nowait(response)
@@ -52,7 +52,7 @@ class Chaos(draft_pb2_grpc.DraftServiceServicer):
         out.put_nowait(None)
 
     def _fate(self, response: draft_pb2.DraftResponse) -> list[float]:
-        """Delays with which it arrives, once for each time that it does."""
+        """Returns the delays with which a block arrives, one for each time that it does."""
         dice, pushed = self._random.random(), any(o.path for o in response.block.outcomes)
         if response.HasField("opened") or dice > 0.6:
             fate, delays = "passed", [0.0]
@@ -67,9 +67,8 @@ class Chaos(draft_pb2_grpc.DraftServiceServicer):
 
 
 class ChaoticDrafts:
-    """As `tests.loopback.draft_service`, but for what comes between;
-
-    counts what became of blocks.
+    """Starts a draft service like `tests.loopback.draft_service`, behind the chaos; counts what
+    became of blocks.
     """
 
     def __init__(self) -> None:

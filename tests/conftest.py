@@ -11,7 +11,7 @@ import torch
 
 from tests.tools import find
 
-# Drafts are killed by the dozen here; gRPC would tell of each.
+# Tests kill drafts by the dozen, and gRPC would tell of each.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 # The hub's library reads these while it is imported.
 os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"}
@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    # In a worker of pytest-xdist: hand the lines to the process that prints.
+    # A worker of pytest-xdist hands its lines to the process that prints.
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["measured"] = session.config.stash[_MEASURED]
 
@@ -48,19 +48,19 @@ def pytest_terminal_summary(
 
 @pytest.fixture(scope="session")
 def measured(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Adds a line to the summary of the run."""
+    """Returns a function that adds a line to the summary of the run."""
     return pytestconfig.stash[_MEASURED].append
 
 
 @pytest.fixture
 def tool(request: pytest.FixtureRequest) -> str:
-    """Path of the program that the test's `tool` marker names."""
+    """The path of the program that the test's `tool` marker names."""
     name: str = request.node.get_closest_marker("tool").args[0]
     return find(name)
 
 
 @pytest.fixture(scope="session")
 def prompts() -> list[str]:
-    """Beginnings of held-out modules."""
+    """The beginnings of held-out modules."""
     file = Path(__file__).resolve().parent.parent / "demo" / "prompts.json"
     return [entry["text"] for entry in json.loads(file.read_text())]

@@ -39,7 +39,7 @@ class LoopbackDraft:
         self._server: Server | None = None
 
     def value(self, name: str, **labels: str) -> float:
-        """A metric's value now."""
+        """Returns a metric's value now."""
         return self._registry.get_sample_value(name, labels) or 0.0
 
     async def start(self) -> str:
@@ -83,7 +83,7 @@ class LoopbackTarget:
         self.address, self.engine, self.metrics, self._registry = address, engine, metrics, registry
 
     def value(self, name: str, **labels: str) -> float:
-        """A metric's value now."""
+        """Returns a metric's value now."""
         return self._registry.get_sample_value(name, labels) or 0.0
 
 
@@ -114,7 +114,7 @@ async def target_service(
 
 
 def named_fields(error: grpc.aio.AioRpcError) -> set[str]:
-    """Fields in the error's google.rpc.BadRequest."""
+    """Returns the fields in the error's google.rpc.BadRequest."""
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             for detail in status_pb2.Status.FromString(value).details:

@@ -20,7 +20,7 @@ def plan(
     seed: int = 0,
     **fields: Any,
 ) -> Plan:
-    """A plan for one sequence; fields as in GenerationConfig."""
+    """Returns a plan for one sequence; fields are those of GenerationConfig."""
     asked = Config()
     for name, value in fields.items():
         write(asked, name, value)

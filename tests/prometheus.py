@@ -13,25 +13,25 @@ from tests.integration.processes import free_port, until
 
 
 class Prometheus:
-    """One server, and what it answers."""
+    """One Prometheus server, and its answers."""
 
     def __init__(self, address: str) -> None:
         self.address = address
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The samples of an expression, now."""
+        """Returns the samples of an expression now."""
         result: list[dict[str, Any]] = self._get(f"query?query={urllib.parse.quote(expression)}")[
             "result"
         ]
         return result
 
     def value(self, expression: str) -> float:
-        """The sum of an expression; NaN if there is none."""
+        """Returns the sum of an expression; NaN if it has no samples."""
         found = self.query(f"sum({expression})")
         return float(found[0]["value"][1]) if found else float("nan")
 
     def firing(self) -> set[str]:
-        """Names of the alerts that fire."""
+        """Returns the names of the alerts that fire."""
         return {
             a["labels"]["alertname"]
             for a in self._get("alerts")["alerts"]
@@ -39,11 +39,11 @@ class Prometheus:
         }
 
     def rules(self) -> list[dict[str, Any]]:
-        """All rules, and how their last evaluation went."""
+        """Returns all rules, and how their last evaluation went."""
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
     def wait_up(self, count: int, log: Path) -> None:
-        """Until so many are scraped."""
+        """Waits until a number of targets is scraped."""
         until(lambda: self._up() == count, 60, 0.2, log.read_text)
 
     def _up(self) -> int:
@@ -61,9 +61,10 @@ class Prometheus:
 def prometheus(
     tool: str, folder: Path, addresses: Mapping[str, str], rules: Sequence[Path] = ()
 ) -> Iterator[Prometheus]:
-    """A server that scrapes, and evaluates rules, every half second.
+    """Runs a server that scrapes and evaluates rules every half second.
 
-    addresses: by the name of their job.
+    Args:
+        addresses: the addresses to scrape, by the name of their job.
     """
     jobs = [
         {"job_name": job, "static_configs": [{"targets": [address]}]}

@@ -1,4 +1,4 @@
-"""Which room imports which, the levels inside a room, and the sizes of files and functions."""
+"""The imports between rooms, the levels inside a room, and the sizes of files and functions."""
 
 import ast
 import subprocess

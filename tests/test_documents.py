@@ -20,7 +20,7 @@ documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.r
 
 
 def _prose(document: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, without code blocks."""
+    """Yields lines outside of code blocks, with their numbers."""
     fenced = False
     for number, line in enumerate(document.read_text().splitlines(), 1):
         if line.startswith("```"):

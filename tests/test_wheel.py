@@ -35,7 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Environment:
-    """A virtual environment with the wheel in it, which knows nothing of the checkout."""
+    """A virtual environment that holds the wheel and knows nothing of the checkout."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,7 +74,9 @@ def sdk(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 @pytest.fixture(scope="module")
 def server(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The wheel beside the packages that run these tests: torch is not fetched a second time."""
+    """An environment with the wheel and the packages that run these tests: torch is not fetched
+    twice.
+    """
     environment = Environment(tmp_path_factory.mktemp("server") / "venv")
     here = Path(str(importlib.metadata.distribution("torch").locate_file("")))
     (environment.site / "packages.pth").write_text(f"{here}\n")

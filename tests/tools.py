@@ -10,7 +10,9 @@ _NPM = Path(__file__).resolve().parent.parent / ".tools" / "node_modules" / ".bi
 
 
 def find(name: str) -> str:
-    """Path of a program; without it the test is skipped loudly, or fails where tools are required."""
+    """Returns the path of a program. Without it the test is skipped loudly, or fails where tools
+    are required.
+    """
     found = shutil.which(name, path=f"{_NPM}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
         if os.environ.get("FOREDRAFT_REQUIRE_TOOLS"):

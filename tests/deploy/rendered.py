@@ -33,7 +33,7 @@ Manifest = dict[str, Any]
 @cache
 def _text(overlay: str, components: Sequence[str]) -> str:
     with TemporaryDirectory() as folder:
-        # Kustomize takes relative paths alone; from the real folder, wherever a link leads.
+        # Kustomize takes relative paths alone, and from the real folder, wherever a link leads.
         away = Path(os.path.relpath(HERE, Path(folder).resolve()))
         chosen = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -48,17 +48,17 @@ def _text(overlay: str, components: Sequence[str]) -> str:
 
 
 def render(overlay: str, components: Sequence[str] = ()) -> list[Manifest]:
-    """All objects of an overlay with components."""
+    """Returns all objects of an overlay with components."""
     return [m for m in yaml.safe_load_all(_text(overlay, tuple(components))) if m]
 
 
 def of_kind(manifests: Sequence[Manifest], kind: str) -> dict[str, Manifest]:
-    """Those of a kind, by name."""
+    """Returns the objects of a kind, by name."""
     return {m["metadata"]["name"]: m for m in manifests if m["kind"] == kind}
 
 
 def pods(manifests: Sequence[Manifest]) -> Iterator[tuple[str, Manifest]]:
-    """Pod templates of Deployments and Jobs, by the name of these."""
+    """Returns the pod templates of Deployments and Jobs, by the name of these."""
     for kind in ("Deployment", "Job"):
         for name, manifest in of_kind(manifests, kind).items():
             yield name, manifest["spec"]["template"]
@@ -96,7 +96,7 @@ def service_links(services: Mapping[str, Manifest]) -> dict[str, str]:
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a label selector takes these labels."""
+    """Returns whether a label selector takes these labels."""
     for wanted in selector.get("matchExpressions", ()):
         assert wanted["operator"] == "In"
         if labels.get(wanted["key"]) not in wanted["values"]:

@@ -27,7 +27,7 @@ services = pytest.mark.parametrize("service", SERVICES)
 
 
 def settings_of(manifests: Sequence[Manifest], service: str) -> Any:
-    """The settings that a service makes of what it is given."""
+    """Returns the settings that a service makes of what it is given."""
     given = container(manifests, service).get("args", [])
     return read(
         SETTINGS[service],
@@ -95,7 +95,8 @@ def test_a_service_of_another_name_would_add_settings_that_there_are_not(service
     manifests, prefix = render("gpu"), f"FOREDRAFT_{service.upper()}_"
     here = of_kind(manifests, "Service")
     assert not any(name.startswith("FOREDRAFT_") for name in service_links(here))
-    # Whoever adds one, with a prefix of names or for an address: why service links are off.
+    # A Service that is added, with a prefix of our names or for an address, would set such a
+    # variable; so service links are off.
     with pytest.raises(SettingsError, match="no such setting"):
         read(SETTINGS[service], prefix, [], service_links({f"foredraft-{service}": here[service]}))
     assert (
@@ -130,7 +131,7 @@ def test_selectors_take_the_pods_they_mean(overlay: str) -> None:
 
 
 def _peers(manifests: Sequence[Manifest], peers: Sequence[Any]) -> str:
-    """Who the peers of a policy's rule are."""
+    """Returns the peers of a policy's rule."""
     if not peers:
         return "anybody"
     (peer,) = peers

@@ -1,6 +1,7 @@
-"""What the Dockerfile does, without a container engine: its one script, run by a user without
-rights, on a tree that only can be read, and the service that comes of it, as that user, on a root
-that only can be read.
+"""The Dockerfile's one script, without a container engine.
+
+A user without rights runs it on a read-only tree. The service that comes of it then runs as that
+user, on a read-only root.
 """
 
 import os
@@ -19,7 +20,7 @@ from foredraft_serving.probe import is_serving
 from tests.integration.processes import MODELS, ROOT, free_port, until
 
 _USER = 10001
-# Reading anything is allowed, so that an interpreter in somebody's home can be used; writing is
+# Reading anything is allowed, so that an interpreter in somebody's home can be used. Writing is
 # not.
 _CAPABILITY = "+dac_read_search"
 
@@ -57,7 +58,7 @@ def test_another_service_is_refused(tmp_path: Path) -> None:
 
 
 def _source(folder: Path) -> Path:
-    """What a checkout has, as the Dockerfile copies it, for reading."""
+    """Returns a read-only copy of the files that the Dockerfile copies."""
     source = folder / "source"
     kept = [
         "pyproject.toml",
@@ -68,10 +69,12 @@ def _source(folder: Path) -> Path:
         "client",
         "foredraft_engine",
         "foredraft_serving",
+        "draft_service",
+        "target_service",
         "deploy/install",
     ]
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *kept, "draft_service", "target_service"],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *kept],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout.split()  # fmt: skip
     for name in listed:
@@ -108,7 +111,7 @@ def _running(prefix: Path, service: str, temporary: Path, *flags: str) -> Iterat
         )
         assert process.poll() is None, log.read_text()
         yield f"127.0.0.1:{port}"
-        process.terminate()  # reaches the service: there is no shell between
+        process.terminate()  # the signal reaches the service: there is no shell between
         assert process.wait(30) == 0, log.read_text()
     finally:
         process.kill()

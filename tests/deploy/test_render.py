@@ -90,9 +90,9 @@ def test_custom_resources_by_their_own_schemas(overlay: str, components: Sequenc
 
 @cache
 def _known() -> set[str]:
-    """Keys of the custom resources, and of what they borrow;
+    """Returns the keys of the custom resources, and of the types that they borrow.
 
-    the schemas themselves let every other key pass.
+    The schemas themselves let every other key pass.
     """
     packages = (
         "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1",
@@ -108,7 +108,7 @@ def _known() -> set[str]:
 
 
 def _keys(value: Any) -> Iterator[str]:
-    """The keys of an object and what is in it, but for maps whose keys are free."""
+    """Returns the keys of an object and of what is in it, except for maps whose keys are free."""
     if isinstance(value, list):
         for item in value:
             yield from _keys(item)

@@ -22,7 +22,9 @@ _VOLUMES = {
 
 
 def broken_rules(pod: Manifest) -> list[str]:
-    """What a pod's spec has against the restricted standard, or writes to, or is told."""
+    """Returns the rules of the restricted standard that a pod breaks, and the paths that it may
+    write to.
+    """
     broken, whole = [], pod.get("securityContext", {})
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         if pod.get(field):

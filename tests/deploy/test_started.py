@@ -31,7 +31,7 @@ _UNITS = {"Mi": 1 << 20, "Gi": 1 << 30}
 def _started(service: str, log: Path) -> Iterator[psutil.Process]:
     manifests = render("cpu-demo")
     given = environment_of(manifests, service)
-    # The models of the images, and the cluster's name for the draft, are elsewhere here.
+    # The models of the images and the cluster's name for the draft are elsewhere here.
     told = {
         k: v.replace("/models/", f"{MODELS}/").replace("dns:///draft:", "dns:///127.0.0.1:")
         for k, v in given.items()
@@ -42,7 +42,7 @@ def _started(service: str, log: Path) -> Iterator[psutil.Process]:
         f"{service}_service",
         *container(manifests, service).get("args", []),
     ]
-    # What Kubernetes would add, were it not told to leave it, does no harm.
+    # The variables that Kubernetes would add, were it not told to leave them out, do no harm.
     surroundings = {**environment(), **service_links(of_kind(manifests, "Service")), **told}
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=surroundings)
@@ -54,7 +54,7 @@ def _started(service: str, log: Path) -> Iterator[psutil.Process]:
 
 
 def _probe(service: str, probe: str) -> bool:
-    """As the kubelet does it."""
+    """Probes a service as the kubelet does."""
     asked = container(render("cpu-demo"), service)[probe]["grpc"]
     return is_serving(f"127.0.0.1:{asked['port']}", asked["service"])
 
@@ -92,7 +92,7 @@ def test_they_serve_together(processes: dict[str, psutil.Process]) -> None:
 
 
 def _links(processes: dict[str, psutil.Process]) -> set[tuple[str, str, int]]:
-    """Who has called whom, at which port: all that is open now, datagrams included."""
+    """Returns who has called whom at which port, of all that is open now."""
     ends = {name: process.net_connections(kind="inet") for name, process in processes.items()}
     open_ = {psutil.CONN_ESTABLISHED, psutil.CONN_NONE}
     whose = {link.laddr.port: name for name, links in ends.items() for link in links}

@@ -1,4 +1,4 @@
-"""Exact laws of short texts, and how often one may miss them by luck."""
+"""Exact laws of short texts, and the probability of missing them by luck."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -34,7 +34,9 @@ def exact_law(
     length: int,
     processors: LogitsProcessorList | None = None,
 ) -> dict[tuple[int, ...], float]:
-    """Probability of every continuation of `length` tokens, with transformers' own processors."""
+    """Returns the probability of every continuation of `length` tokens, with transformers' own
+    processors.
+    """
     vocab = rows.table.shape[-1]
     law = {}
     for text in product(range(vocab), repeat=length):
@@ -52,9 +54,8 @@ def exact_law(
 
 
 def p_value(counts: Counter[tuple[int, ...]], law: dict[tuple[int, ...], float]) -> float:
-    """Chi-square of counted texts against their law;
-
-    rare texts are pooled (at least 5 expected).
+    """Returns the chi-square p-value of counted texts under their law; rare texts are pooled (at
+    least 5 expected).
     """
     trials = sum(counts.values())
     impossible = [text for text in counts if law.get(text, 0.0) == 0.0]

@@ -1,4 +1,4 @@
-"""Tokens verified beside a proposal change how fast a text comes, never the text."""
+"""Alternatives change how fast a text comes, and never the text."""
 
 import asyncio
 import random
@@ -46,9 +46,10 @@ async def _plain(engine: Engine, law: Sampling) -> list[int]:
 async def _assisted(
     engine: Engine, law: Sampling, text: Sequence[int], seed: int
 ) -> tuple[list[int], int]:
-    """By proposals that are right up to some place, and alternatives of which some are right;
+    """Decodes with proposals that are right up to some place, and with alternatives of which some
+    are right.
 
-    and how many stood.
+    Returns the text, and the number of alternatives that were accepted.
     """
     tokens, processors, draw, beside = (
         list(PROMPT),
@@ -84,7 +85,7 @@ async def test_the_text_is_the_targets_own(name: str, law: str) -> None:
     engine = Engine(rows, 400 if name == "table" else 4096)
     text = await _plain(engine, LAWS[law])
     rejection = replace(BASE, rule=Rule.REJECTION, temperature=0.8)
-    # Beside each other, and beside one that is verified by the law.
+    # The texts run next to each other, and next to one that is verified by rejection sampling.
     neighbour = asyncio.create_task(_plain(engine, rejection))
     results = await asyncio.gather(*(_assisted(engine, LAWS[law], text, i) for i in range(3)))
     await neighbour
@@ -96,20 +97,20 @@ async def test_the_text_is_the_targets_own(name: str, law: str) -> None:
 
 @pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "coupled"])
 async def test_over_the_wire(sampled: bool) -> None:
-    """Steps take as long however wide they are:
-
-    alternatives pay, and are foreseen like everything else.
-    """
+    """Steps take the same time however wide they are, so that alternatives pay."""
     verified, stood, hits = await same_texts(sampled)
     assert 0 < stood < verified
     assert hits > 10
 
 
 async def same_texts(sampled: bool, timeout_s: float = 1.0) -> tuple[float, float, float]:
-    """With alternatives and without; how many were verified, how many stood, and how often all was
-    foreseen.
+    """Compares texts with and without alternatives.
 
-    timeout_s: for which the draft is waited for.
+    Returns how many alternatives were verified, how many were accepted, and how often the outcome
+    was foreseen.
+
+    Args:
+        timeout_s: the time for which the draft is waited for.
     """
     table = random_table(12, 2)
     model, poor = table_model(12), table + 1.5 * random_table(12, 7)

@@ -41,8 +41,8 @@ async def test_the_text_of_a_seed(monkeypatch: pytest.MonkeyPatch, drafts: Chaot
 async def test_alternatives(
     monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts, sampled: bool
 ) -> None:
-    """As many as dice say: where blocks are lost, what pays would be a matter of chance, too, and
-    often nothing.
+    """The numbers of tokens and alternatives are drawn by dice, since what pays would depend on
+    chance where blocks are lost.
     """
     monkeypatch.setattr(wire, "draft_service", drafts)
     dice = random.Random(1)

@@ -71,7 +71,7 @@ def _generate(model: Any, prompt: Sequence[int]) -> list[int]:
 
 @dataclass
 class FakeDrafter:
-    """Proposes what the test tells it to: the right tokens, wrong ones, or somebody's."""
+    """Proposes what the test tells it to: the right tokens, wrong ones, or those of a model."""
 
     kind: str
     right: Sequence[int]
@@ -170,7 +170,7 @@ class Differences:
 
 @pytest.fixture(scope="module")
 def differences(measured: Callable[[str], None]) -> Iterator[Differences]:
-    """Those of all models together; judged when the last one is through."""
+    """The differences of all models together, judged after the last model."""
     seen = Differences()
     yield seen
     measured(f"greedy fp32: {seen.tokens} tokens, {seen.excused} near-ties excused")
@@ -179,7 +179,7 @@ def differences(measured: Callable[[str], None]) -> Iterator[Differences]:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_text_is_that_of_generate(name: str, differences: Differences) -> None:
-    """Every drafter, several k, alone and in a batch of all of them."""
+    """Runs every drafter with several k, alone and in one batch of all of them."""
     reference = _reference(name)
     rows = rows_of(_model(name), 24)
     assert rows.layout == "packed"
@@ -218,7 +218,9 @@ async def test_text_is_that_of_generate(name: str, differences: Differences) -> 
 )
 @pytest.mark.parametrize("kind", ["perfect", "ngram", "adversarial"])
 async def test_processors_apply_at_every_position(fields: dict[str, Any], kind: str) -> None:
-    """The published trap (SGLang #21258, vLLM #18902): penalties lost inside an accepted block."""
+    """Guards against the published fault of penalties lost inside an accepted block (SGLang #21258,
+    vLLM #18902).
+    """
     model: Any = stock(_model("llama"))
     prompt = _prompts()[2]
     ids = torch.tensor([prompt])
@@ -241,9 +243,8 @@ async def test_processors_apply_at_every_position(fields: dict[str, Any], kind: 
 
 
 async def test_bf16_is_measured(measured: Callable[[str], None]) -> None:
-    """Half precision has near-ties that the width of a forward decides:
-
-    the rate is printed, not bounded.
+    """In half precision the width of a forward pass decides near-ties: the rate is printed, and not
+    bounded.
     """
     model = stock(copy.deepcopy(_model("llama")).to(torch.bfloat16))
     references = [_generate(model, prompt) for prompt in _prompts()]

@@ -1,6 +1,4 @@
-"""What transformers' assisted generation gets wrong, and what a draft equal to the target must
-reach.
-"""
+"""The faults of transformers' assisted generation, and a draft that is equal to the target."""
 
 import copy
 from typing import Any
@@ -32,7 +30,7 @@ def _bundled_rows(kind: str) -> Rows:
 async def test_a_draft_equal_to_the_target_is_accepted(
     fields: dict[str, Any], prompts: list[str]
 ) -> None:
-    """Processors are applied once, the same on both sides: acceptance at least 0.98."""
+    """Processors are applied once, equally on both sides: acceptance is at least 0.98."""
     model = bundled("draft")
     async with (
         draft_service(_bundled_rows("draft"), model, ngram="off", q_width=0) as draft,
@@ -56,9 +54,9 @@ async def test_a_draft_equal_to_the_target_is_accepted(
 
 
 async def test_stop_strings_work_with_a_draft(prompts: list[str]) -> None:
-    """Hole 1 (#48039): transformers raises.
+    """transformers raises here (#48039).
 
-    The completing token is kept, as transformers keeps it.
+    The token that completes the stop string is kept, as transformers keeps it.
     """
     target_model = bundled("target")
     model = target_model.module
@@ -84,7 +82,7 @@ async def test_stop_strings_work_with_a_draft(prompts: list[str]) -> None:
 
 
 async def test_a_stop_inside_an_accepted_block_ends_the_text() -> None:
-    """Hole 2: transformers misses what completes inside an accepted block, and streams past it."""
+    """transformers misses a stop that completes inside an accepted block, and streams past it."""
     vocab = 10
     model, table = table_model(vocab), random_table(vocab, 4)
     async with (
@@ -117,7 +115,7 @@ async def test_a_stop_inside_an_accepted_block_ends_the_text() -> None:
 
 
 async def test_draft_length_on_the_call_is_honoured() -> None:
-    """Hole 7 (#40739): transformers ignores num_assistant_tokens on the call."""
+    """transformers ignores num_assistant_tokens of the call (#40739)."""
     model = loaded(random_model("llama"), "llama")
     rows = [rows_of(random_model("llama")) for _ in range(2)]
     async with (
@@ -132,6 +130,6 @@ async def test_draft_length_on_the_call_is_honoured() -> None:
                 num_assistant_tokens=k,
                 assistant_confidence_threshold=0.0,
             )
-            # The first proposal may have to be cut to the room that is left; none is longer than k.
+            # The first proposal may be cut to the tokens that are left; none is longer than k.
             assert len(result.stats.acceptance_histogram) == k + 1
             assert result.stats.mean_acceptance_length == pytest.approx(k + 1, rel=0.2)

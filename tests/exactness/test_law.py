@@ -1,6 +1,7 @@
-"""Sampled output has the target's law, whatever is proposed: 20,000 texts (200,000 in
-`make test-long`) of several rounds each, through the engine's own drafting and verification, against the enumerated law of a model that is a
-table.
+"""Sampled output has the target's law, whatever is proposed.
+
+20,000 texts (200,000 in `make test-long`) of several rounds each go through the engine's own
+drafting and verification. They are compared with the enumerated law of a model that is a table.
 """
 
 import gc
@@ -38,7 +39,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Case:
-    """How a text is sampled and what proposes."""
+    """A way to sample, and what proposes."""
 
     sampling: Sampling
     drafter: str = "model"
@@ -74,7 +75,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def _no_garbage_collection() -> Iterator[None]:
-    """Hundreds of thousands of small objects, none of them in a cycle."""
+    """The tests make hundreds of thousands of small objects, none of them in a cycle."""
     gc.disable()
     yield
     gc.enable()
@@ -93,10 +94,10 @@ def test_texts_have_the_targets_law(name: str, trials: int) -> None:
 
 @TRIALS
 def test_shared_noise_under_the_rejection_rule_would_be_caught(trials: int) -> None:
-    """The published trap (vLLM #54282): p = (.1, .5, .4), q = (.5, .4, .1), one noise for draft and
-    residual.
+    """Guards against the published fault of one noise for draft and residual (vLLM #54282).
 
-    Our keys keep the two apart, and the law is right to the same chi-square that caught the fault.
+    With p = (.1, .5, .4) and q = (.5, .4, .1) the fault fails this chi-square; keys that keep the
+    two apart pass it.
     """
     p, q = torch.tensor([0.1, 0.5, 0.4]), torch.tensor([0.5, 0.4, 0.1])
     target = TableRows(p.log().expand(3, 3, 3).contiguous())
@@ -110,9 +111,8 @@ def test_shared_noise_under_the_rejection_rule_would_be_caught(trials: int) -> N
 
 
 def test_a_draft_opened_again_on_the_same_text_draws_anew() -> None:
-    """A lost draft is replaced at the same committed length:
-
-    its noise must not be that of the lost one.
+    """A lost draft is replaced at the same committed length, and its noise must not be that of the
+    lost one.
     """
     first, second = (_draft_ids(epoch) for epoch in (1, 2))
     assert _draft_ids(1) == first
@@ -146,7 +146,7 @@ def _run(
     seeds: range,
     case: Case | None = None,
 ) -> list[tuple[int, ...]]:
-    """Texts of `length` tokens, one for each seed, all rounds of a batch together."""
+    """Returns texts of `length` tokens, one for each seed, with all rounds of a batch together."""
     case = case or Case(sampling)
     processors = [Processors(replace(sampling, seed=seed), CPU) for seed in seeds]
     texts = [list(prompt) for _ in seeds]
@@ -233,7 +233,9 @@ def _transformers(s: Sampling) -> LogitsProcessorList:
 
 
 def test_a_greedy_proposal_with_soft_q_would_be_biased() -> None:
-    """The published trap (ds4 #482): argmax drafts scored with their softmax. Its q is one-hot."""
+    """Guards against the published fault of argmax drafts scored with their softmax (ds4 #482):
+    their q is one-hot.
+    """
     processors = Processors(Sampling(prompt_length=4), CPU)
     (proposal,) = _drafted(DRAFT, [list(PROMPT)], [processors], K, 0, 0.0)
     assert proposal.q is None

@@ -1,6 +1,5 @@
-"""Same seed, same text:
-
-whatever drafts, however far, beside whom, and whether the draft dies half-way.
+"""The same seed gives the same text: whatever drafts, in whatever batch, and whether the draft dies
+half-way.
 """
 
 import asyncio
@@ -92,7 +91,7 @@ async def test_a_draft_killed_at_any_round_changes_nothing(sampled: bool) -> Non
 
 
 async def _until_used(client: AsyncClient, fields: dict[str, Any]) -> None:
-    """The target finds a draft that came back, and uses it again."""
+    """Waits until the target uses a draft that came back."""
     for _ in range(100):
         if (await client.generate(PROMPT, **fields)).stats.accepted > 12:
             return
@@ -156,7 +155,7 @@ async def test_statistics_say_what_a_seed_repeats() -> None:
 
 
 async def test_generation_goes_on_from_given_tokens() -> None:
-    """generated_ids: cut anywhere, the rest is the same text."""
+    """A text that is cut anywhere goes on as it would have, by generated_ids."""
     model, rows = table_model(8), TableRows(random_table(8, 0))
     async with target_service(rows, model) as target, AsyncClient(target.address) as client:
         whole = await client.generate(PROMPT, **FIELDS, repetition_penalty=1.3)

@@ -23,7 +23,7 @@ PROMPT = [1, 3, 1]
 async def test_texts_over_the_wire_have_the_targets_law(
     rule: Rule, width: int, trials: int
 ) -> None:
-    """width: entries of a row of q at most, 0 for all; the coupled rule sends none."""
+    """width: the largest number of entries of a row of q; the coupled rule sends none."""
     model = table_model(VOCAB)
     target_rows, draft_rows = (TableRows(random_table(VOCAB, seed), count=64) for seed in (0, 1))
     counts: Counter[tuple[int, ...]] = Counter()

@@ -1,8 +1,8 @@
 """Services as processes of their own, as an operator starts them.
 
-They are forked from a server process that has imported torch and transformers already, which saves
-five seconds of CPU at every start. `tests/integration/test_start.py`, `tests/deploy` and the test of
-the wheel start them from nothing.
+They are forked from a server process that has imported torch and transformers, which saves five
+seconds of CPU at every start. `tests/integration/test_start.py`, `tests/deploy` and the test of the
+wheel start services from nothing.
 """
 
 import multiprocessing
@@ -35,7 +35,7 @@ def until(
     every_s: float = 0.02,
     otherwise: Callable[[], str] = str,
 ) -> None:
-    """Waits for it; fails when it does not come, and says what `otherwise` has to say."""
+    """Waits until a condition holds; fails with what `otherwise` returns if it does not."""
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, otherwise()
@@ -86,7 +86,7 @@ class Process:
         return self._process.exitcode
 
     def wait_ready(self) -> None:
-        """Until its health says SERVING."""
+        """Waits until the service's health says SERVING."""
         until(self._is_ready, PATIENCE_S, 0.1, self.log.read_text)
 
     def _is_ready(self) -> bool:
@@ -100,7 +100,7 @@ class Process:
 
 
 def _forked() -> multiprocessing.context.ForkServerContext:
-    """The context whose server process has everything imported that a service needs."""
+    """Returns the context whose server process has imported what a service needs."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["draft_service.serve", "target_service.serve"])
     return context

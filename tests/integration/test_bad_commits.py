@@ -1,4 +1,4 @@
-"""What a target may send a draft by mistake is refused by name; the streams beside it go on."""
+"""A commit that makes no sense is refused by name; the streams next to it go on."""
 
 from collections.abc import AsyncIterator
 from typing import Any

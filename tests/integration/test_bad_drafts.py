@@ -66,7 +66,7 @@ LIES: dict[str, Lie] = {
 
 
 class Liar(draft_pb2_grpc.DraftServiceServicer):
-    """Answers everything that it is asked with the same kind of lie."""
+    """Answers every request with the same kind of lie."""
 
     def __init__(self, lie: Lie) -> None:
         self._lie = lie
@@ -114,7 +114,7 @@ async def test_a_lie_costs_speed_only(name: str) -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    """Within five seconds."""
+    """Waits up to five seconds."""
     for _ in range(500):
         if condition():
             return
@@ -199,10 +199,7 @@ async def test_several_drafts_share_the_sequences() -> None:
 
 
 async def test_a_sequence_that_fails_ends_its_neighbours() -> None:
-    """One of several sequences of a call meets an error of the model:
-
-    the call ends, and no row stays.
-    """
+    """If the model fails for one of several sequences of a call, the call ends and no row stays."""
     model, rows = table_model(VOCAB), TableRows(TABLE)
     broken = rows._logits
 
@@ -221,7 +218,7 @@ async def test_a_sequence_that_fails_ends_its_neighbours() -> None:
 
 
 class Mute(draft_pb2_grpc.DraftServiceServicer):
-    """Listens, and never answers."""
+    """Listens and never answers."""
 
     def __init__(self) -> None:
         self.heard: list[draft_pb2.Commit] = []
@@ -246,9 +243,9 @@ async def test_a_draft_that_is_behind_is_told_what_is_verified_instead() -> None
         result = await client.generate(PROMPT, max_new_tokens=60, num_assistant_tokens=4)
     assert set(result.stats.fallbacks) == {"late"}
     assert result.stats.drafter == "ngram", "the greedy text of a table repeats itself"
-    # The first round waited in vain. From then on the draft is asked again whenever an answer is
-    # overdue, not in every round, which would interrupt it; it hears all that was committed
-    # meanwhile, and what is verified at that moment.
+    # The first round waits in vain. From then on the draft is asked again whenever an answer is
+    # overdue, and not in every round, which would interrupt it. It hears everything that was
+    # committed, and what is verified at that moment.
     assert all(commit.WhichOneof("verifying") == "explicit_ids" for commit in mute.heard)
     assert 1 < len(mute.heard) < result.stats.rounds
     assert 0 < sum(len(commit.explicit_ids.ids) for commit in mute.heard) <= result.stats.proposed
@@ -261,7 +258,7 @@ async def test_a_draft_that_is_behind_is_told_what_is_verified_instead() -> None
 
 
 class Hesitant(SlowRows):
-    """Its twentieth step takes longer than anybody waits."""
+    """Takes longer for its twentieth step than anybody waits."""
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         if len(self.steps) == 20:
@@ -270,7 +267,7 @@ class Hesitant(SlowRows):
 
 
 async def test_a_draft_that_is_late_once_is_used_again() -> None:
-    """What was waited for in vain would else be made up for by a hundred times as long without
+    """A second that was waited for in vain would otherwise be followed by a hundred seconds without
     drafts.
     """
     model = table_model(VOCAB)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a request is refused before admission, by name; others do not notice."""
+"""A faulty request is refused before admission, by name; other callers do not notice."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ def _ids(*ids: int) -> dict[str, Any]:
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    """A field of a length, as on the wire."""
+    """Returns a length-delimited field as it travels."""
     length, sizes = len(payload), b""
     while length > 0x7F:
         sizes, length = sizes + bytes([length & 0x7F | 0x80]), length >> 7
@@ -153,7 +153,7 @@ BAD: dict[str, tuple[bytes, set[str]]] = {
 
 
 async def _end(call: Any) -> grpc.aio.AioRpcError | None:
-    """Reads a call to its end; the error that it ended with."""
+    """Reads a call to its end; returns the error that it ended with."""
     try:
         async for _ in call:
             pass

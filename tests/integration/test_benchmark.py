@@ -1,4 +1,4 @@
-"""The benchmark in a very short form: that it runs and is fair, not what it finds."""
+"""The benchmark in a very short form: it runs and is fair, whatever it finds."""
 
 import copy
 import os
@@ -55,7 +55,7 @@ def ask(
 
 
 def test_a_widened_model_computes_the_same(rival: InProcess, texts: list[Prompt]) -> None:
-    """In float64: how far two orders of summation differ in fp32 is a matter of the processor."""
+    """The models are in float64, since the order of sums in fp32 depends on the processor."""
     narrow: Any = stock(copy.deepcopy(bundled("target").module))  # other tests give it rows
     wide = copy.deepcopy(rival.target)
     assert wide.config.intermediate_size == WIDE

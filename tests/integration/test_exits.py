@@ -154,7 +154,7 @@ async def test_rows_are_free_within_a_round(
 
 
 async def both_idle(pair: Pair) -> None:
-    """The device threads rest: nobody computes for a request that has gone."""
+    """Waits until both device threads rest: nobody computes for a request that has gone."""
     async with asyncio.timeout(10):
         while True:
             before = pair.steps

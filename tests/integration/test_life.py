@@ -1,7 +1,4 @@
-"""The life of a service:
-
-alive before ready, drained without losing a stream, and what its logs say.
-"""
+"""The life of a service: alive before ready, drained without losing a stream, and its logs."""
 
 import asyncio
 import json
@@ -168,7 +165,7 @@ def test_a_drain_loses_no_stream(pair: tuple[Process, Process]) -> None:
         assert stream.error is None
         assert stream.result is not None
         assert stream.result.token_ids == want
-        # The draft that drains follows to the end whom it followed.
+        # The draft that drains follows running sequences to their end.
         assert not stream.result.stats.fallbacks
     assert target.wait(10) == draft.wait(10) == 0
 
@@ -184,7 +181,7 @@ def test_a_second_signal_ends_at_once(pair: tuple[Process, Process]) -> None:
     stream.join(10)
     assert (
         time.monotonic() - began < 3
-    )  # the interpreter takes seconds more to end, with all that torch is
+    )  # the interpreter takes seconds more to end, since torch is loaded
     assert target.wait(10) == 0
     assert stream.error is not None
     assert stream.error.partial[0].token_ids
@@ -197,7 +194,7 @@ def _records(process: Process) -> list[dict[str, Any]]:
 
 
 def _ended(process: Process, request_id: str) -> dict[str, Any]:
-    """The record of a request's end, which may follow its last message by a moment."""
+    """Returns the record of a request's end, which may follow its last message by a moment."""
 
     def found() -> list[dict[str, Any]]:
         return [

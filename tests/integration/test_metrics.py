@@ -1,4 +1,4 @@
-"""What all three parts expose, and a real Prometheus that scrapes it."""
+"""The metrics that all three parts expose, and a real Prometheus that scrapes them."""
 
 import subprocess
 import urllib.request
@@ -45,7 +45,7 @@ def test_the_table_is_well_formed() -> None:
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Part, str]]:
-    """Addresses of the metrics of all three, after some traffic."""
+    """The addresses of the metrics of all three parts, after some traffic."""
     logs = tmp_path_factory.mktemp("logs")
     registry = CollectorRegistry()
     port = metrics.start_server(0, registry=registry)
@@ -120,7 +120,7 @@ def test_a_real_prometheus_scrapes_all_three(
 
 
 def _check_values(value: Callable[[str], float]) -> None:
-    """What the traffic must have left, and figures that must agree between the parts."""
+    """Checks what the traffic must have left, and figures that must agree between the parts."""
     assert value('foredraft_request_success_total{finished_reason="length"}') == 4
     assert value('foredraft_request_failure_total{reason="invalid"}') == 1
     assert value('foredraft_request_failure_total{reason="cancelled"}') == 1

@@ -1,7 +1,4 @@
-"""Several draft services behind one name:
-
-sequences take turns, and none goes to one that drains.
-"""
+"""Several draft services behind one name: sequences take turns and avoid one that drains."""
 
 import asyncio
 import signal
@@ -29,7 +26,7 @@ def _open() -> draft_pb2.DraftRequest:
 
 
 async def _follow(draft: DraftEndpoint) -> None:
-    """One sequence, as far as the draft's answer."""
+    """Follows one sequence up to the draft's answer."""
     call = draft.open(_requests(), "")
     response = await call.read()
     assert response.WhichOneof("message") == "opened"

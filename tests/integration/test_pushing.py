@@ -1,7 +1,4 @@
-"""Outcomes pushed ahead, over the real wire:
-
-found by the target, drafted while it verifies, told when ruled out.
-"""
+"""Outcomes pushed ahead over the real wire: drafted while the target verifies, and found by it."""
 
 import asyncio
 from typing import Any
@@ -38,9 +35,8 @@ def hits(target: LoopbackTarget, arrival: str = "in_time") -> float:
 
 @pytest.mark.parametrize("law", LAWS)
 async def test_what_is_foreseen_is_not_waited_for(law: str) -> None:
-    """Steps of the target leave the draft time;
-
-    a table with a few likely tokens is foreseen often.
+    """The target's steps leave the draft time, and a table with few likely tokens is easily
+    foreseen.
     """
     model = table_model(VOCAB)
     async with (
@@ -97,10 +93,7 @@ async def test_pushing_can_be_turned_off() -> None:
 
 
 async def test_a_slow_tree_is_narrowed_to_what_came_true() -> None:
-    """The target is faster than the tree:
-
-    the branch that turned out right goes on, and is waited for.
-    """
+    """The target is faster than the tree: the branch that came true goes on and is waited for."""
     model = table_model(VOCAB)
     rows = SlowRows(TABLE, 0.01)
     async with (
@@ -132,13 +125,12 @@ async def test_sequences_share_the_steps_of_a_draft() -> None:
 
 
 async def test_goodput_leaves_a_useless_draft_alone() -> None:
-    """Without a number of assistant tokens in the call, foredraft chooses;
-
-    a draft that is always wrong is dropped.
+    """Without a number of assistant tokens in the call, foredraft drops a draft that is always
+    wrong.
     """
     model = table_model(VOCAB)
     wrong = -TABLE
-    # Proposed tokens cost time: how often what does not pay is tried again is a matter of that.
+    # Proposed tokens cost time, so that a useless draft is tried again seldom.
     slow = SlowRows(TABLE, 0.005, token_s=0.002)
     async with (
         draft_service(TableRows(wrong), model, ngram="off") as draft,

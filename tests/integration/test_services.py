@@ -1,7 +1,4 @@
-"""The two services as real processes:
-
-what an operator sees, and what a dying draft does (nothing).
-"""
+"""The two services as real processes: what an operator sees, and what a dying draft costs."""
 
 import copy
 import re

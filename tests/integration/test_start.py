@@ -1,4 +1,4 @@
-"""What cannot start says why, and what to do, in one line, and ends with an exit code."""
+"""A service that cannot start says why and what to do in one line, and ends with an exit code."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ from tests.integration.processes import MODELS, ROOT, environment
 
 
 def _start(kind: str, *flags: str) -> str:
-    """The one line on stderr of a service that does not start."""
+    """Returns the one line on stderr of a service that does not start."""
     command = [sys.executable, "-m", f"{kind}_service"]
     for name in ("--listen", "--metrics-listen"):
         if name not in flags:
@@ -40,7 +40,7 @@ def _start(kind: str, *flags: str) -> str:
 
 @pytest.fixture
 def taken() -> Iterator[str]:
-    """An address that somebody listens on."""
+    """An address on which somebody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 

@@ -1,8 +1,7 @@
-"""A real Prometheus on real services: every panel and record has data, every alert fires on its
-fault, and resolves.
+"""A real Prometheus on real services: every panel and record has data, every alert fires and
+resolves.
 
-Windows and durations of the rules are a sixtieth of what they are; `rules_test.yml` has the real
-ones.
+Windows and durations of the rules are a sixtieth of their real ones, which `rules_test.yml` tests.
 """
 
 import math
@@ -28,14 +27,14 @@ PATIENCE_S = 90.0
 
 
 def _hurried(rules: str) -> str:
-    """Minutes become seconds, hours become minutes; the names of records stay."""
+    """Returns rules in which minutes are seconds and hours are minutes; names stay."""
     return re.sub(
         r"(\[|for: )(\d+)([mh])", lambda m: f"{m[1]}{m[2]}{'s' if m[3] == 'm' else 'm'}", rules
     )
 
 
 class Stack:
-    """Draft, target, a client's registry, and what watches them."""
+    """A draft, a target, a client's registry, and the Prometheus that watches them."""
 
     def __init__(self, folder: Path, tool: str, stack: ExitStack) -> None:
         self._folder, self._stack, self._drafting = folder, stack, ExitStack()
@@ -59,7 +58,7 @@ class Stack:
         self.prometheus: Prometheus = stack.enter_context(prometheus(tool, folder, jobs, [rules]))
 
     def draft(self, model: Path | None) -> None:
-        """Another draft in place of the one that runs, or none."""
+        """Starts another draft in place of the one that runs, or none."""
         self._drafting.close()
         if model is not None:
             flags = ("--model", str(model), "--metrics-listen", self._metrics)
@@ -68,11 +67,11 @@ class Stack:
             )
 
     def until_firing(self, *names: str) -> None:
-        """Until all of them fire."""
+        """Waits until all alerts fire."""
         self._until(lambda: set(names) <= self.prometheus.firing(), f"{names} to fire")
 
     def until_quiet(self, *names: str) -> None:
-        """Until none of them does."""
+        """Waits until none of the alerts fires."""
         self._until(lambda: not set(names) & self.prometheus.firing(), f"{names} to resolve")
 
     def _until(self, condition: Callable[[], bool], wanted: str) -> None:

@@ -1,7 +1,4 @@
-"""Rules, alerts and dashboard as files:
-
-fresh, well formed, and as Prometheus and their own tests want them.
-"""
+"""Rules, alerts and dashboard as files: fresh, well formed, and right by Prometheus' own tests."""
 
 import json
 import re
@@ -15,7 +12,7 @@ from deploy.monitoring.generate import ROOT, RULES, generated
 from deploy.monitoring.rows import ROWS
 from foredraft.catalog import METRICS, VLLM
 
-# What the dashboard leaves to those who look for it.
+# The dashboard leaves these to those who look for them.
 _NOT_SHOWN = {
     "foredraft_client_accepted_tokens_per_pos_total",
     "foredraft_client_inter_chunk_seconds",

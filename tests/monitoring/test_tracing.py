@@ -34,7 +34,7 @@ provider.shutdown()
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps spans with the name of the service that they are of."""
+    """Keeps spans with the name of their service."""
 
     def __init__(self) -> None:
         self.spans: queue.Queue[tuple[str, Any]] = queue.Queue()

@@ -1,4 +1,4 @@
-"""Callers of a target service, each a thread that calls again and again until it is told to stop."""
+"""Callers of a target service, each a thread that calls again and again until it is stopped."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +12,9 @@ Call = Callable[[Client], object]
 
 
 def mixed(client: Client) -> None:
-    """Greedy, sampled under both rules, a caller's own draft length, n-grams, no draft at all."""
+    """Calls greedily, sampled under both rules, with its own draft length, by n-grams, and without
+    a draft.
+    """
     client.generate("def main(", max_new_tokens=48, eos_token_id=[])
     client.generate(
         "class Parser:", max_new_tokens=32, do_sample=True, temperature=0.7, seed=1, eos_token_id=[]
@@ -24,7 +26,7 @@ def mixed(client: Client) -> None:
 
 
 def fixed(client: Client) -> None:
-    """Five tokens of the draft in every round, whatever becomes of them."""
+    """Asks for five drafted tokens in every round, whatever becomes of them."""
     client.generate("def main(", max_new_tokens=48, num_assistant_tokens=5, eos_token_id=[])
 
 
@@ -42,7 +44,7 @@ def long(client: Client) -> None:
 def callers(
     address: str, call: Call, count: int = 1, registry: CollectorRegistry | None = None
 ) -> Iterator[None]:
-    """So many callers, for the time of the context."""
+    """Runs callers for the time of the context."""
     over = threading.Event()
     with Client(address, registry=registry or CollectorRegistry()) as client:
 

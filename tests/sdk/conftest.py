@@ -1,4 +1,4 @@
-"""A scripted target, and both clients behind one face, so that every test holds for the two."""
+"""A scripted target, and both clients with one interface, so that every test holds for both."""
 
 import asyncio
 import threading
@@ -27,10 +27,7 @@ def target() -> Iterator[Callable[..., FakeTarget]]:
 
 
 class Blocking:
-    """The asynchronous client, called from blocking tests:
-
-    every call runs on the loop of a thread.
-    """
+    """The asynchronous client for blocking tests: every call runs on the loop of a thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._loop = asyncio.new_event_loop()
@@ -69,7 +66,7 @@ class Blocking:
         self.wait(self._client.close())
 
     def end(self) -> None:
-        """Closes, and ends the thread."""
+        """Closes the client and ends the thread."""
         self.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

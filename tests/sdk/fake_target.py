@@ -15,7 +15,7 @@ Script = Callable[[target_pb2.GenerateRequest, Any], Iterator[target_pb2.Generat
 
 
 def started(request: target_pb2.GenerateRequest) -> target_pb2.GenerateResponse:
-    """The first message; every prompt has the same ids."""
+    """Returns the first message; every prompt has the same ids."""
     ids = (
         [generation_pb2.TokenIds(ids=PROMPT_IDS) for _ in request.prompts]
         if request.return_prompt_ids
@@ -35,7 +35,7 @@ def started(request: target_pb2.GenerateRequest) -> target_pb2.GenerateResponse:
 def chunk(
     index: int, ids: tuple[int, ...], reason: Any = None, **fields: Any
 ) -> target_pb2.GenerateResponse:
-    """Tokens; the text of id 3 is "t3 "."""
+    """Returns a chunk of tokens; the text of id 3 is "t3 "."""
     text = "".join(f"t{i} " for i in ids)
     return target_pb2.GenerateResponse(
         chunk=target_pb2.Chunk(
@@ -45,7 +45,7 @@ def chunk(
 
 
 def finished(sequences: int) -> target_pb2.GenerateResponse:
-    """The last message."""
+    """Returns the last message."""
     stats = target_pb2.SpeculationStats(
         rounds=2,
         proposed=4,
@@ -69,7 +69,7 @@ def finished(sequences: int) -> target_pb2.GenerateResponse:
 def answer(
     request: target_pb2.GenerateRequest, context: Any
 ) -> Iterator[target_pb2.GenerateResponse]:
-    """Two chunks for each sequence; sequence i says 10 i + 1 to 10 i + 5."""
+    """Sends two chunks for each sequence; sequence i says 10 i + 1 to 10 i + 5."""
     count = len(request.prompts) * (request.config.num_return_sequences or 1)
     logprobs = [target_pb2.TokenLogprobs(logprob=-0.5, top_ids=[1], top_logprobs=[-0.5])]
     yield started(request)
@@ -89,7 +89,7 @@ def answer(
 def endless(
     request: target_pb2.GenerateRequest, context: Any
 ) -> Iterator[target_pb2.GenerateResponse]:
-    """One token each 10 ms, until the caller leaves."""
+    """Sends one token each 10 ms, until the caller leaves."""
     yield started(request)
     while context.is_active():
         yield chunk(0, (1,))
@@ -99,7 +99,7 @@ def endless(
 def silent(
     request: target_pb2.GenerateRequest, context: Any
 ) -> Iterator[target_pb2.GenerateResponse]:
-    """One chunk, then nothing until the call ends."""
+    """Sends one chunk, then nothing until the call ends."""
     yield started(request)
     yield chunk(0, (1, 2))
     while context.is_active():
@@ -107,7 +107,7 @@ def silent(
 
 
 def fails(code: grpc.StatusCode, details: str = "no", after: int = 0, metadata: Any = ()) -> Script:
-    """Ends with a status, after so many chunks; with 0 before any message."""
+    """Ends with a status after a number of chunks; with 0 before any message."""
 
     def script(
         request: target_pb2.GenerateRequest, context: Any
@@ -180,7 +180,7 @@ class FakeTarget(target_pb2_grpc.TargetServiceServicer):
         )
 
     def start(self) -> "FakeTarget":
-        """Listens; again on the same port after `stop`."""
+        """Listens, on the same port again after `stop`."""
         options = [("grpc.so_reuseport", 0)]
         self._server = grpc.server(ThreadPoolExecutor(8), options=options)
         target_pb2_grpc.add_TargetServiceServicer_to_server(self, self._server)

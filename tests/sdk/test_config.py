@@ -19,7 +19,7 @@ from tests.sdk.fake_target import FakeTarget
 
 
 def sent(config: Any = None, **fields: Any) -> dict[str, Any]:
-    """What goes out, as plain values."""
+    """Returns what is sent, as plain values."""
     message: dict[str, Any] = MessageToDict(
         config_message(config, fields), preserving_proto_field_name=True
     )

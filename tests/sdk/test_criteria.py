@@ -1,6 +1,5 @@
-"""Stopping criteria run in the SDK:
-
-asked about every token, cut inside a chunk, and the call is ended at once.
+"""Stopping criteria run in the SDK: asked about every token, cut inside a chunk, with the call
+ended at once.
 """
 
 import builtins
@@ -27,7 +26,7 @@ Connect = Callable[..., Any]
 
 
 class Seen(StoppingCriteria):
-    """Met by an id; keeps what it was asked."""
+    """A criterion that an id meets; it keeps what it was asked."""
 
     def __init__(self, token: int) -> None:
         self.token = token
@@ -109,7 +108,7 @@ def test_every_sequence_by_itself(target: Target, connect: Connect) -> None:
 def test_the_call_goes_on_until_the_last_sequence_has_ended(
     target: Target, connect: Connect
 ) -> None:
-    """Sequence 0 is ignored once it is cut; sequence 1 is ended by the service."""
+    """Sequence 0 is ignored once it is cut; the service ends sequence 1."""
     fake = target()
     with connect(fake.address).stream(["a", "b"], stopping_criteria=Seen(2)) as stream:
         assert [(c.sequence_index, c.token_ids) for c in stream] == [

@@ -1,7 +1,4 @@
-"""Every status is a class of errors;
-
-errors carry what came before them, and the name of the request.
-"""
+"""Every status is a class of errors, which carry what came before and the request's id."""
 
 import time
 from collections.abc import Callable
@@ -33,7 +30,7 @@ EXPECTED = {
 
 
 class Status(grpc.RpcError):
-    """What gRPC raises, made by hand: OK is no failure that a server could send."""
+    """A status as gRPC raises it, made by hand. OK is no failure that a server could send."""
 
     def __init__(self, code: grpc.StatusCode) -> None:
         self._code = code
@@ -103,7 +100,7 @@ def test_partial_results_of_several_sequences(target: Target, connect: Connect) 
 
 
 def details(field: str) -> bytes:
-    """A status with google.rpc.BadRequest in it, as it travels."""
+    """Returns a status with google.rpc.BadRequest in it, as it travels."""
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.BadRequest(field_violations=[{"field": field}]))
     return bytes(status_pb2.Status(code=3, details=[detail]).SerializeToString())

@@ -1,4 +1,4 @@
-"""Whoever leaves a stream frees the service's row at once: the service sees it within a second."""
+"""A stream that is left frees the service's row at once: the service sees it within a second."""
 
 import asyncio
 import gc

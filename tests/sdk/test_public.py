@@ -1,4 +1,4 @@
-"""What the package shows: all of it named, none of it protobuf, nothing heavy loaded with it."""
+"""The public names: all of them typed, none of them protobuf, nothing heavy loaded with them."""
 
 import ast
 import inspect
@@ -79,8 +79,8 @@ def test_the_clients_are_twins() -> None:
 
 
 def test_nothing_third_party_but_what_the_wheel_depends_on() -> None:
-    # torch and transformers where the caller hands in their objects, or asks for one; spans where
-    # they are installed.
+    # torch and transformers come in where the caller hands in their objects, or asks for one; spans
+    # where they are installed.
     theirs = {"torch", "transformers", "opentelemetry"}
     allowed = (
         {"foredraft", "google", "grpc", "prometheus_client"} | theirs | set(sys.stdlib_module_names)
@@ -93,7 +93,7 @@ def test_nothing_third_party_but_what_the_wheel_depends_on() -> None:
 
 
 def _public_callables() -> list[tuple[str, Any]]:
-    """All functions and methods that a user can reach, and all overloads of them."""
+    """Returns all functions and methods that a user can reach, and all overloads of them."""
     found: list[tuple[str, Any]] = []
     modules = [foredraft, metrics, tracing, wire]
     for value in [getattr(m, n) for m in modules for n in getattr(m, "__all__", vars(m))]:

@@ -1,4 +1,4 @@
-"""What did not begin is tried again, elsewhere where there is an elsewhere; what began is not."""
+"""A call that did not begin is tried again at the next address; a call that began is not."""
 
 import time
 from collections.abc import Callable

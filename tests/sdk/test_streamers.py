@@ -1,6 +1,5 @@
-"""transformers' own streamers:
-
-the prompt first, then the tokens as they come, and an end on every path.
+"""transformers' own streamers get the prompt first, then the tokens as they come, and an end on
+every path.
 """
 
 import asyncio

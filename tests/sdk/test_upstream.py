@@ -1,4 +1,4 @@
-"""A config as transformers' own object, and back: nothing is lost on the way, or it is named."""
+"""A config becomes transformers' own object and comes back: nothing is lost unless it is named."""
 
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,7 @@ def test_there_and_back(fields: dict[str, Any]) -> None:
     "fields", [f for f in FIELDS if "penalty_alpha" not in f], ids=lambda fields: " ".join(fields)
 )
 def test_it_can_be_saved_as_for_a_hub(fields: dict[str, Any], tmp_path: Path) -> None:
-    """save_pretrained is strict, and push_to_hub goes through it;
-
-    the contrastive example is refused there.
-    """
+    """save_pretrained is strict, and push_to_hub uses it; it refuses the contrastive example."""
     GenerationConfig(**fields).to_transformers().save_pretrained(tmp_path)
     assert (tmp_path / "generation_config.json").stat().st_size
 

@@ -1,5 +1,5 @@
-"""The golden outputs of transformers 4.55.4, the models that they are of, and the processors that
-they ask for.
+"""The golden outputs of transformers 4.55.4, with their models and the processors that they ask
+for.
 
 `golden/make.py` says how they were made.
 """
@@ -22,9 +22,8 @@ Case = dict[str, Any]
 
 @cache
 def fixture(name: str) -> dict[str, Any]:
-    """Of "diverse" or "contrastive":
-
-    `cases`, and `probes`, the first logits that follow `prompts` in each model.
+    """Returns the fixture "diverse" or "contrastive": `cases`, and `probes`, the first logits after
+    `prompts` in each model.
     """
     found: dict[str, Any] = json.loads(
         (Path(__file__).parent / "golden" / f"{name}.json").read_text()
@@ -51,7 +50,7 @@ def name_of(case: Case) -> str:
 
 
 def processors(case: Case) -> Callable[[Sequence[tuple[int, ...]], Tensor], Tensor]:
-    """Those of the case, by transformers' own classes and in its order."""
+    """Returns the processors of a case, by transformers' own classes and in its order."""
     length = len(case["prompt"])
     chosen: list[Any] = []
     if "repetition_penalty" in case:
@@ -78,6 +77,8 @@ def processors(case: Case) -> Callable[[Sequence[tuple[int, ...]], Tensor], Tens
 
 
 def ends_of(case: Case) -> Callable[[tuple[int, ...]], bool]:
-    """Whether a text ends: by EOS, by a criterion that is not EOS (`stops`), by its length."""
+    """Returns a function that says whether a text ends: by EOS, by a criterion other than EOS
+    (`stops`), or by its length.
+    """
     last = {*case["eos_token_id"], *case["stops"]}
     return lambda text: text[-1] in last or len(text) == case["max_new_tokens"]

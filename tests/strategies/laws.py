@@ -1,4 +1,4 @@
-"""Laws of what strategies sample, and how texts are counted over the wire."""
+"""The laws of what strategies sample, and the counts of texts over the wire."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tests.fakes import TableRows
 def guided_law(
     rows: TableRows, prompt: Sequence[int], away: Sequence[int], scale: float, length: int
 ) -> dict[tuple[int, ...], float]:
-    """Of texts under guidance, by the formula."""
+    """Returns the law of texts under guidance, by the formula."""
     vocab = rows.table.shape[-1]
     law = {}
     for text in product(range(vocab), repeat=length):
@@ -28,7 +28,7 @@ def guided_law(
 async def texts_of(
     client: AsyncClient, prompt: Sequence[int], count: int, **fields: Any
 ) -> Counter[tuple[int, ...]]:
-    """Sampled texts, counted; the whole distribution unless fields say otherwise."""
+    """Returns sampled texts, counted; from the whole distribution unless fields say otherwise."""
     counts: Counter[tuple[int, ...]] = Counter()
     options: dict[str, Any] = {
         "do_sample": True,

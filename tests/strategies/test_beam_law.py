@@ -1,6 +1,5 @@
-"""Beam sampling has transformers' distribution:
-
-both against the same enumerated law. Seeds repeat.
+"""Beam sampling has transformers' distribution, by one enumerated law for both, and its seeds
+repeat.
 """
 
 from collections import Counter, defaultdict
@@ -47,10 +46,10 @@ def _log_probs(text: tuple[int, ...]) -> Tensor:
 
 
 def _law() -> dict[tuple[int, ...], float]:
-    """Of the best of two beams over two tokens.
+    """Returns the law of the best of two beams over two tokens.
 
-    Of the continuations that are drawn, in order and without replacement, the likeliest go on; when
-    all texts end, those that were drawn first are the ones that count.
+    Continuations are drawn in order and without replacement, and the likeliest of them go on. When
+    all texts end, those that were drawn first count.
     """
     law: dict[tuple[int, ...], float] = defaultdict(float)
     first = _log_probs(())
@@ -67,7 +66,7 @@ def _law() -> dict[tuple[int, ...], float]:
 
 
 def _chance(weights: list[float], drawn: tuple[int, ...]) -> float:
-    """Of drawing just these, in this order."""
+    """Returns the probability of drawing just these, in this order."""
     left, chance = sum(weights), 1.0
     for place in drawn:
         chance *= weights[place] / left
@@ -108,7 +107,7 @@ def test_the_law_of_the_best_text() -> None:
 
 
 async def test_a_seed_repeats_whoever_is_beside() -> None:
-    """And another seed, or another prompt of the batch, has noise of its own."""
+    """Another seed, or another prompt of the batch, has noise of its own."""
     fields: dict[str, Any] = {
         "num_beams": 3,
         "do_sample": True,

@@ -25,7 +25,7 @@ EOS = list(range(0, 4096, 16))
 
 @cache
 def _random(name: str) -> nn.Module:
-    """The model once more: the service's has other attention."""
+    """Returns a copy of the model, since the service gives its own another attention."""
     return random_model(name)
 
 
@@ -38,7 +38,7 @@ def reference(
 def _generated(
     module: nn.Module, prompt: Sequence[int], count: int, **fields: Any
 ) -> list[tuple[list[int], float]]:
-    """transformers' texts, without padding, and their scores."""
+    """Returns transformers' texts without padding, and their scores."""
     stock(module)
     options: dict[str, Any] = {
         "max_new_tokens": NEW_TOKENS,
@@ -123,9 +123,8 @@ async def test_with_processors_and_limits(fields: dict[str, Any]) -> None:
 
 
 async def test_with_a_row_for_each_beam() -> None:
-    """Where rows have no branches, or one has no room for them:
-
-    beams go on in rows, and copy what they share.
+    """Where rows have no branches, or one has too few places, beams go on in rows and copy what
+    they share.
     """
     model = loaded(random_model("llama"), "llama")
     rows = rows_of(model.module, count=5)
@@ -194,7 +193,7 @@ async def test_stop_strings_end_a_beam(prompts: list[str]) -> None:
 
 
 async def test_beams_stream_what_they_share(prompts: list[str]) -> None:
-    """Before the end, and never a token that is taken back."""
+    """Tokens are streamed before the end, and none is taken back."""
     model = bundled("target")
     early = 0
     rows = rows_of(copy.deepcopy(model.module))

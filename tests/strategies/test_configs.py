@@ -1,7 +1,4 @@
-"""Named configs: what is one, what survives a file, what is refused;
-
-and whose value a parameter has.
-"""
+"""Named configs: recognised, kept in a file, refused by name; the precedence of values."""
 
 import json
 import os
@@ -30,7 +27,7 @@ from tests.plans import planned
 
 
 def _any(_: Config) -> None:
-    """Every config is one that a call could be made with."""
+    """Accepts every config."""
 
 
 def _put(place: Path, name: str, values: Any) -> None:
@@ -42,7 +39,7 @@ def named(tmp_path: Path) -> NamedConfigs:
     return NamedConfigs([tmp_path], _any, saving=True)
 
 
-# What every kind of field looks like in a file, and whether transformers reads it back.
+# Each kind of field as it looks in a file, and whether transformers reads it back.
 KINDS: list[dict[str, Any]] = [
     {},
     {"max_new_tokens": 8, "do_sample": True, "temperature": 0.7},
@@ -240,7 +237,7 @@ def test_a_write_that_fails_leaves_the_old_file(
 
 
 def test_a_link_is_replaced_not_followed(named: NamedConfigs, tmp_path: Path) -> None:
-    """As in a hub's snapshot, whose files are links to blobs that other revisions share."""
+    """A hub's snapshot is made of links to files that other revisions share."""
     (tmp_path / "blob").write_text('{"top_k": 1}')
     (tmp_path / "a.json").symlink_to("blob")
     assert named.get("a").top_k == 1

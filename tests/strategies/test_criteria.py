@@ -1,7 +1,4 @@
-"""Stopping criteria inside accepted blocks (hole 2:
-
-transformers' assisted decoding misses them there).
-"""
+"""Stopping criteria inside accepted blocks, where transformers' assisted decoding misses them."""
 
 import copy
 from collections.abc import AsyncIterator
@@ -21,7 +18,7 @@ ASSISTED: dict[str, Any] = {"num_assistant_tokens": 7, "assistant_confidence_thr
 
 
 class LastIs(StoppingCriteria):
-    """Met by the token that makes the text end with these."""
+    """A criterion that is met by a text that ends with these tokens."""
 
     def __init__(self, *tokens: int) -> None:
         self._tokens = torch.tensor(tokens)
@@ -105,8 +102,8 @@ async def test_the_text_is_that_of_transformers_without_assistance(
 
 
 async def test_sampled_sequences_of_a_batch(client: AsyncClient, prompts: list[str]) -> None:
-    """Each by itself: the same texts as without criteria, each cut after its own first newline
-    token.
+    """Each sequence is cut by itself: the texts are those without criteria, cut after their first
+    newline token.
     """
     newline = bundled("target").tokenizer("\n")["input_ids"][-1]
     fields: dict[str, Any] = {

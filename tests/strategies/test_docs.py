@@ -18,7 +18,7 @@ _DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "generation
 
 
 def _examples() -> list[tuple[str, str]]:
-    """Headings and the Python under each."""
+    """Returns headings and the Python under each."""
     sections = re.split(r"^## ", _DOCUMENT.read_text(), flags=re.MULTILINE)[1:]
     found = []
     for section in sections:

@@ -1,7 +1,4 @@
-"""Every other parameter says what it says in transformers:
-
-texts, scores and logits are compared with its own.
-"""
+"""Every other field does what it does in transformers: texts, scores and logits are compared."""
 
 import copy
 from typing import Any
@@ -146,9 +143,7 @@ async def test_rows_are_sent_in_messages_that_a_client_takes(
 
 
 async def test_healing_finds_tokens_that_begin_with_a_space() -> None:
-    """Where transformers looks for the decoded text among the tokens' forms, and finds something
-    else.
-    """
+    """transformers looks for the decoded text among the tokens' forms, and finds something else."""
     model = bundled("target")
     tokenizer = model.tokenizer
     async with target_service(rows_of(copy.deepcopy(model.module)), model) as target:
@@ -187,7 +182,9 @@ async def test_token_healing(end: str, prompts: list[str]) -> None:
 
 
 async def test_the_heuristic_goes_on_from_call_to_call() -> None:
-    """transformers keeps it on its assistant; the transient one begins anew."""
+    """transformers keeps the heuristic on its assistant; the transient one begins anew in every
+    call.
+    """
     table = random_table(10, 4)
     async with (
         draft_service(TableRows(table), table_model(10), ngram="off") as draft,

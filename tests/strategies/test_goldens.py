@@ -1,5 +1,5 @@
-"""Diverse beam search and contrastive search, over the wire, give the golden outputs of
-transformers 4.55.4.
+"""Diverse beam search and contrastive search give the golden outputs of transformers 4.55.4 over
+the wire.
 """
 
 import copy
@@ -14,7 +14,7 @@ from tests.loopback import target_service
 from tests.models import bundled, rows_of
 from tests.strategies.goldens import Case, fixture, golden_model
 
-# What the fixtures say beside parameters; what stops some of them is no parameter of ours.
+# These entries of the fixtures are no parameters of ours.
 _NO_PARAMETERS = {"model", "prompt", "stops", "sequences", "scores"}
 
 

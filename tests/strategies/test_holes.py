@@ -18,8 +18,8 @@ from tests.models import bundled, rows_of
 
 
 async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
-    """Hole 4: with a cache that is kept between calls, assisted generation in transformers says
-    something else.
+    """With a cache that is kept between calls, assisted generation in transformers says something
+    else.
     """
     for drafts in ("model", "lookup"):
         fields: dict[str, Any] = (
@@ -40,8 +40,8 @@ async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
                 fed = kept.value("foredraft_step_tokens_sum")
                 turn = [*ids, *first.token_ids, *ids[:6]]
                 second = await client.generate(turn, max_new_tokens=20, **fields)
-                # The row is found again: what is fed is the end of the text and the rounds, not the
-                # whole.
+                # The row is reused: what is fed is the end of the text and the rounds, and not the
+                # whole text.
                 assert kept.value("foredraft_step_tokens_sum") - fed < len(turn) + 60
                 plain = await client.generate(
                     [*turn, *second.token_ids[:5]], max_new_tokens=15, num_assistant_tokens=0
@@ -50,7 +50,7 @@ async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
 
 
 async def test_a_streamer_of_beam_sampling_ends() -> None:
-    """Hole 6: in transformers it gets the prompt alone, and whoever reads it waits for ever."""
+    """In transformers the streamer gets the prompt alone, and its reader waits for ever."""
     model = bundled("target")
     async with target_service(rows_of(copy.deepcopy(model.module)), model) as target:
 

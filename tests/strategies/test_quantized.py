@@ -1,8 +1,8 @@
-"""Quantized rows: what a token attends to is a matter of positions alone, whatever drafts, however
-it was fed.
+"""Quantized rows: positions alone decide what a token attends to, whatever drafts and however it
+was fed.
 
 In double precision, where rounding moves no number over the edge between two levels, texts are
-equal without excuse; in fp32, how often that happens is measured.
+equal without excuse. In fp32 the rate of such differences is measured.
 """
 
 import asyncio
@@ -68,13 +68,13 @@ def _rows(count: int = 4, spare: int = 0, name: str = "llama") -> PackedRows:
     return PackedRows(_model(name), count, 256, spare)
 
 
-# What a row computes, against the rule written down once more, position by position.
+# What a row computes, compared with the rule written down once more, position by position.
 
 
 def _by_the_rule(
     model: Any, ids: Sequence[int], spec: CacheSpec, window: int | None = None
 ) -> Tensor:
-    """Logits of all positions, float64 [n, vocab]."""
+    """Returns the logits of all positions by the rule, float64 [n, vocab]."""
     made, size = quantizer(spec.backend, spec.nbits), spec.q_group_size
 
     def read(states: Tensor, axis: int) -> Tensor:
@@ -108,9 +108,7 @@ def _by_the_rule(
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral"])
 def test_rows_follow_the_rule(name: str, spec: CacheSpec) -> None:
-    """However ragged the pieces, with rejected tokens across the ends of groups, beside a dense
-    row.
-    """
+    """Pieces are ragged, with rejected tokens across the ends of groups, next to a dense row."""
     ids, generator = _prompt(90), torch.Generator().manual_seed(1)
     window = getattr(_model(name).config, "sliding_window", None)
     with torch.inference_mode():
@@ -229,9 +227,8 @@ async def test_text_does_not_depend_on_drafter_k_chunking_or_load(
 
 
 async def test_single_precision_is_measured(measured: Callable[[str], None]) -> None:
-    """Rounding can move a number over the edge between two levels:
-
-    how often texts differ for that.
+    """Rounding can move a number over the edge between two levels: the rate of different texts is
+    measured.
     """
     spec, equal, of = installed(SPECS["quanto-4"]), 0, 0
     engine = Engine(PackedRows(copy.deepcopy(_model()).float(), 4, 256), 4096)
@@ -294,9 +291,8 @@ async def test_a_group_is_quantized_once(
 def test_tokens_that_may_be_rejected_are_quantized_for_one_pass_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a short residual the queries of a proposal need it;
-
-    what was rejected is quantized anew.
+    """With a short residual the queries of a proposal need the quantized form; rejected tokens are
+    quantized anew.
     """
     spec = CacheSpec("fp8", 8, q_group_size=8, residual_length=1)
     with torch.inference_mode():
@@ -364,7 +360,7 @@ def test_quantized_rows_take_no_room_for_others() -> None:
 
 @pytest.mark.parametrize("name", ["quanto-4", "hqq-4"])
 def test_four_bits_take_a_third_at_4k(name: str, measured: Callable[[str], None]) -> None:
-    """In a bfloat16 model, by the storages of tensors and what passes allocate meanwhile."""
+    """Bytes are those of tensors' storages and of what passes allocate, in a bfloat16 model."""
     from benchmarks.quantized import CONTEXT, _feed, _scratch_bytes
 
     installed(SPECS[name])
@@ -408,7 +404,7 @@ def test_many_groups_are_read_as_the_library_reads_one(
 
 
 def _library(made: Any, states: Tensor, axis: int) -> Tensor:
-    """What the library itself makes of a group, there and back."""
+    """Returns what the library itself makes of a group, there and back."""
     matrix, size = states.flatten(1), len(states)
     if isinstance(made, Hqq):
         data, meta = made._library.quantize(

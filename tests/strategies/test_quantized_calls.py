@@ -1,7 +1,4 @@
-"""Quantized caches as calls ask for them:
-
-fields, defaults, refusals, and the whole way over the wire.
-"""
+"""Quantized caches as calls ask for them: fields, defaults, refusals, and texts over the wire."""
 
 import copy
 from typing import Any
@@ -195,7 +192,9 @@ def test_a_service_is_not_started_with_what_cannot_be(implementation: str, confi
 async def test_over_the_wire_texts_are_the_same_with_any_assistance(
     backend: str, prompts: list[str]
 ) -> None:
-    """A draft service, n-grams, alternatives, or nothing; beside calls that are not quantized."""
+    """Texts are the same with a draft service, n-grams, alternatives or nothing, next to calls that
+    are not quantized.
+    """
     for name in SPECS:
         if name.startswith(backend):
             installed(SPECS[name])

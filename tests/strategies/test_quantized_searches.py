@@ -1,6 +1,5 @@
-"""Searches over a quantized cache:
-
-a fork shares what is quantized, and scores are those of the text read at once.
+"""Searches over a quantized cache: a fork shares quantized groups, and scores are those of the text
+read at once.
 """
 
 import asyncio
@@ -25,7 +24,9 @@ QUANTIZED: dict[str, Any] = {
 
 
 async def _score(engine: Engine, text: list[int]) -> float:
-    """Mean log-probability of what follows the prompt, read in one pass over a quantized row."""
+    """Returns the mean log-probability of what follows the prompt, read in one pass over a
+    quantized row.
+    """
     async with engine.pool.lend((), "", CacheSpec(**CACHE)) as row:
         logits = await engine.score(row, [*PROMPT, *text], len(text) + 1)
         log_probs = torch.as_tensor(logits).log_softmax(-1)[torch.arange(len(text)), text]
@@ -78,7 +79,7 @@ async def test_far_from_any_group_it_is_the_dense_search() -> None:
 
 
 async def test_every_way_to_generate_runs_on_it() -> None:
-    """And says the same beside others."""
+    """Every strategy says the same alone and next to others."""
     model = loaded(random_model("llama"), "llama")
     ways: list[dict[str, Any]] = [
         {"penalty_alpha": 0.6, "top_k": 4},

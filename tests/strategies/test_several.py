@@ -1,6 +1,5 @@
-"""Several sequences of one prompt:
-
-it is fed once, on the target and on the draft, and the rows fork.
+"""Several sequences of one prompt: it is fed once, on the target and on the draft, and the rows
+fork.
 """
 
 from collections import Counter
@@ -42,9 +41,8 @@ async def test_the_prompt_is_fed_once() -> None:
 
 
 async def test_assisted_sequences_have_the_law_each() -> None:
-    """With a draft, forked rows and a seed for all:
-
-    every sequence by itself, and no two alike more than by chance.
+    """With a draft, forked rows and one seed, every sequence has the law, and no two are more alike
+    than by chance.
     """
     vocab, length, prompt = 4, 3, [1, 2, 3]
     table, other = random_table(vocab, 1), random_table(vocab, 2)
@@ -77,7 +75,9 @@ async def test_assisted_sequences_have_the_law_each() -> None:
 
 
 async def test_a_row_that_gives_up_leaves_the_others() -> None:
-    """Whoever was to lend its prompt goes away while it is fed: the others feed it themselves."""
+    """The row that was to lend its prompt goes away while it is fed, and the others feed it
+    themselves.
+    """
     table = random_table(VOCAB, 4)
     async with (
         target_service(TableRows(table), table_model(VOCAB), chunk_tokens=8) as target,

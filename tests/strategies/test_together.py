@@ -10,8 +10,7 @@ from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of
 
 NEW_TOKENS = 24
-# Seeds, and what is drafted by equality: nothing here depends on what a draft happens to have in
-# time.
+# Texts depend on seeds and on exact matches alone, and not on what a draft has in time.
 EVERY: dict[str, dict[str, Any]] = {
     "greedy": {},
     "assisted": {"num_assistant_tokens": 5},
@@ -33,7 +32,7 @@ def _texts(found: Result | Sequence[Result]) -> list[tuple[int, ...]]:
 async def _streamed(
     client: AsyncClient, prompt: str, fields: dict[str, Any]
 ) -> list[tuple[int, ...]]:
-    """What the chunks hold, checked against the result."""
+    """Returns what the chunks hold, checked against the result."""
     seen: dict[int, list[int]] = {}
     text: dict[int, str] = {}
     async with client.stream(prompt, max_new_tokens=NEW_TOKENS, **fields) as stream:

@@ -1,6 +1,5 @@
-"""Watermarks are as strong in assisted text as in plain text, whatever drafts;
-
-greedy text is that of transformers.
+"""Watermarks are as strong in assisted text as in plain text, and greedy text is that of
+transformers.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Draft length: what is fastest by the measured times, and never much slower than plain decoding."""
+"""The draft length is the fastest by measured times, never much slower than plain decoding."""
 
 import random
 
@@ -23,8 +23,8 @@ def steps(flat_s: float, token_s: float) -> StepTimes:
 def settled(
     pace: StepTimes, times: DraftTimes, acceptance: float, bound: int = 20
 ) -> tuple[Goodput, float]:
-    """After 300 rounds with a draft of this acceptance, and the time that they took as a share of
-    plain decoding's.
+    """Returns a goodput after 300 rounds with a draft of this acceptance, and their time as a share
+    of plain decoding's.
     """
     goodput, draw, taken_s, tokens = Goodput(SharedEstimates(pace), bound), random.Random(0), 0.0, 0
     plain_s = (pace.at(1) or 0.0) + 0.0004
@@ -74,7 +74,7 @@ def test_the_bound_is_kept() -> None:
     ids=["wrong", "wrong and far", "poor, far and slow"],
 )
 def test_no_draft_makes_it_much_slower(acceptance: float, times: DraftTimes) -> None:
-    """A long text; what was believed of a new draft costs a little once."""
+    """A long text is not much slower, since a wrong prior of a new draft costs a little once."""
     goodput, share = settled(steps(0.03, 0.001), times, acceptance)
     assert share < 1.03
     for _ in range(600):
@@ -92,7 +92,7 @@ def test_waiting_or_going_on() -> None:
     ("token_s", "stood", "some"), [(0.0, True, True), (0.0, False, False), (0.03, True, False)]
 )
 def test_alternatives_where_they_pay(token_s: float, stood: bool, some: bool) -> None:
-    """They cost width and save rounds: both are measured."""
+    """Alternatives cost width and save rounds, and both are measured."""
     times, pace = DraftTimes(0.0, 0.001, 0.9), steps(0.03, token_s)
     goodput = Goodput(SharedEstimates(pace), 5, max_alternatives=16)
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Which mode a config asks for; contradictions are refused with every field named."""
+"""The mode that a config asks for; contradictions are refused with every field named."""
 
 from typing import Any
 
@@ -86,7 +86,7 @@ def test_contradictions(fields: dict[str, Any], named: set[str]) -> None:
 
 
 def test_a_default_that_does_not_suit_is_no_contradiction() -> None:
-    """But for one that changes the text."""
+    """Only a default that changes the text is a contradiction."""
     searching = _config(num_beams=4, length_penalty=2.0, early_stopping=True)
     assert _mode(searching, num_beams=1) is Mode.ASSISTED
     assert _mode(_config(penalty_alpha=0.5, top_k=4), do_sample=True) is Mode.ASSISTED

@@ -1,4 +1,4 @@
-"""Outcomes that are drafted ahead for, and blocks that wait for their turn."""
+"""The ranking of outcomes that are drafted ahead, and blocks that wait for their turn."""
 
 from draft_service.outcome_ranking import OutcomeRanking
 from foredraft.v1 import draft_pb2
@@ -7,9 +7,8 @@ from target_service.drafting.inbox import Inbox
 
 
 def view(*confidences: float) -> Preview:
-    """Proposed are 0, 1, 2 ...;
-
-    four candidates after each position, 10 to 13, the first the likeliest.
+    """Returns a preview: proposed tokens are 0, 1, 2 ..., with four candidates after each, 10 to
+    13, the first the likeliest.
     """
     places = range(len(confidences) + 1)
     return Preview(

@@ -19,9 +19,8 @@ def test_lint(tool: str) -> None:
 
 @pytest.mark.tool("buf")
 def test_nothing_of_v1_is_taken_back(tool: str) -> None:
-    """Clients and services of different versions meet on the wire;
-
-    v1.binpb is what they were promised.
+    """Clients and services of different versions meet on the wire, and v1.binpb is what they were
+    promised.
     """
     command = [tool, "breaking", str(PROTOS), "--against", str(PROTOS / "v1.binpb")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

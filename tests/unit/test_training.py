@@ -1,4 +1,4 @@
-"""The script that trains the bundled pair, on next to nothing: the same seed, the same pair."""
+"""The training of the bundled pair, on next to nothing: the same seed gives the same pair."""
 
 from pathlib import Path
 
