@@ -28,12 +28,12 @@ async def serve(settings: TargetSettings) -> None:
     """
     if not settings.model:
         raise SettingsError("--model is required: a model directory or hub id")
-    places(settings)  # a fault in the settings is told now
+    places(settings)  # raises for a wrong directory before the model is loaded
     own = of_service(settings.cache_implementation, settings.cache_config)
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
-    # The address is bound first, so that an address in use is told before a model loads for
-    # minutes.
+    # The address is bound first, so that an address in use is reported before a model loads
+    # for minutes.
     async with Server(STATUS, ["foredraft.v1.TargetService"]) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
@@ -51,7 +51,7 @@ async def serve(settings: TargetSettings) -> None:
         fill_cache(defaults, own)
         if cache := check_default(defaults, loaded.engine.rows.quantizes):
             log.info(
-                "caches of calls that do not say: quantized, %s with %d bits",
+                "default cache: quantized, %s with %d bits",
                 cache.backend,
                 cache.nbits,
             )

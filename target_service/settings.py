@@ -23,7 +23,7 @@ class TargetSettings:
     listen: str = setting("127.0.0.1:50052", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9102", "HOST:PORT for Prometheus metrics")
     packed_weights: bool = setting(
-        True, "on a CPU, keep weights in the order that its kernels want: faster rounds"
+        True, "on a CPU, store weights in the order that its kernels read; rounds are faster"
     )
     rows: int = setting(16, "sequences generated at the same time", at_least=1)
     max_length: int = setting(
@@ -31,43 +31,49 @@ class TargetSettings:
     )
     cache_implementation: str = setting(
         "dynamic",
-        "how keys and values are kept where a call does not say",
+        "how keys and values are stored for calls that do not set it",
         ("dynamic", "quantized"),
     )
     cache_config: str = setting(
-        "", 'of a quantized cache, as JSON: \'{"backend": "quanto", "nbits": 4}\''
+        "", 'options of a quantized cache, as JSON: \'{"backend": "quanto", "nbits": 4}\''
     )
     chunk_tokens: int = setting(256, "new tokens in one forward pass", at_least=1)
     draft_timeout: float = setting(
-        1.0, "seconds that a round waits for a draft before it goes on without", at_least=0
+        1.0,
+        "longest time in seconds that a round waits for a proposal of a draft service",
+        at_least=0,
     )
-    fallback: str = setting("ngram", "what proposes while no draft service does", ("ngram", "none"))
+    fallback: str = setting(
+        "ngram", "what makes proposals while no draft service does", ("ngram", "none")
+    )
     outcomes: int = setting(
         32,
-        "outcomes of a verification that drafts prepare for meanwhile; 0 waits for every proposal",
+        "outcomes of a verification to draft ahead for; 0 turns drafting ahead off",
         at_least=0,
         at_most=MAX_OUTCOMES,
     )
     alternatives: int = setting(
         16,
-        "tokens verified beside a proposal where that pays, at most, if acceptance is equality",
+        "largest number of alternatives to a proposal, where acceptance is an exact match",
         at_least=0,
         at_most=MAX_ALTERNATIVES,
     )
     generation_configs: str = setting(
-        "", "directory of named generation configs; empty is the model's own"
+        "", "directory of named generation configs; empty is the model's directory"
     )
     save_generation_configs: bool = setting(
-        False, "let callers save named generation configs there"
+        False, "let callers save named generation configs in that directory"
     )
-    grace: float = setting(30.0, "seconds that running streams have to end on SIGTERM", at_least=0)
-    log_level: str = setting("info", "least level that is logged", LEVELS)
+    grace: float = setting(
+        30.0, "time in seconds for running streams to end after SIGTERM", at_least=0
+    )
+    log_level: str = setting("info", "lowest level that is logged", LEVELS)
     log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)
     tracing: bool = setting(
         False,
-        "export OpenTelemetry spans by OTLP, to where the OTEL_ variables of the environment say",
+        "export OpenTelemetry spans by OTLP, as the OTEL_ environment variables configure",
     )
-    log_texts: bool = setting(False, "log prompts and outputs too")
+    log_texts: bool = setting(False, "log prompts and outputs as well")
 
     @property
     def draft_addresses(self) -> tuple[str, ...]:

@@ -53,10 +53,10 @@ class Detector:
         """
         mark = self._mark(message)
         if not 0 < len(message.texts) <= _MAX_TEXTS:
-            raise InvalidFieldError("inputs", f"must be between 1 and {_MAX_TEXTS} texts")
+            raise InvalidFieldError("inputs", f"must hold between 1 and {_MAX_TEXTS} texts")
         threshold = message.z_threshold if message.HasField("z_threshold") else _Z_THRESHOLD
         if not math.isfinite(threshold):
-            raise InvalidFieldError("z_threshold", f"is {threshold}")
+            raise InvalidFieldError("z_threshold", f"is {threshold}; it must be finite")
         found = []
         for text in message.texts:
             ids = self._prompts.ids(text, "inputs")
@@ -74,8 +74,8 @@ class Detector:
         )
         if config is None:
             reason = (
-                "is missing, and the model's own config has none: nobody can tell which "
-                "mark to look for"
+                "is missing, and the model's own config sets none; set it to the watermark to "
+                "look for"
             )
             raise InvalidFieldError("watermarking_config", reason)
         chosen = generation_pb2.WatermarkingConfig()
@@ -87,7 +87,7 @@ class Detector:
         elif message.HasField("z_threshold") or message.ignore_repeated_ngrams:
             name = "z_threshold" if message.HasField("z_threshold") else "ignore_repeated_ngrams"
             raise InvalidFieldError(
-                name, "is no matter of SynthID; leave it out", "watermarking_config"
+                name, "has no effect on SynthID watermarks; leave it out", "watermarking_config"
             )
         mark = watermark_from(chosen)
         assert mark is not None
@@ -104,7 +104,7 @@ class Detector:
         if len(ids) - mark.context_width < 1:
             raise InvalidFieldError(
                 "inputs",
-                f"has a text of {len(ids)} tokens; more than {mark.context_width} can tell",
+                f"has a text of {len(ids)} tokens; detection needs more than {mark.context_width}",
             )
         ngrams = Counter(tuple(ids[i : i + width]) for i in range(len(ids) - width + 1))
         hits = {
