@@ -1,6 +1,7 @@
 """The imports between rooms, the levels inside a room, and the sizes of files and functions."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,9 +75,11 @@ def test_the_private_modules_of_the_sdk_are_private() -> None:
         if any(file.is_relative_to(folder) for folder in inside) or not file.exists():
             continue
         for node in ast.walk(ast.parse(file.read_text())):
-            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules = []
+            if isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module or ''}.{a.name}" for a in node.names]
             modules += [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            private = [m for m in modules if m.startswith("foredraft._")]
+            private = [m for m in modules if re.match(r"foredraft\._(?!_)", m)]
             assert not private, f"{name} imports {private}"
 
 

@@ -2,15 +2,15 @@
 
 import math
 import operator
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import SupportsFloat, SupportsIndex, cast
 
 from foredraft.v1 import generation_pb2
 
 UINT32_MAX, UINT64_MAX = 2**32 - 1, 2**64 - 1
 
 
-def whole(value: Any, limit: int = UINT32_MAX) -> int:
+def whole(value: object, limit: int = UINT32_MAX) -> int:
     """Returns a whole number from 0 to `limit`.
 
     Raises:
@@ -22,7 +22,7 @@ def whole(value: Any, limit: int = UINT32_MAX) -> int:
     return number
 
 
-def whole_ids(value: Any) -> list[int]:
+def whole_ids(value: object) -> list[int]:
     """Returns token ids from one id, a sequence, or an array or tensor of one dimension.
 
     Raises:
@@ -31,10 +31,10 @@ def whole_ids(value: Any) -> list[int]:
     value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, str | bytes | Mapping):
         raise TypeError("must be token ids")
-    return [whole(i) for i in value] if hasattr(value, "__iter__") else [whole(value)]
+    return [whole(i) for i in value] if isinstance(value, Iterable) else [whole(value)]
 
 
-def signed(value: Any) -> int:
+def signed(value: object) -> int:
     """Returns a whole number.
 
     Raises:
@@ -43,10 +43,11 @@ def signed(value: Any) -> int:
     value = unboxed(value)
     if isinstance(value, bool):
         raise TypeError("must be a whole number, not a boolean")
-    return operator.index(value)
+    # A value without an index raises TypeError here.
+    return operator.index(cast(SupportsIndex, value))
 
 
-def finite(value: Any) -> float:
+def finite(value: object) -> float:
     """Returns a finite number.
 
     Raises:
@@ -55,13 +56,13 @@ def finite(value: Any) -> float:
     value = unboxed(value)
     if isinstance(value, bool | str):
         raise TypeError("must be a number")
-    number = float(value)
+    number = float(cast(SupportsFloat, value))
     if not math.isfinite(number):
         raise ValueError("must be a finite number")
     return number
 
 
-def single(value: Any) -> float:
+def single(value: object) -> float:
     """Returns a number that single precision can hold, which is what a message carries.
 
     Raises:
@@ -73,6 +74,6 @@ def single(value: Any) -> float:
     return number
 
 
-def unboxed(value: Any) -> Any:
-    """Returns the plain number in a scalar of numpy or torch, and any other value as it is."""
+def unboxed(value: object) -> object:
+    """Returns the plain number in a scalar of numpy or torch, and any other value unchanged."""
     return value.item() if hasattr(value, "item") else value
