@@ -22,9 +22,9 @@ class DraftSettings:
     listen: str = setting("127.0.0.1:50051", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9101", "HOST:PORT for Prometheus metrics")
     packed_weights: bool = setting(
-        True, "on a CPU, keep weights in the order that its kernels want: faster rounds"
+        True, "on a CPU, store weights in the order that its kernels read; steps are faster"
     )
-    rows: int = setting(16, "sequences followed at the same time", at_least=1)
+    rows: int = setting(16, "sequences drafted for at the same time", at_least=1)
     max_length: int = setting(
         0, "longest sequence in tokens; 0 is the model's own limit, at most 8192", at_least=0
     )
@@ -40,12 +40,14 @@ class DraftSettings:
     q_width: int = setting(
         128, "entries of a row of q under the rejection rule; 0 is the whole vocabulary", at_least=0
     )
-    grace: float = setting(10.0, "seconds that running streams have to end on SIGTERM", at_least=0)
-    log_level: str = setting("info", "least level that is logged", LEVELS)
+    grace: float = setting(
+        10.0, "time in seconds for running streams to end after SIGTERM", at_least=0
+    )
+    log_level: str = setting("info", "lowest level that is logged", LEVELS)
     log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)
     tracing: bool = setting(
         False,
-        "export OpenTelemetry spans by OTLP, to where the OTEL_ variables of the environment say",
+        "export OpenTelemetry spans by OTLP, as the OTEL_ environment variables configure",
     )
 
 

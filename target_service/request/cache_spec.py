@@ -98,12 +98,10 @@ def _check(spec: CacheSpec, able: Backend) -> None:
             f"q_group_size is a multiple of 8 from {_LEAST_GROUP} to {_MOST_GROUP}, not "
             f"{spec.q_group_size}"
         )
-        raise _refusal(
-            f"{reason}: a group of so many positions has to divide evenly, and to fill bytes"
-        )
+        raise _refusal(f"{reason}: a group has to divide evenly and to fill whole bytes")
     if not 1 <= spec.residual_length <= _MOST_RESIDUAL:
         raise _refusal(
-            "residual_length is at least 1: a token sees itself as it is; not "
+            "residual_length is at least 1, since a token reads itself unquantized; not "
             f"{spec.residual_length}"
         )
 

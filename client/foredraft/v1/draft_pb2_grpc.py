@@ -40,7 +40,7 @@ class DraftServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetDraftInfo(self, request, context):
-        """Says what drafts here.
+        """Describes the drafter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

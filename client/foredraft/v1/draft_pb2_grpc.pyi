@@ -33,7 +33,7 @@ class DraftServiceStub:
         foredraft.v1.draft_pb2.GetDraftInfoRequest,
         foredraft.v1.draft_pb2.GetDraftInfoResponse,
     ]
-    """Says what drafts here."""
+    """Describes the drafter."""
 
 class DraftServiceAsyncStub:
     """Proposes. One stream is one sequence; when the stream ends, its row of the cache is free."""
@@ -50,7 +50,7 @@ class DraftServiceAsyncStub:
         foredraft.v1.draft_pb2.GetDraftInfoRequest,
         foredraft.v1.draft_pb2.GetDraftInfoResponse,
     ]
-    """Says what drafts here."""
+    """Describes the drafter."""
 
 class DraftServiceServicer(metaclass=abc.ABCMeta):
     """Proposes. One stream is one sequence; when the stream ends, its row of the cache is free."""
@@ -71,6 +71,6 @@ class DraftServiceServicer(metaclass=abc.ABCMeta):
         request: foredraft.v1.draft_pb2.GetDraftInfoRequest,
         context: _ServicerContext,
     ) -> typing.Union[foredraft.v1.draft_pb2.GetDraftInfoResponse, collections.abc.Awaitable[foredraft.v1.draft_pb2.GetDraftInfoResponse]]:
-        """Says what drafts here."""
+        """Describes the drafter."""
 
 def add_DraftServiceServicer_to_server(servicer: DraftServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -72,7 +72,7 @@ class TargetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetModelInfo(self, request, context):
-        """Says what generates here.
+        """Describes the service and its model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,7 +100,7 @@ class TargetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DetectWatermark(self, request, context):
-        """Says whether texts bear a watermark.
+        """Detects a watermark in texts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

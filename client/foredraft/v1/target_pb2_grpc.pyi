@@ -39,7 +39,7 @@ class TargetServiceStub:
         foredraft.v1.target_pb2.GetModelInfoRequest,
         foredraft.v1.target_pb2.GetModelInfoResponse,
     ]
-    """Says what generates here."""
+    """Describes the service and its model."""
 
     ListGenerationConfigs: grpc.UnaryUnaryMultiCallable[
         foredraft.v1.target_pb2.ListGenerationConfigsRequest,
@@ -63,7 +63,7 @@ class TargetServiceStub:
         foredraft.v1.target_pb2.DetectWatermarkRequest,
         foredraft.v1.target_pb2.DetectWatermarkResponse,
     ]
-    """Says whether texts bear a watermark."""
+    """Detects a watermark in texts."""
 
 class TargetServiceAsyncStub:
     """Generates text with the target model."""
@@ -86,7 +86,7 @@ class TargetServiceAsyncStub:
         foredraft.v1.target_pb2.GetModelInfoRequest,
         foredraft.v1.target_pb2.GetModelInfoResponse,
     ]
-    """Says what generates here."""
+    """Describes the service and its model."""
 
     ListGenerationConfigs: grpc.aio.UnaryUnaryMultiCallable[
         foredraft.v1.target_pb2.ListGenerationConfigsRequest,
@@ -110,7 +110,7 @@ class TargetServiceAsyncStub:
         foredraft.v1.target_pb2.DetectWatermarkRequest,
         foredraft.v1.target_pb2.DetectWatermarkResponse,
     ]
-    """Says whether texts bear a watermark."""
+    """Detects a watermark in texts."""
 
 class TargetServiceServicer(metaclass=abc.ABCMeta):
     """Generates text with the target model."""
@@ -139,7 +139,7 @@ class TargetServiceServicer(metaclass=abc.ABCMeta):
         request: foredraft.v1.target_pb2.GetModelInfoRequest,
         context: _ServicerContext,
     ) -> typing.Union[foredraft.v1.target_pb2.GetModelInfoResponse, collections.abc.Awaitable[foredraft.v1.target_pb2.GetModelInfoResponse]]:
-        """Says what generates here."""
+        """Describes the service and its model."""
 
     @abc.abstractmethod
     def ListGenerationConfigs(
@@ -171,6 +171,6 @@ class TargetServiceServicer(metaclass=abc.ABCMeta):
         request: foredraft.v1.target_pb2.DetectWatermarkRequest,
         context: _ServicerContext,
     ) -> typing.Union[foredraft.v1.target_pb2.DetectWatermarkResponse, collections.abc.Awaitable[foredraft.v1.target_pb2.DetectWatermarkResponse]]:
-        """Says whether texts bear a watermark."""
+        """Detects a watermark in texts."""
 
 def add_TargetServiceServicer_to_server(servicer: TargetServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
