@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 _SHORT = 9
 _LONG = 48
-# The errors of a model whose code does not run over rows.
-_ERRORS = (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError)
 
 
 def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: int = 0) -> Rows:
@@ -52,7 +50,13 @@ def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: 
     # One sequence after the other: a model whose frequencies follow the longest position must not
     # carry them from one to the next.
     with torch.inference_mode():
-        expected = [_model_logits(model, ids) for ids in (long, short)]
+        try:
+            expected = [_model_logits(model, ids) for ids in (long, short)]
+        except Exception as error:  # a model's code raises what it likes
+            raise ModelError(
+                f"{type(model).__name__} cannot be served: its own forward pass fails: "
+                f"{_first_line(error)}; use another model"
+            ) from error
         kinds: list[Kind] = [PackedRows, SeparateRows]
         stock = config._attn_implementation
         failures: list[str] = []
@@ -100,10 +104,15 @@ def _failure(compute: Callable[[], list[Tensor]], expected: list[Tensor]) -> str
     """Computes logits; returns why they are not those expected, empty if they are."""
     try:
         computed = compute()
-    except _ERRORS as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    except Exception as error:  # of a model whose code does not run over rows
+        return _first_line(error)
     pairs = zip(computed, expected, strict=True)
     return next((failure for got, want in pairs if (failure := disagreement(got, want))), "")
+
+
+def _first_line(error: Exception) -> str:
+    """Returns the kind of an error and the first line of its message."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def _ragged_logits(kind: Kind, model: nn.Module, short: list[int], long: list[int]) -> list[Tensor]:

@@ -13,10 +13,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from foredraft_engine.cache.attention import ATTENTION
 from foredraft_engine.cache.row_cache import RowCache
+from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed
 
 
@@ -162,7 +164,7 @@ class _LastHidden:
 
     def __init__(self, model: nn.Module) -> None:
         self.last = torch.empty(1, 0, 0)  # [1, n, size]
-        model.base_model.register_forward_hook(self._keep)  # type: ignore[union-attr]
+        _body(model).register_forward_hook(self._keep)
 
     @classmethod
     def of(cls, model: nn.Module) -> "_LastHidden":
@@ -172,7 +174,22 @@ class _LastHidden:
         return cls._of[model]
 
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self.last = output.last_hidden_state
+        self.last = output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0]
+
+
+def _body(model: nn.Module) -> nn.Module:
+    """Returns the part of a model that is all but its head.
+
+    A model for text alone may be one part of a larger one, as with Llama 4: the name of its base
+    model is then that of the larger one's part, and leads to the model itself.
+    """
+    base: object = getattr(model, "base_model", None)
+    if isinstance(base, nn.Module) and base is not model:
+        return base
+    parts: list[nn.Module] = [p for p in model.children() if isinstance(p, PreTrainedModel)]
+    if len(parts) != 1:
+        raise ModelError(f"{type(model).__name__} cannot be served: it names no base model")
+    return parts[0]
 
 
 def _scored_indices(feeds: Sequence[Feed], scored: Sequence[int], device: torch.device) -> Tensor:

@@ -12,6 +12,8 @@ from transformers import (
     BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -218,3 +220,48 @@ def test_rope_that_looks_at_the_batch_is_served_up_to_its_switch(kind: str, tmp_
         rows.forward([Feed(0, 0, [1, 2, 3]), Feed(1, 0, text[:60])], [0, 0])
         got = rows.forward([Feed(0, 3, [4]), Feed(1, 60, text[60:])], [0, 4])
     assert torch.allclose(got, want[60:], atol=1e-3, rtol=1e-4)
+
+
+def _llama4() -> Llama4ForCausalLM:
+    config = Llama4TextConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        intermediate_size_mlp=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        max_position_embeddings=256,
+        attention_chunk_size=16,
+    )
+    torch.manual_seed(0)
+    return Llama4ForCausalLM(config).eval()
+
+
+def test_a_text_model_whose_base_model_is_itself_has_hidden_states() -> None:
+    """The base model of Llama 4 for text is named as the part of the larger model is."""
+    model = _llama4()
+    assert model.base_model is model
+    rows = prove_rows(model, model.config, 2, 64)
+    rows.forward([Feed(0, 0, [1, 2, 3])], [1])
+    with torch.inference_mode():
+        want = model.model(torch.tensor([[1, 2, 3]])).last_hidden_state[0]
+    assert torch.allclose(rows.hidden, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("error", [KeyError("experts"), AssertionError(), OSError("two\nlines")])
+def test_a_model_whose_own_forward_fails_is_refused_in_one_line(error: Exception) -> None:
+    model = random_model("llama")
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    model.forward = fail
+    with pytest.raises(
+        ModelError, match=f"Llama.* own forward pass fails: {type(error).__name__}"
+    ) as caught:
+        prove_rows(model, model.config, 2, 64)
+    assert "\n" not in str(caught.value)
