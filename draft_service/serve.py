@@ -8,17 +8,15 @@ from prometheus_client import CollectorRegistry
 from draft_service.service import Drafting, DraftServicer
 from draft_service.settings import BRANCH_PLACES, DraftSettings
 from foredraft.v1 import draft_pb2_grpc
-from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.start import LoadedEngine, load_engine
 from foredraft_serving.entry import run
 from foredraft_serving.metrics import DraftMetrics
 from foredraft_serving.server import Server, serve_metrics
 from foredraft_serving.settings import SettingsError
-from foredraft_serving.status import INVALID_ARGUMENT
+from foredraft_serving.status import ENGINE_ERRORS
 
 log = logging.getLogger("draft_service")
-
-_TABLE = {InvalidFieldError: INVALID_ARGUMENT}
 
 
 async def serve(settings: DraftSettings) -> None:
@@ -39,13 +37,14 @@ async def serve(settings: DraftSettings) -> None:
     metrics = DraftMetrics(registry)
     # The address is bound first, so that an address in use is told before a model loads for
     # minutes.
-    async with Server(_TABLE, ["foredraft.v1.DraftService"]) as server:
+    async with Server(ENGINE_ERRORS, ["foredraft.v1.DraftService"]) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
         loaded: LoadedEngine | None = None
         if settings.model is not None:
+            callbacks = Callbacks(metrics.observe_step, server.fail)
             loaded = await asyncio.to_thread(
-                load_engine, settings.model, settings, metrics.observe_step, BRANCH_PLACES
+                load_engine, settings.model, settings, callbacks, BRANCH_PLACES
             )
             metrics.watch(loaded.engine.pool, loaded.engine.capacity)
         metrics.serves(loaded.model.name if loaded else "", settings)

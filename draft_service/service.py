@@ -60,7 +60,7 @@ class Drafting:
 
     @property
     def _vocabulary_size(self) -> int:
-        return self.model.vocabulary.size if self.model else _ANY_ID
+        return self.model.known_ids if self.model else _ANY_ID
 
     @property
     def _alone(self) -> bool:

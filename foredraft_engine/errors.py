@@ -19,3 +19,15 @@ class InvalidFieldError(ValueError):
         self.field = field
         self.fields = (field, *others)
         self.reason = reason
+
+
+class BrokenLogitsError(Exception):
+    """The model's own logits are no numbers that a token can be chosen by."""
+
+
+class DeviceMemoryError(Exception):
+    """The device has too little memory for what one sequence asks of it."""
+
+
+class DeviceLostError(Exception):
+    """The device, or the thread that uses it, is gone; the process has to start anew."""

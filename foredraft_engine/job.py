@@ -82,7 +82,9 @@ class Job(ABC):
     def finish(cls, jobs: Sequence[Self], output: PassOutput) -> list[Any]:
         """Turns the logits of a step into results, for all jobs of this kind as one batch.
 
-        The method runs on the device thread.
+        The method runs on the device thread. If it raises, no job may have moved on: each is then
+        finished alone, so that only the job that is to blame fails. What comes after the first
+        change of a job is therefore tried for each job by itself, see `attempt`.
 
         Args:
             jobs: the jobs of this kind in one step, in the order of their rows.

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from foredraft_engine.errors import ModelError
 from foredraft_serving.logs import set_up
-from foredraft_serving.server import AddressError
+from foredraft_serving.server import AddressError, ServiceLostError
 from foredraft_serving.settings import SettingsError
 from foredraft_serving.tracing import exporting
 
@@ -42,7 +42,7 @@ def run(service: str, settings: S, serve: Callable[[S], Awaitable[None]]) -> int
         set_up(service, settings.log_level, settings.log_format)
         with exporting(service, settings.tracing):
             asyncio.run(main())
-    except (ModelError, AddressError, SettingsError) as error:
+    except (ModelError, AddressError, SettingsError, ServiceLostError) as error:
         print(f"{service} service: {error}", file=sys.stderr)
         return 1
     return 0

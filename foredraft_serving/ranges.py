@@ -118,11 +118,17 @@ def check_watermark(message: generation_pb2.WatermarkingConfig) -> None:
 def check_ids(field: str, ids: Sequence[int], vocabulary_size: int) -> None:
     """Checks token ids.
 
+    Args:
+        vocabulary_size: the number of ids that the model knows, see `LoadedModel.known_ids`.
+
     Raises:
         InvalidFieldError: an id is outside the vocabulary.
     """
     if ids and max(ids) >= vocabulary_size:
-        reason = f"id {max(ids)} is outside the vocabulary of {vocabulary_size} tokens"
+        reason = (
+            f"id {max(ids)} is outside the vocabulary of {vocabulary_size} tokens that the model "
+            "has rows for"
+        )
         raise InvalidFieldError(field, reason)
 
 

@@ -42,8 +42,16 @@ _LAST_WORDS_S = 0.5
 LIVENESS, READINESS = "liveness", "readiness"  # the names of health for probes
 
 
+# The time for running calls to end with their error, once nothing can be served any more.
+_LAST_CALLS_S = 1.0
+
+
 class AddressError(Exception):
     """An address on which the service cannot listen."""
+
+
+class ServiceLostError(Exception):
+    """The service can serve nothing any more, and its process has to end."""
 
 
 class _Gate(grpc.aio.ServerInterceptor):
@@ -93,8 +101,8 @@ class _Gate(grpc.aio.ServerInterceptor):
 class Server:
     """A gRPC server and its metrics endpoint.
 
-    LIVENESS is SERVING for as long as the process answers. READINESS is SERVING from `ready` until
-    the drain begins, and so are the names of the services and the empty name.
+    LIVENESS is SERVING for as long as the process answers and has not failed. READINESS is SERVING
+    from `ready` until the drain begins, and so are the names of the services and the empty name.
     """
 
     def __init__(self, table: Table, services: Sequence[str]) -> None:
@@ -110,6 +118,9 @@ class Server:
         )
         self._health = health.aio.HealthServicer()
         self._services = services
+        self._stop = asyncio.Event()  # the wish to end, by a signal or a failure
+        self._failure = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self._server)
@@ -127,6 +138,7 @@ class Server:
             AddressError: the port is in use, or the address makes no sense.
         """
         _try_address(listen)
+        self._loop = asyncio.get_running_loop()
         port = self._server.add_insecure_port(listen)
         await self._server.start()
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
@@ -142,11 +154,18 @@ class Server:
     async def run(self, grace_s: float) -> None:
         """Serves until SIGTERM or SIGINT; running streams then have `grace_s`, or until a second
         signal.
+
+        Raises:
+            ServiceLostError: `fail` was called.
         """
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        loop, stop = asyncio.get_running_loop(), self._stop
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await stop.wait()
+        if self._failure:
+            await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.NOT_SERVING)
+            await self.stop(_LAST_CALLS_S)
+            raise ServiceLostError(self._failure)
         log.info(
             "draining: running streams have %g s to end; a second signal ends them at once", grace_s
         )
@@ -163,13 +182,23 @@ class Server:
             await self._server.stop(0)
         log.info("stopped")
 
+    def fail(self, reason: str) -> None:
+        """Ends the service, which is no longer alive; any thread may call this."""
+        assert self._loop is not None, "a server that was not started cannot fail"
+
+        def end() -> None:
+            self._failure = self._gate.closed = reason
+            self._stop.set()
+
+        self._loop.call_soon_threadsafe(end)
+
     async def stop(self, grace_s: float = 0.0) -> None:
         """Refuses new calls, lets running ones end within the grace period, then cancels them.
 
         The port stays open until the last call has ended, so that probes and new callers get an
         answer.
         """
-        self._gate.closed = "it is about to end"
+        self._gate.closed = self._failure or "it is about to end"
         await self._set_ready(False)
         try:
             async with asyncio.timeout(grace_s):

@@ -14,14 +14,27 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from foredraft_engine.errors import (
+    BrokenLogitsError,
+    DeviceLostError,
+    DeviceMemoryError,
+    InvalidFieldError,
+)
 from foredraft_serving.parsing import parser
 
 log = logging.getLogger(__name__)
 
-INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
 PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 Table = Mapping[type[Any], grpc.StatusCode]
+
+ENGINE_ERRORS: Table = {
+    InvalidFieldError: grpc.StatusCode.INVALID_ARGUMENT,
+    DeviceMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeviceLostError: grpc.StatusCode.UNAVAILABLE,
+    BrokenLogitsError: grpc.StatusCode.INTERNAL,
+}
+"""The status of what both services' engines raise."""
 Parse = Callable[[bytes], Any]
 
 

@@ -6,6 +6,7 @@ import logging
 from prometheus_client import CollectorRegistry
 
 from foredraft.v1 import target_pb2_grpc
+from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.start import load_engine
 from foredraft_serving.entry import run
 from foredraft_serving.metrics import TargetMetrics
@@ -41,7 +42,7 @@ async def serve(settings: TargetSettings) -> None:
             load_engine,
             settings.model,
             settings,
-            metrics.observe_step,
+            Callbacks(metrics.observe_step, server.fail),
             settings.alternatives,
             check_default(own, can_quantize=True),
         )

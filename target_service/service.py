@@ -11,14 +11,13 @@ from functools import partial
 from typing import Any
 
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
-from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import fits
 from foredraft_serving.logs import serve_request
 from foredraft_serving.messages import RULES
 from foredraft_serving.metrics import TargetMetrics
-from foredraft_serving.status import INVALID_ARGUMENT, PERMISSION_DENIED
+from foredraft_serving.status import ENGINE_ERRORS, PERMISSION_DENIED
 from foredraft_serving.tracing import serve_span
 from target_service.call_record import CallRecord
 from target_service.drafting.draft_pool import DraftPool
@@ -34,7 +33,7 @@ from target_service.settings import TargetSettings
 from target_service.strategies.resources import Resources
 from target_service.watermark_detection import Detector
 
-STATUS = {InvalidFieldError: INVALID_ARGUMENT, SavingNotAllowedError: PERMISSION_DENIED}
+STATUS = {**ENGINE_ERRORS, SavingNotAllowedError: PERMISSION_DENIED}
 
 
 class TargetServicer(target_pb2_grpc.TargetServiceServicer):
@@ -106,7 +105,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         return target_pb2.GetModelInfoResponse(
             model=self._model.name,
             max_length=rows.capacity,
-            vocabulary_size=self._model.vocabulary.size,
+            vocabulary_size=self._model.known_ids,
             rows=rows.count,
             row_layout=rows.layout,
             dtype=self._settings.dtype,

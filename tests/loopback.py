@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry
 from draft_service.service import Drafting, DraftServicer
 from draft_service.settings import DraftSettings
 from foredraft.v1 import draft_pb2_grpc, target_pb2_grpc
-from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.model.rows import Rows
+from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_serving.metrics import DraftMetrics, TargetMetrics
 from foredraft_serving.server import Server
-from foredraft_serving.status import INVALID_ARGUMENT
+from foredraft_serving.status import ENGINE_ERRORS
 from target_service.request.defaults import Config
 from target_service.service import STATUS, TargetServicer
 from target_service.settings import TargetSettings
@@ -33,7 +33,7 @@ class LoopbackDraft:
         self.settings = replace(DraftSettings(), **settings)
         self._registry = CollectorRegistry()
         self.metrics = DraftMetrics(self._registry)
-        self.engine = Engine(rows, model.vocabulary.size) if rows and model else None
+        self.engine = Engine(rows, model.known_ids) if rows and model else None
         self._model = model
         self.address = ANY_PORT
         self._server: Server | None = None
@@ -43,7 +43,7 @@ class LoopbackDraft:
         return self._registry.get_sample_value(name, labels) or 0.0
 
     async def start(self) -> str:
-        self._server = Server({InvalidFieldError: INVALID_ARGUMENT}, ["foredraft.v1.DraftService"])
+        self._server = Server(ENGINE_ERRORS, ["foredraft.v1.DraftService"])
         drafting = Drafting(self.settings, self.metrics, self.engine, self._model)
         self.address = await self._server.start(self.address)
         await self._server.ready(
@@ -99,7 +99,10 @@ async def target_service(
     metrics = TargetMetrics(registry)
     chosen = replace(TargetSettings(), model=model.name, draft=drafts, **settings)
     engine = Engine(
-        rows, model.vocabulary.size, chunk_tokens=chosen.chunk_tokens, on_step=metrics.observe_step
+        rows,
+        model.known_ids,
+        chunk_tokens=chosen.chunk_tokens,
+        callbacks=Callbacks(metrics.observe_step),
     )
     metrics.watch(engine.pool, engine.capacity)
     servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)

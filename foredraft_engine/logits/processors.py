@@ -72,6 +72,11 @@ class Scored:
     """The prompt and everything after it, up to the last scored position."""
     count: int
 
+    @property
+    def first(self) -> "Scored":
+        """The same text up to its first scored position alone."""
+        return Scored(self.processors, self.tokens[: len(self.tokens) - self.count + 1], 1)
+
 
 def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
     """Applies the processors of many sequences at once.

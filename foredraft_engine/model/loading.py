@@ -68,6 +68,22 @@ class LoadedModel:
         return int(config.get_text_config().vocab_size) if config else self.vocabulary.size
 
     @property
+    def known_ids(self) -> int:
+        """The number of ids that stand for a token and that the model has rows for.
+
+        A tokenizer may have more, such as a token for images next to a model for text alone. Such
+        an id can neither be fed nor generated.
+        """
+        return min(self.vocabulary.size, self.scored_ids, self._embedded_ids)
+
+    @property
+    def _embedded_ids(self) -> int:
+        """The number of ids that the model has embeddings for."""
+        embed = getattr(self.module, "get_input_embeddings", lambda: None)()
+        weight = getattr(embed, "weight", None)
+        return self.vocabulary.size if weight is None else int(weight.shape[0])
+
+    @property
     def generation_config(self) -> Any:
         """The model's own transformers.GenerationConfig."""
         return self.module.generation_config

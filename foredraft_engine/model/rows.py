@@ -133,11 +133,13 @@ class SeparateRows:
 
     def _forward_one(self, feed: Feed, scored: int) -> Tensor:
         cache = self._caches[feed.row]
-        if (extra := cache.get_seq_length() - feed.start) > 0:
+        if cache.get_seq_length() > feed.start:
             if feed.start == 0:
                 cache = self._caches[feed.row] = DynamicCache()
             else:
-                cache.crop(-extra)
+                # Layer by layer, because a pass that failed has filled only some of them.
+                for layer in cache.layers:
+                    layer.crop(min(0, feed.start - layer.get_seq_length()))
         arguments: dict[str, Any] = {"input_ids": torch.tensor([feed.ids], device=self.device)}
         if self._positions:
             end = feed.start + len(feed.ids)

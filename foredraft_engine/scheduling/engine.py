@@ -17,10 +17,9 @@ from foredraft_engine.job import Job
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.model.rows import Rows
 from foredraft_engine.proposal import Proposal, Verdict
-from foredraft_engine.scheduling.device_thread import DeviceThread
+from foredraft_engine.scheduling.device_thread import Callbacks, DeviceThread
 from foredraft_engine.scheduling.jobs import DeviceCall, Reduce, ScoreJob
 from foredraft_engine.scheduling.row_pool import Row, RowPool, common_length
-from foredraft_engine.scheduling.step import Step
 from foredraft_engine.scheduling.step_times import StepTimes
 from foredraft_engine.speculation.draft_job import DraftJob
 from foredraft_engine.speculation.draft_options import DraftOptions, TreeOptions
@@ -29,6 +28,7 @@ from foredraft_engine.speculation.tree_job import DraftedAhead, TreeJob
 from foredraft_engine.speculation.verify_job import GuideFeed, VerifyJob, VerifyOptions
 
 _IDS_ALONE = VerifyOptions()
+_NO_CALLBACKS = Callbacks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Engine:
         vocabulary_size: int,
         *,
         chunk_tokens: int = 256,
-        on_step: Callable[[Step], None] | None = None,
+        callbacks: Callbacks = _NO_CALLBACKS,
         step_times: StepTimes | None = None,
     ) -> None:
         """
@@ -60,7 +60,6 @@ class Engine:
             vocabulary_size: ids from here on are padding and never chosen.
             chunk_tokens: the largest number of tokens in a step of several jobs, and in a chunk of
                 a prompt.
-            on_step: is called after every step, on the device thread.
             step_times: how long steps take, as far as that was measured before.
         """
         self.rows = rows
@@ -70,7 +69,7 @@ class Engine:
         self.vocabulary_size = vocabulary_size
         self.chunk_tokens = chunk_tokens
         self.step_times = step_times or StepTimes()
-        self._thread = DeviceThread(rows, vocabulary_size, chunk_tokens, self.step_times, on_step)
+        self._thread = DeviceThread(rows, vocabulary_size, chunk_tokens, self.step_times, callbacks)
 
     def close(self) -> None:
         """Ends the device thread; coroutines that still wait are cancelled."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foredraft_engine.errors import DeviceLostError
 from foredraft_engine.job import Job
 from foredraft_engine.scheduling.step_times import StepTimes
 
@@ -42,9 +43,16 @@ class JobQueue:
         self._queue: deque[Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._end: BaseException = asyncio.CancelledError()  # of those who wait when it closes
 
     async def submit(self, job: Job) -> Any:
-        """Queues a job and returns its result."""
+        """Queues a job and returns its result.
+
+        Raises:
+            DeviceLostError: the device is lost.
+        """
+        if self._closed and isinstance(self._end, DeviceLostError):
+            raise self._end
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if not self._submitted:
@@ -56,15 +64,24 @@ class JobQueue:
 
     def _hand_over(self) -> None:
         with self._changed:
-            self._queue.extend(self._submitted)
-            self._submitted = []
+            submitted, self._submitted = self._submitted, []
+            if not self._closed:
+                self._queue.extend(submitted)
+                submitted = []
             self._changed.notify()
+        resolve(submitted, [self._end] * len(submitted))
 
-    def close(self) -> None:
-        """Ends the queue: coroutines that still wait are cancelled."""
+    def close(self, error: DeviceLostError | None = None) -> None:
+        """Ends the queue.
+
+        Args:
+            error: what those who wait get; without it they are cancelled.
+        """
         with self._changed:
-            self._closed = True
+            self._closed, self._end = True, error or self._end
+            left = list(self._queue) if error else []
             self._changed.notify()
+        resolve(left, [error] * len(left))
 
     # The device thread calls what follows.
 
@@ -83,7 +100,7 @@ class JobQueue:
                 self._queue.clear()
         waited_s = time.perf_counter() - began
         if self._closed:
-            resolve(batch, [asyncio.CancelledError()] * len(batch))
+            resolve(batch, [self._end] * len(batch))
             return [], waited_s
         return batch, waited_s
 

@@ -6,7 +6,6 @@ This module knows nothing of services. Their settings have the fields of `ModelS
 import logging
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +17,8 @@ from foredraft_engine.model.loading import LoadedModel, load
 from foredraft_engine.model.packed_weights import pack_weights
 from foredraft_engine.model.proof import prove_rows
 from foredraft_engine.model.rows import Rows
+from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.engine import Engine
-from foredraft_engine.scheduling.step import Step
 from foredraft_engine.scheduling.step_times import WIDTHS, StepTimes
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class LoadedEngine:
 def load_engine(
     name: str,
     settings: ModelSettings,
-    on_step: Callable[[Step], None],
+    callbacks: Callbacks,
     spare: int = 0,
     cache: CacheSpec | None = None,
 ) -> LoadedEngine:
@@ -75,7 +74,7 @@ def load_engine(
     Args:
         name: a model directory or a hub id.
         settings: the service's settings.
-        on_step: is called after every step, on the device thread.
+        callbacks: what the device thread calls.
         spare: places of every row beyond its length, for branches.
         cache: how a row is quantized if a call does not say; None for unquantized rows.
 
@@ -99,9 +98,9 @@ def load_engine(
     rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
     engine = Engine(
         rows,
-        model.vocabulary.size,
+        model.known_ids,
         chunk_tokens=settings.chunk_tokens,
-        on_step=on_step,
+        callbacks=callbacks,
         step_times=time_steps(rows, cache if rows.quantizes else None),
     )
     _log_summary(model, settings, rows, parameters, packed)

@@ -1,11 +1,16 @@
 """One forward pass for the jobs of many sequences, and the results made of its logits.
 
+A step belongs to its jobs one by one. If a forward pass fails, its jobs are tried again in two
+halves, until what fails is one job alone; a second pass writes the same tokens to the same places.
+If the jobs of a kind cannot be finished together, each is finished alone.
+
 This module runs on the device thread. It knows nothing of the kinds of jobs, or of who waits for
 their results.
 """
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -14,9 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foredraft_engine.errors import DeviceMemoryError
 from foredraft_engine.feed import Feed
-from foredraft_engine.job import Job, PassOutput
+from foredraft_engine.job import Job, PassOutput, attempt
 from foredraft_engine.model.rows import Rows
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +59,110 @@ class _Share:
     tokens: slice
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A forward pass that is over, whose jobs are to be finished."""
+
+    rows: Rows
+    jobs: Sequence[Job]
+    logits: Tensor
+    """float32 [sum(scored), vocab]."""
+    shares: Mapping[tuple[int, int], _Share]
+    """Each feed's part, by the index of its job and its index within the job."""
+
+    def finish(self, kind: type[Job], members: Sequence[int]) -> list[Any]:
+        """Finishes the jobs at some indices together, or each alone if that fails.
+
+        Args:
+            kind: the kind of these jobs.
+        """
+        finished = attempt(lambda: self._finish(kind, members))
+        if isinstance(finished, Exception):
+            finished = [attempt(partial(self._finish_one, kind, i)) for i in members]
+        return [told(result) for result in finished]
+
+    def _finish_one(self, kind: type[Job], member: int) -> Any:
+        return self._finish(kind, [member])[0]
+
+    def _finish(self, kind: type[Job], members: Sequence[int]) -> list[Any]:
+        jobs = [self.jobs[i] for i in members]
+        parts = [
+            self.shares[i, j].logits
+            for i, job in zip(members, jobs, strict=True)
+            for j in range(len(job.feeds))
+        ]
+        tokens = [self.shares[i, 0].tokens for i in members]
+        output = PassOutput(_joined(self.logits, parts), partial(_hidden, self.rows, tokens))
+        return kind.finish(jobs, output)
+
+
 def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> StepResult:
     """Runs one forward pass over the feeds of all jobs, and finishes the jobs kind by kind.
 
     Args:
         jobs: jobs that have feeds.
         vocabulary_size: ids from here on are padding and get no probability.
+
+    Returns:
+        The results; that of a job that fails is its exception.
     """
+    made = attempt(lambda: _step(rows, jobs, vocabulary_size))
+    if isinstance(made, StepResult):
+        return made
+    if len(jobs) == 1:
+        return StepResult([told(made)], 0.0, 0.0)
+    log.warning("a step of %d jobs failed and is tried again in halves: %r", len(jobs), made)
+    del made  # its frames hold the tensors of the failed pass
+    if rows.device.type == "cuda":
+        torch.cuda.empty_cache()
+    half = len(jobs) // 2
+    first, second = (step(rows, part, vocabulary_size) for part in (jobs[:half], jobs[half:]))
+    return StepResult(
+        [*first.results, *second.results],
+        first.forward_s + second.forward_s,
+        first.logits_s + second.logits_s,
+    )
+
+
+def finish_without_pass(jobs: Sequence[Job]) -> list[Any]:
+    """Finishes jobs that feed nothing; returns a result for each."""
+    nothing = PassOutput(torch.empty(0, 0), lambda at: torch.empty(0, 0))
+    return [told(attempt(partial(_finish_call, job, nothing))) for job in jobs]
+
+
+def _finish_call(job: Job, nothing: PassOutput) -> Any:
+    return type(job).finish([job], nothing)[0]
+
+
+def told(result: Any) -> Any:
+    """Returns a result, or the exception that tells the caller of its failure.
+
+    A lack of memory has an exception of its own, whatever the device raises for it.
+    """
+    if not isinstance(result, MemoryError | torch.OutOfMemoryError) and not (
+        isinstance(result, RuntimeError) and "can't allocate memory" in str(result)
+    ):
+        return result
+    return DeviceMemoryError(
+        "the device has too little memory for this request; a shorter prompt or fewer sequences "
+        "may fit, and the operator can start the service with smaller --rows or --max-length"
+    )
+
+
+def _step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> StepResult:
     began = time.perf_counter()
     packed = _packed(jobs)
     scored = [jobs[i].scored for i, _, _ in packed]
     logits = rows.forward([feed for _, _, feed in packed], scored)
     logits[:, vocabulary_size:] = float("-inf")
     forwarded = time.perf_counter()
-    shares = _shares(packed, scored)
+    done = _Pass(rows, jobs, logits, _shares(packed, scored))
     results: list[Any] = [None] * len(jobs)
     for kind, members in _by_kind(jobs).items():
-        parts = [shares[i, j].logits for i in members for j in range(len(jobs[i].feeds))]
-        tokens = [shares[i, 0].tokens for i in members]
-        output = PassOutput(_joined(logits, parts), partial(_hidden, rows, tokens))
-        finished = kind.finish([jobs[i] for i in members], output)
-        for i, result in zip(members, finished, strict=True):
+        for i, result in zip(members, done.finish(kind, members), strict=True):
             results[i] = result
     # Measured here, before the event loop wakes and competes for the interpreter.
     return StepResult(results, forwarded - began, time.perf_counter() - forwarded)
-
-
-def finish_without_pass(jobs: Sequence[Job]) -> list[Any]:
-    """Finishes jobs that feed nothing; returns a result for each."""
-    nothing = PassOutput(torch.empty(0, 0), lambda at: torch.empty(0, 0))
-    return [result for job in jobs for result in type(job).finish([job], nothing)]
 
 
 def _packed(jobs: Sequence[Job]) -> list[tuple[int, int, Feed]]:

@@ -37,7 +37,7 @@ def verify(
         noise: Gumbel noise, [batch, vocab], independent of the draft's and of u.
 
     Returns:
-        accepted, int64 [batch], and the next id, int64 [batch].
+        accepted, int64 [batch], and the next id, int64 [batch]; the id is -1 where p is NaN.
     """
     k = drafted.shape[1]
     p_drafted = p[:, :k].gather(2, drafted[:, :, None])[:, :, 0]  # [batch, k]
@@ -51,7 +51,8 @@ def verify(
     residual = (p_next - q_at(accepted, rejected)).clamp_(min=0.0)
     # If p and q are equal up to rounding, a token may still be rejected; p is then the right law.
     residual = torch.where(residual.sum(dim=1, keepdim=True) > 0, residual, p_next)
-    return accepted, sample(residual, noise)
+    # A comparison with NaN is false, so that a NaN of p also counts as a rejection.
+    return accepted, sample(residual, noise).masked_fill(p_next[:, 0].isnan(), -1)
 
 
 class QRow:

@@ -5,11 +5,13 @@ This module knows nothing of verification.
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from foredraft_engine.feed import Feed
-from foredraft_engine.job import UNFINISHED, Job, PassOutput
+from foredraft_engine.job import UNFINISHED, Job, PassOutput, attempt
 from foredraft_engine.logits.processors import Processors
+from foredraft_engine.proposal import Proposal
 from foredraft_engine.speculation.draft_options import DraftOptions
 from foredraft_engine.speculation.drawing import (
     Draw,
@@ -47,7 +49,7 @@ class DraftJob(Job):
     @classmethod
     def finish(cls, jobs: Sequence["DraftJob"], output: PassOutput) -> list[Any]:
         drawn = draw([job._next_draw() for job in jobs], output.logits)
-        return [job._take(one) for job, one in zip(jobs, drawn, strict=True)]
+        return [attempt(partial(job._take, one)) for job, one in zip(jobs, drawn, strict=True)]
 
     @property
     def text(self) -> list[int]:
@@ -60,9 +62,14 @@ class DraftJob(Job):
         key = draft_key(self.processors, options.epoch, len(self.tokens), len(self._drawn))
         return Draw(self.processors, self.text, key, options.q_width, options.alternatives > 0)
 
-    def _take(self, drawn: Drawn) -> Any:
-        """Adds a drawn token; returns the proposal if it is complete, else `UNFINISHED`."""
+    def _take(self, drawn: Drawn | None) -> Any:
+        """Adds a drawn token; returns the proposal if it is complete, else `UNFINISHED`.
+
+        A proposal ends before a position whose scores allow no token.
+        """
         options = self.options
+        if drawn is None:
+            return self._proposal()
         self._drawn.append(drawn)
         self._feed = Feed(self._feed.row, self._feed.start + len(self._feed.ids), [drawn.token])
         if (
@@ -71,4 +78,8 @@ class DraftJob(Job):
             and not ends_proposal(drawn, self.processors, options.confidence)
         ):
             return UNFINISHED
+        return self._proposal()
+
+    def _proposal(self) -> Proposal:
+        options = self.options
         return proposal_of(self._drawn, options.choose, options.alternatives)

@@ -6,6 +6,7 @@ are certain.
 This module knows nothing of verification, or of whether a text is committed or a branch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.logits.validity import NO_TOKEN
 from foredraft_engine.noise import KeptGumbel, Purpose, gumbel, key
 from foredraft_engine.proposal import Proposal, SparseRows
 from foredraft_engine.sampling import Rule
@@ -58,8 +60,12 @@ class Drawn:
     """The probabilities of the candidates, if the token is rejected."""
 
 
-def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
-    """Draws all tokens at once; logits float32 [n, vocab]."""
+def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn | None]:
+    """Draws all tokens at once; logits float32 [n, vocab].
+
+    Returns:
+        The drawn tokens; None where the scores allow no token.
+    """
     scored = [Scored(d.processors, d.context, 1) for d in draws]
     scores = process(scored, logits)
     p = scores.softmax(dim=-1)
@@ -83,7 +89,8 @@ def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn]:
         rows = dict(zip(sampled, sparse, strict=True))
     drawn = zip(ids.tolist(), p.gather(1, ids[:, None])[:, 0].tolist(), strict=True)
     return [
-        Drawn(token, q, rows.get(i), *others.get(i, ((), ()))) for i, (token, q) in enumerate(drawn)
+        None if math.isnan(q) else Drawn(token, q, rows.get(i), *others.get(i, ((), ())))
+        for i, (token, q) in enumerate(drawn)
     ]
 
 
@@ -159,11 +166,13 @@ def draft_key(processors: Processors, epoch: int, base_len: int, index: int) -> 
 
 
 def certain_ids(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
-    """Returns the token that each position chooses with certainty, int64 [n].
+    """Returns the token that each position chooses with certainty, int64 [n]; -1 if there is none.
 
     It has the largest score, under the coupled rule after the shared noise is added.
     """
-    return ranking_scores(scores, scored_positions(scored)).argmax(dim=-1)
+    ranked = ranking_scores(scores, scored_positions(scored))
+    ids = ranked.argmax(dim=-1, keepdim=True)  # a NaN counts as the largest
+    return ids.masked_fill(~ranked.gather(1, ids).isfinite(), NO_TOKEN)[:, 0]
 
 
 def scored_positions(scored: Sequence[Scored]) -> list[tuple[Scored, int]]:

@@ -1,7 +1,9 @@
 """Verification where the target's token is certain: under greedy decoding and the coupled rule.
 
 There p is one-hot, and the rule of `foredraft_engine.speculation.acceptance` accepts a proposed
-token if and only if it is the target's own. Alternatives are possible for the same reason.
+token if and only if it is the target's own. Alternatives are possible for the same reason. A
+position whose scores allow no token ends a round before it; a round that begins with such a
+position has no decision.
 """
 
 from collections.abc import Sequence
@@ -9,24 +11,30 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from foredraft_engine.logits.processors import process
+from foredraft_engine.logits.validity import NO_TOKEN
 from foredraft_engine.proposal import Proposal
 from foredraft_engine.speculation.drawing import certain_ids
 from foredraft_engine.speculation.round import Decision, Round
 
 
-def match_exactly(rounds: Sequence[Round], logits: Tensor) -> list[Decision]:
-    """Verifies proposals by exact match; logits float32 [sum(scored), vocab]."""
+def match_exactly(rounds: Sequence[Round], logits: Tensor) -> list[Decision | None]:
+    """Verifies proposals by exact match; logits float32 [sum(scored), vocab].
+
+    Returns:
+        For each round its decision; None if its first scores allow no token.
+    """
     scored = [text for one in rounds for text in one.scored_texts]
     # The step's one transfer to the host.
     own = certain_ids(process(scored, logits), scored).tolist()
-    decisions, offset = [], 0
+    decisions: list[Decision | None] = []
+    offset = 0
     for one in rounds:
         decisions.append(_match(one.proposal, own[offset : offset + one.scored]))
         offset += one.scored
     return decisions
 
 
-def _match(proposal: Proposal, own: Sequence[int]) -> Decision:
+def _match(proposal: Proposal, own: Sequence[int]) -> Decision | None:
     """Accepts proposed tokens up to the first that differs from the target's own.
 
     If the target's own token is an alternative there, the round goes on with it.
@@ -34,7 +42,11 @@ def _match(proposal: Proposal, own: Sequence[int]) -> Decision:
     proposed, at = proposal.ids, 0
     while at < len(proposed) and proposed[at] == own[at]:
         at += 1
+    if own[at] == NO_TOKEN:
+        return Decision(tuple(own[:at]), range(at)) if at else None
     if (at, own[at]) not in proposal.alternatives:
         return Decision(tuple(own[: at + 1]), range(at + 1))
     row = len(proposed) + 1 + proposal.alternatives.index((at, own[at]))
+    if own[row] == NO_TOKEN:
+        return Decision(tuple(own[: at + 1]), range(at + 1))
     return Decision((*own[: at + 1], own[row]), [*range(at + 1), row], used_alternative=True)

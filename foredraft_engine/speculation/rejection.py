@@ -1,7 +1,8 @@
 """Verification by rejection sampling: the tensors of a batch of rounds.
 
 The rule itself is in `foredraft_engine.speculation.acceptance`. This module gives it proposals of
-different lengths as one padded batch.
+different lengths as one padded batch. A position whose p is NaN ends a round before it; a round
+that begins with such a position has no decision.
 """
 
 from collections.abc import Sequence
@@ -11,13 +12,18 @@ import torch
 from torch import Tensor
 
 from foredraft_engine.logits.processors import Scored, process
+from foredraft_engine.logits.validity import NO_TOKEN
 from foredraft_engine.noise import Purpose, gumbel, key, uniform
 from foredraft_engine.speculation.acceptance import QRow, verify
 from foredraft_engine.speculation.round import Decision, Round
 
 
-def sample_by_rejection(rounds: Sequence[Round], logits: Tensor) -> list[Decision]:
-    """Verifies proposals by rejection sampling; logits float32 [sum(k + 1), vocab]."""
+def sample_by_rejection(rounds: Sequence[Round], logits: Tensor) -> list[Decision | None]:
+    """Verifies proposals by rejection sampling; logits float32 [sum(k + 1), vocab].
+
+    Returns:
+        For each round its decision; None if its first scores allow no token.
+    """
     scored = [Scored(r.processors, [*r.tokens, *r.proposal.ids], r.scored) for r in rounds]
     p = process(scored, logits).softmax(dim=-1)
     device, vocab = p.device, p.shape[1]
@@ -36,10 +42,14 @@ def sample_by_rejection(rounds: Sequence[Round], logits: Tensor) -> list[Decisio
         p, drafted, q_drafted, torch.tensor(lengths, device=device), q_rows, u, noise
     )
     ends = torch.stack([accepted, next_id]).tolist()  # the step's one transfer to the host
-    return [
-        Decision((*one.proposal.ids[:n], last), range(n + 1))
-        for one, n, last in zip(rounds, *ends, strict=True)
-    ]
+    return [_decision(*one) for one in zip(rounds, *ends, strict=True)]
+
+
+def _decision(one: Round, accepted: int, next_id: int) -> Decision | None:
+    ids = one.proposal.ids[:accepted]
+    if next_id != NO_TOKEN:
+        return Decision((*ids, next_id), range(accepted + 1))
+    return Decision(ids, range(accepted)) if ids else None
 
 
 def _key(one: Round, purpose: Purpose) -> int:

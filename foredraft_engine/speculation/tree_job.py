@@ -14,8 +14,9 @@ This module knows nothing of which outcomes are likely in the long run: a `Choos
 how sure the draft was.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from foredraft_engine.feed import Feed, Tree
-from foredraft_engine.job import UNFINISHED, Job, PassOutput
+from foredraft_engine.job import UNFINISHED, Job, PassOutput, attempt
 from foredraft_engine.logits.processors import process
 from foredraft_engine.proposal import Outcome
 from foredraft_engine.speculation.draft_options import TreeOptions
@@ -86,20 +87,24 @@ class TreeJob(Job):
     def finish(cls, jobs: Sequence["TreeJob"], output: PassOutput) -> list[Any]:
         parts = output.logits.split([job.scored for job in jobs])
         growing = [(job, part) for job, part in zip(jobs, parts, strict=True) if job._branches]
-        results = {
-            id(job): job._branch(_preview(job.round, part))
-            for job, part in zip(jobs, parts, strict=True)
-            if not job._branches
-        }
-        if growing:
+        drawn: Iterator[Drawn | None] = iter(())
+        if growing:  # first, because nothing may be raised once a job has moved on
             draws = [one for job, _ in growing for one in job._draws()]
             drawn = iter(draw(draws, torch.cat([part for _, part in growing])))
-            for job, _ in growing:
-                results[id(job)] = job._take(list(islice(drawn, len(job._branches))))
+        results = {
+            id(job): attempt(partial(job._take, list(islice(drawn, len(job._branches)))))
+            for job, _ in growing
+        }
+        for job, part in zip(jobs, parts, strict=True):
+            if id(job) not in results:
+                results[id(job)] = attempt(partial(job._branch, part))
         return [results[id(job)] for job in jobs]
 
-    def _branch(self, preview: Preview) -> Any:
+    def _branch(self, logits: Tensor) -> Any:
         """Begins a branch for each chosen outcome, once the first pass has given the preview."""
+        preview = _preview(self.round, logits)
+        if preview is None:
+            return self._result()
         self._preview, candidates = preview, preview.candidates
         ends = self.round.processors.sampling.eos_token_id
         self._branches = [
@@ -130,9 +135,14 @@ class TreeJob(Job):
             made.append(Draw(self.round.processors, text, key, options.q_width, ranked))
         return made
 
-    def _take(self, drawn: Sequence[Drawn]) -> Any:
-        """Adds a drawn token to every branch; returns the result if the tree is complete."""
-        for branch, one in zip(self._branches, drawn, strict=True):
+    def _take(self, drawn: Sequence[Drawn | None]) -> Any:
+        """Adds a drawn token to every branch; returns the result if the tree is complete.
+
+        A branch whose scores allow no token is given up.
+        """
+        grown = [(b, one) for b, one in zip(self._branches, drawn, strict=True) if one]
+        self._branches = [branch for branch, _ in grown]
+        for branch, one in grown:
             branch.drawn.append(one)
         if (path := self.options.early_verdict.path) is not None:
             self._branches = [branch for branch in self._branches if branch.path == path]
@@ -172,10 +182,16 @@ class TreeJob(Job):
         return drawn
 
 
-def _preview(verified: Round, logits: Tensor) -> Preview:
-    """Returns what the draft expects of a round; logits float32 [scored, vocab]."""
+def _preview(verified: Round, logits: Tensor) -> Preview | None:
+    """Returns what the draft expects of a round; None if some scores allow no token.
+
+    Args:
+        logits: float32 [scored, vocab].
+    """
     proposed, scored = verified.proposal.ids, verified.scored_texts
     scores = process(scored, logits)
+    if not scores.amax(dim=-1).isfinite().all():
+        return None
     chain = torch.tensor(proposed, dtype=torch.long, device=scores.device)
     confidences = (
         scores[: len(proposed)].softmax(dim=-1)[range(len(proposed)), list(proposed)].tolist()

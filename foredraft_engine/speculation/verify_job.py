@@ -8,13 +8,15 @@ This module knows nothing of where proposals come from.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from foredraft_engine.feed import Feed
-from foredraft_engine.job import Job, PassOutput
+from foredraft_engine.job import Job, PassOutput, attempt
 from foredraft_engine.logits.processors import process
+from foredraft_engine.logits.validity import broken
 from foredraft_engine.proposal import Logprobs, Verdict
 from foredraft_engine.sampling import Rule
 from foredraft_engine.score_rows import ScoreRow, score_rows
@@ -50,7 +52,9 @@ class GuideFeed:
             unconditional: after the prompt to move away from, the same shape.
         """
         away = unconditional.log_softmax(dim=-1)
-        return self.scale * (logits.log_softmax(dim=-1) - away) + away
+        guided = self.scale * (logits.log_softmax(dim=-1) - away) + away
+        # Of padding, which is -inf in both, the difference is NaN.
+        return guided.masked_fill(logits.isneginf(), float("-inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +75,45 @@ class VerifyJob(Job):
         return self.round.scored
 
     @classmethod
-    def finish(cls, jobs: Sequence["VerifyJob"], output: PassOutput) -> list[Verdict]:
+    def finish(cls, jobs: Sequence["VerifyJob"], output: PassOutput) -> list[Verdict | Exception]:
         own, guided = _guided(jobs, output.logits)
-        decisions = _decide([job.round for job in jobs], guided)
         counts = [job.scored for job in jobs]
+        decisions = _decide([job.round for job in jobs], guided)
         return [
-            _verdict(*one)
+            attempt(partial(_verdict, *one))
             for one in zip(jobs, decisions, own.split(counts), guided.split(counts), strict=True)
         ]
 
 
-def _decide(rounds: Sequence[Round], logits: Tensor) -> list[Decision]:
-    """Verifies the proposals of rounds under any rules; logits float32 [sum(scored), vocab]."""
-    decided: dict[int, Decision] = {}
+def _decide(rounds: Sequence[Round], logits: Tensor) -> list[Decision | Exception]:
+    """Verifies the proposals of rounds under any rules; logits float32 [sum(scored), vocab].
+
+    What one round's processors raise is the result of that round.
+    """
+    parts = logits.split([one.scored for one in rounds])
+    try:
+        decisions = _decide_together(rounds, logits)
+    except Exception as error:
+        if len(rounds) == 1:
+            return [broken(rounds[0].scored_texts, logits, error)]
+        return [
+            result
+            for one, part in zip(rounds, parts, strict=True)
+            for result in _decide([one], part)
+        ]
+    return [
+        broken([one.scored_texts[0].first], part[:1]) if decision is None else decision
+        for one, part, decision in zip(rounds, parts, decisions, strict=True)
+    ]
+
+
+def _decide_together(rounds: Sequence[Round], logits: Tensor) -> list[Decision | None]:
+    """Verifies the proposals of rounds as one batch for each rule.
+
+    Returns:
+        For each round its decision; None if its first scores allow no token.
+    """
+    decided: dict[int, Decision | None] = {}
     parts = logits.split([one.scored for one in rounds])
     for sampled, verify_all in ((False, match_exactly), (True, sample_by_rejection)):
         chosen = [
@@ -112,8 +142,12 @@ def _guided(jobs: Sequence[VerifyJob], logits: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(own), torch.cat(guided)
 
 
-def _verdict(job: VerifyJob, decision: Decision, own: Tensor, guided: Tensor) -> Verdict:
+def _verdict(
+    job: VerifyJob, decision: Decision | Exception, own: Tensor, guided: Tensor
+) -> Verdict:
     """Makes a decision a verdict; own and guided logits, float32 [scored, vocab] each."""
+    if isinstance(decision, Exception):
+        raise decision
     options, rows = job.options, decision.rows
     return Verdict(
         decision.ids,

@@ -39,7 +39,7 @@ class Planner:
             saving: whether callers may save named configs.
         """
         self._defaults, self._limits = defaults, limits
-        self._vocabulary_size = model.vocabulary.size
+        self._vocabulary_size = model.known_ids
         self.prompts = Prompts(model, limits.capacity)
         self.configs = NamedConfigs(config_places, self.check_config, saving)
 

@@ -17,7 +17,7 @@ class Prompts:
     def __init__(self, model: LoadedModel, capacity: int) -> None:
         """Reads prompts. capacity: the length of the longest sequence, in tokens."""
         self.tokenizer = model.tokenizer
-        self._vocabulary_size, self._capacity = model.vocabulary.size, capacity
+        self._known_ids, self._capacity = model.known_ids, capacity
         self._longest_token = max(map(len, model.tokenizer.get_vocab()), default=1)
 
     def ids(self, prompt: generation_pb2.Prompt, field: str = "prompts") -> tuple[int, ...]:
@@ -69,7 +69,7 @@ class Prompts:
         Raises:
             InvalidFieldError: an id is outside the vocabulary, or the ids do not fit.
         """
-        check_ids(field, ids, self._vocabulary_size)
+        check_ids(field, ids, self._known_ids)
         if len(ids) >= self._capacity:
             raise InvalidFieldError(
                 field, f"has {len(ids)} tokens; with one more they must fit in {self._capacity}"

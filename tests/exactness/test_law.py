@@ -19,7 +19,7 @@ from transformers.generation import logits_process as hf
 from foredraft_engine.feed import Feed
 from foredraft_engine.job import UNFINISHED, PassOutput
 from foredraft_engine.logits.processors import Processors
-from foredraft_engine.proposal import Proposal, SparseRows
+from foredraft_engine.proposal import Proposal, SparseRows, Verdict
 from foredraft_engine.sampling import Rule, Sampling
 from foredraft_engine.speculation.draft_job import DraftJob
 from foredraft_engine.speculation.draft_options import DraftOptions
@@ -168,6 +168,7 @@ def _run(
         ]
         verdicts = VerifyJob.finish(jobs, _output(_logits(target, contexts)))
         for i, verdict in zip(open_, verdicts, strict=True):
+            assert isinstance(verdict, Verdict)
             texts[i] += verdict.ids
         open_ = [i for i in open_ if len(texts[i]) < len(prompt) + length]
     return [tuple(text[len(prompt) : len(prompt) + length]) for text in texts]

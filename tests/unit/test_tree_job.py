@@ -13,6 +13,7 @@ from draft_service.session import _affordable
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.proposal import Proposal
 from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.scheduling.step import Step
 from foredraft_engine.scheduling.step_times import StepTimes
@@ -178,7 +179,7 @@ async def test_a_tree_takes_as_long_whatever_is_drawn() -> None:
     law = replace(LAWS["rejection"], eos_token_id=tuple(range(1, VOCAB, 2)))
     for confidence, sampling in ((0.0, LAWS["rejection"]), (0.9, LAWS["rejection"]), (0.0, law)):
         steps: list[Step] = []
-        engine = Engine(TableRows(random_table(VOCAB, 3)), VOCAB, on_step=steps.append)
+        engine = Engine(TableRows(random_table(VOCAB, 3)), VOCAB, callbacks=Callbacks(steps.append))
         found = await ahead(engine, sampling, (1, 2, 6), confidence)
         engine.close()
         grown = [step.tokens for step in steps[-K:]]
