@@ -4,7 +4,7 @@ This module knows nothing of models, nor of fields that contradict one another.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from foredraft.v1 import draft_pb2, generation_pb2
 from foredraft.wire import GENERATION_FIELDS, Field, Kind
@@ -47,13 +47,28 @@ def check_ranges(config: generation_pb2.GenerationConfig, vocabulary_size: int) 
     """
     for descriptor, value in config.ListFields():
         field = GENERATION_FIELDS[descriptor.name]
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InvalidFieldError(field.name, f"is {value}")
-        if field.range and value not in field.range:
-            raise InvalidFieldError(field.name, f"is {value:g}; it {field.range.rule}")
+        for number in _numbers(value):
+            if not math.isfinite(number):
+                raise InvalidFieldError(field.name, f"is or has {number}, which is not finite")
+            if field.range and number not in field.range:
+                reason = f"is or has {number:g}; it {field.range.rule}"
+                raise InvalidFieldError(field.name, reason)
         if field.choices and value not in field.choices:
             raise InvalidFieldError(field.name, f"is not one of {', '.join(field.choices)}")
         _check_kind(field, value, vocabulary_size)
+
+
+def _numbers(value: object) -> Iterator[float]:
+    """Yields the numbers of a value that a range is for."""
+    match value:
+        case bool():
+            return
+        case int() | float():
+            yield value
+        case generation_pb2.ExponentialDecay():
+            yield value.factor
+        case generation_pb2.SequenceBiasList():
+            yield from (entry.bias for entry in value.values)
 
 
 def _check_kind(field: Field, value: object, vocabulary_size: int) -> None:
@@ -64,8 +79,6 @@ def _check_kind(field: Field, value: object, vocabulary_size: int) -> None:
             check_ids(field.name, [value], vocabulary_size)
         case generation_pb2.TokenIdsList() | generation_pb2.SequenceBiasList():
             _check_sequences(field.name, value, vocabulary_size)
-        case generation_pb2.ExponentialDecay() if not math.isfinite(value.factor):
-            raise InvalidFieldError(field.name, "has a factor that is no finite number")
         case generation_pb2.WatermarkingConfig():
             check_watermark(value)
         case generation_pb2.Strings():
@@ -84,9 +97,6 @@ def _check_sequences(
         if not entry.ids:
             raise InvalidFieldError(name, "has an empty sequence")
         check_ids(name, entry.ids, vocabulary_size)
-        if isinstance(entry, generation_pb2.SequenceBias) and not math.isfinite(entry.bias):
-            reason = "has a bias that is no finite number; to ban a token use bad_words_ids"
-            raise InvalidFieldError(name, reason)
 
 
 def check_watermark(message: generation_pb2.WatermarkingConfig) -> None:

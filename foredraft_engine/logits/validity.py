@@ -26,12 +26,13 @@ _NEUTRAL = frozenset(
 )
 
 
-def scored(batch: Sequence[Scored], logits: Tensor) -> Tensor:
+def whole_scores(batch: Sequence[Scored], logits: Tensor, together: bool = False) -> Tensor:
     """Applies the processors of one sequence, as `process` does, and refuses broken scores.
 
     Args:
         batch: texts of one sequence.
         logits: float32 [n, vocab].
+        together: whether tokens are chosen among all rows, as for beams; a row may then allow none.
 
     Raises:
         InvalidFieldError: a field of the request makes scores that no token can be chosen by.
@@ -41,7 +42,8 @@ def scored(batch: Sequence[Scored], logits: Tensor) -> Tensor:
         scores = process(batch, logits)
     except (ArithmeticError, ValueError, RuntimeError) as error:
         raise broken(batch, logits, error) from error
-    if not _all_whole(scores):
+    best = scores.amax(dim=-1)  # NaN where the row has one
+    if not (best.amax(dim=0) if together else best).isfinite().all():
         raise broken(batch, logits)
     return scores
 

@@ -56,5 +56,5 @@ class TokenHealing:
         return [
             other
             for other_form, other in self._tokenizer.get_vocab().items()
-            if other_form.startswith(form)
+            if other_form.startswith(form) and other < self._engine.vocabulary_size
         ]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from foredraft.wire import read_early_stopping
-from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.logits.processors import Processors, Scored
+from foredraft_engine.logits.validity import whole_scores
 from foredraft_engine.noise import Purpose, gumbel, key
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.beams import BeamSearch, BeamSettings, Move, Search
@@ -92,9 +93,8 @@ class _Choice:
 
     def _process(self, texts: Sequence[tuple[int, ...]], log_probs: Tensor) -> Tensor:
         """Returns the scores of the tokens after these texts, float32 [texts, vocab]."""
-        return process(
-            [Scored(self._processors, [*self._plan.tokens, *text], 1) for text in texts], log_probs
-        )
+        scored = [Scored(self._processors, [*self._plan.tokens, *text], 1) for text in texts]
+        return whole_scores(scored, log_probs, together=True)
 
     def _noise(self, at: int, scores: Tensor) -> Tensor | None:
         sampling = self._plan.sampling

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.logits.processors import Processors, Scored
+from foredraft_engine.logits.validity import whole_scores
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import peek
 from foredraft_engine.search.contrastive_ranking import choose, unit
@@ -90,6 +91,7 @@ class _Search:
         return self._tokens[-1]
 
     def _propose(self, logits: Tensor) -> None:
-        p = process([Scored(self._processors, self._tokens, 1)], logits).softmax(dim=-1)[0]
+        scores = whole_scores([Scored(self._processors, self._tokens, 1)], logits)
+        p = scores.softmax(dim=-1)[0]
         self._probabilities, best = p.topk(min(self._k, len(p)))
         self.candidates = best.tolist()

@@ -89,12 +89,16 @@ def at_most(most: int) -> Range:
     return Range(f"must be at most {most}", most=most)
 
 
-def positive(what: str = "positive", way_out: str = "") -> Range:
+def positive(what: str) -> Range:
     """Numbers above 0."""
-    return Range(f"must be {what}{way_out}", 0.0, open_below=True)
+    return Range(f"must be {what}", 0.0, open_below=True)
 
 
-NOT_NEGATIVE = Range("must not be negative", 0.0)
+def within(least: float, most: float, way_out: str = "") -> Range:
+    """Numbers from `least` to `most`, with which float32 works."""
+    return Range(f"must be from {least:g} to {most:g}{way_out}", least, most)
+
+
 SHARE = Range("must be in [0, 1]", 0.0, 1.0)
 SHARE_ABOVE_0 = Range("must be in (0, 1]", 0.0, 1.0, open_below=True)
 SHARE_BELOW_1 = Range("must be in [0, 1)", 0.0, 1.0, open_above=True)
@@ -116,6 +120,7 @@ class Field:
     off: tuple[object, ...] = ()
     """The values that ask for nothing."""
     range: Range | None = None
+    """The range of the field's number, or of the numbers within its value."""
     choices: tuple[str, ...] = ()
     scope: Scope = Scope.EVERY_CALL
 

@@ -1,6 +1,6 @@
 """The generation fields for guidance, token healing, watermarks, caches and output."""
 
-from foredraft.wire.field import NOT_NEGATIVE, Applier, Field, Kind, Scope
+from foredraft.wire.field import Applier, Field, Kind, Scope, within
 
 OTHERS = (
     Field(
@@ -10,7 +10,7 @@ OTHERS = (
         "The scale of classifier-free guidance away from the negative prompt; 1 is none",
         applied_by=Applier.GUIDANCE,
         off=(1.0,),
-        range=NOT_NEGATIVE,
+        range=within(0, 1e4),
         scope=Scope.NO_SEARCH,
     ),
     Field(
@@ -22,6 +22,7 @@ OTHERS = (
             "`factor` with every token"
         ),
         applied_by=Applier.PROCESSORS,
+        range=within(1e-6, 1e6),
     ),
     Field(
         43,

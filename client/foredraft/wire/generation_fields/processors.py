@@ -1,6 +1,6 @@
 """The generation fields for logits processors and special tokens."""
 
-from foredraft.wire.field import Applier, Field, Kind, positive
+from foredraft.wire.field import Applier, Field, Kind, within
 
 PROCESSORS = (
     Field(
@@ -11,7 +11,7 @@ PROCESSORS = (
         applied_by=Applier.PROCESSORS,
         default=1.0,
         off=(1.0,),
-        range=positive(),
+        range=within(1e-6, 1e6),
     ),
     Field(
         18,
@@ -35,6 +35,7 @@ PROCESSORS = (
         Kind.BIASES,
         "Numbers that are added to the logit of the last token of a sequence",
         applied_by=Applier.PROCESSORS,
+        range=within(-1e9, 1e9, "; to ban a token use bad_words_ids"),
     ),
     Field(
         21,

@@ -9,7 +9,7 @@ from foredraft.wire.field import (
     Kind,
     Scope,
     between,
-    positive,
+    within,
 )
 from foredraft.wire.limits import MAX_SEQUENCES
 
@@ -40,7 +40,7 @@ SAMPLING = (
         applied_by=Applier.WARPERS,
         default=1.0,
         off=(1.0,),
-        range=positive(way_out="; for the most likely token set do_sample=False"),
+        range=within(1e-6, 1e6, "; for the most likely token set do_sample=False"),
         scope=Scope.SAMPLING,
     ),
     Field(

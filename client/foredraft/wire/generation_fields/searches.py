@@ -1,6 +1,6 @@
 """The generation fields for beam search, diverse beam search and contrastive search."""
 
-from foredraft.wire.field import NOT_NEGATIVE, SHARE, Applier, Field, Kind, Scope, between
+from foredraft.wire.field import SHARE, Applier, Field, Kind, Scope, between, within
 from foredraft.wire.limits import MAX_BEAMS
 
 SEARCHES = (
@@ -22,6 +22,7 @@ SEARCHES = (
         applied_by=Applier.BEAM_SEARCH,
         default=1.0,
         off=(1.0,),
+        range=within(-8, 8),
         scope=Scope.BEAMS,
     ),
     Field(
@@ -54,7 +55,7 @@ SEARCHES = (
         applied_by=Applier.BEAM_SEARCH,
         default=0.0,
         off=(0.0,),
-        range=NOT_NEGATIVE,
+        range=within(0, 1e6),
         scope=Scope.BEAMS,
     ),
     Field(
