@@ -48,16 +48,18 @@ class DeviceThread:
         chunk_tokens: int,
         step_times: StepTimes,
         callbacks: Callbacks,
+        is_lent: Callable[[int], bool],
     ) -> None:
         """
         Args:
             vocabulary_size: ids from here on are padding and never chosen.
             chunk_tokens: the largest number of tokens in a step of several jobs.
             step_times: is told how long every step took.
+            is_lent: whether a sequence holds a row.
         """
         self._rows, self._vocabulary_size = rows, vocabulary_size
         self._step_times, self._callbacks = step_times, callbacks
-        self._queue = JobQueue(chunk_tokens, step_times)
+        self._queue = JobQueue(chunk_tokens, step_times, is_lent)
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
 
@@ -114,6 +116,7 @@ class DeviceThread:
             self._callbacks.use(self._rows.device)
         pairs = list(zip(batch, made.results, strict=True))
         done = [(w, result) for w, result in pairs if result is not UNFINISHED]
+        self._queue.left([w for w, _ in done], made.forward_s + made.logits_s)
         resolve([w for w, _ in done], [result for _, result in done])
         self._step_times.observe(tokens, len(jobs), made.forward_s + made.logits_s)
         if on_step := self._callbacks.on_step:

@@ -69,7 +69,9 @@ class Engine:
         self.vocabulary_size = vocabulary_size
         self.chunk_tokens = chunk_tokens
         self.step_times = step_times or StepTimes()
-        self._thread = DeviceThread(rows, vocabulary_size, chunk_tokens, self.step_times, callbacks)
+        self._thread = DeviceThread(
+            rows, vocabulary_size, chunk_tokens, self.step_times, callbacks, self.pool.is_lent
+        )
 
     def close(self) -> None:
         """Ends the device thread; coroutines that still wait are cancelled."""

@@ -7,14 +7,16 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from foredraft_engine.errors import DeviceLostError
 from foredraft_engine.job import Job
+from foredraft_engine.scheduling.rejoining import Rejoining
 from foredraft_engine.scheduling.step_times import StepTimes
 
+_PIECE_S = 0.001
 # Jobs with a deadline join a step that a sequence waits for if they lengthen it by no more than
 # this share.
 _DELAY = 0.25
@@ -32,13 +34,21 @@ class Waiting:
 class JobQueue:
     """All jobs that wait for the device."""
 
-    def __init__(self, chunk_tokens: int, step_times: StepTimes) -> None:
+    def __init__(
+        self,
+        chunk_tokens: int,
+        step_times: StepTimes,
+        is_lent: Callable[[int], bool] = lambda row: True,
+    ) -> None:
         """
         Args:
             chunk_tokens: the largest number of tokens in a step of several jobs.
             step_times: how long steps take, by their tokens.
+            is_lent: whether a sequence holds a row.
         """
         self._chunk_tokens, self._step_times = chunk_tokens, step_times
+        self._rejoining = Rejoining(is_lent)
+        self._goes_on = False  # whether jobs of the last step need another
         self._submitted: list[Waiting] = []  # in this turn of the event loop
         self._queue: deque[Waiting] = deque()
         self._changed = threading.Condition()
@@ -67,6 +77,7 @@ class JobQueue:
             submitted, self._submitted = self._submitted, []
             if not self._closed:
                 self._queue.extend(submitted)
+                self._rejoining.came(_rows(submitted), time.perf_counter())
                 submitted = []
             self._changed.notify()
         resolve(submitted, [self._end] * len(submitted))
@@ -93,7 +104,7 @@ class JobQueue:
         """
         began = time.perf_counter()
         with self._changed:
-            while not (batch := self._take()) and not self._closed:
+            while not (batch := self._take_together()) and not self._closed:
                 self._changed.wait()
             if self._closed:
                 batch += self._queue
@@ -104,10 +115,30 @@ class JobQueue:
             return [], waited_s
         return batch, waited_s
 
+    def left(self, finished: Sequence[Waiting], step_s: float) -> None:
+        """Records that a step of `step_s` is about to hand out the results of these jobs."""
+        with self._changed:
+            self._rejoining.left(_rows(finished), step_s, time.perf_counter())
+
     def put_back(self, unfinished: Sequence[Waiting]) -> None:
         """Queues jobs that need another step before all others."""
         with self._changed:
+            self._goes_on = bool(unfinished)
             self._queue.extendleft(reversed(unfinished))
+
+    def _take_together(self) -> list[Waiting]:
+        """Waits for the sequences that are about to come back, and removes the jobs of one step.
+
+        A proposal that is being drafted waits for nobody.
+        """
+        goes_on, self._goes_on = self._goes_on, False
+        while not goes_on and self._queue and not self._closed:
+            left_s = self._rejoining.wait_s(time.perf_counter())
+            if left_s <= 0:
+                break
+            # In short pieces, because a sequence that ends returns its row without a word.
+            self._changed.wait(min(left_s, _PIECE_S))
+        return self._take()
 
     def _take(self) -> list[Waiting]:
         """Removes the jobs of one step from the queue.
@@ -149,6 +180,11 @@ class JobQueue:
         ):
             most += 8
         return most
+
+
+def _rows(jobs: Sequence[Waiting]) -> Iterator[int]:
+    """Yields the row of each job that a sequence waits for."""
+    return (w.job.feeds[0].row for w in jobs if w.job.feeds and w.job.wanted_by is None)
 
 
 def _wanted_by(waiting: Waiting) -> float:

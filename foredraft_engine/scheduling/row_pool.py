@@ -90,6 +90,10 @@ class RowPool:
         """The number of rows on loan."""
         return self.count - len(self._free)
 
+    def is_lent(self, index: int) -> bool:
+        """Returns whether a row is on loan; any thread may ask."""
+        return any(row.index == index for row in list(self._lent))
+
     @property
     def tokens(self) -> int:
         """The number of tokens that rows on loan hold."""
