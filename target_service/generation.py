@@ -12,6 +12,7 @@ from foredraft.v1 import target_pb2
 from target_service.output.sequence_output import SequenceOutput
 from target_service.output.stopping import Stopping
 from target_service.output.stream import ChunkQueue, SequenceStream
+from target_service.output.token_forms import TokenForms
 from target_service.request.mode import Mode
 from target_service.request.plan import Plan
 from target_service.strategies.assisted import assisted
@@ -30,9 +31,9 @@ STRATEGIES: Mapping[Mode, Strategy] = {
 class Generation:
     """The running sequences of one call."""
 
-    def __init__(self, plans: Sequence[Plan], resources: Resources, tokenizer: Any) -> None:
+    def __init__(self, plans: Sequence[Plan], resources: Resources, forms: TokenForms) -> None:
         """Starts a task for each plan; `close` ends them."""
-        self._resources, self._tokenizer = resources, tokenizer
+        self._resources, self._forms = resources, forms
         self._queue = ChunkQueue()
         self._tasks = [asyncio.create_task(self._run(plan)) for plan in plans]
         self._all: asyncio.Future[Any] = asyncio.gather(*self._tasks)
@@ -69,7 +70,7 @@ class Generation:
         metrics, drafters = self._resources.metrics, self._resources.drafters
         outputs = [
             SequenceOutput(
-                Stopping(plan, self._tokenizer),
+                Stopping(plan, self._forms),
                 SequenceStream(plan.index + i, self._queue, metrics),
             )
             for i in range(plan.sequences)
@@ -81,10 +82,10 @@ class Generation:
 
 @asynccontextmanager
 async def generation(
-    plans: Sequence[Plan], resources: Resources, tokenizer: Any
+    plans: Sequence[Plan], resources: Resources, forms: TokenForms
 ) -> AsyncIterator[Generation]:
     """Runs the plans of a call and ends them, however the call ends."""
-    running = Generation(plans, resources, tokenizer)
+    running = Generation(plans, resources, forms)
     try:
         yield running
     finally:

@@ -23,6 +23,7 @@ from target_service.call_record import CallRecord
 from target_service.drafting.draft_pool import DraftPool
 from target_service.drafting.drafters import Drafters
 from target_service.generation import generation
+from target_service.output.token_forms import TokenForms
 from target_service.request.defaults import Config
 from target_service.request.named_configs import SavingNotAllowedError, places
 from target_service.request.parse import credential
@@ -64,6 +65,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         own = defaults.watermarking_config if defaults.HasField("watermarking_config") else None
         self._detector = Detector(self._planner.prompts, model.scored_ids, own)
         self._healing = TokenHealing(model.tokenizer, engine)
+        self._forms = TokenForms(model.tokenizer)
         self._configs = self._planner.configs
         self._pool = DraftPool(settings.draft_addresses, model.vocabulary)
         metrics.watch_drafts(lambda: [endpoint.state for endpoint in self._pool.endpoints])
@@ -83,7 +85,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             call = await plan_request(self._planner, self._healing, request, caller)
             record.admitted(call.prompts)
             yield _started(call, request_id, request.return_prompt_ids)
-            async with generation(call.plans, self._resources, tokenizer) as running:
+            async with generation(call.plans, self._resources, self._forms) as running:
                 async with aclosing(running.chunks()) as chunks:
                     async for chunk in chunks:
                         record.chunk(chunk)

@@ -107,7 +107,10 @@ class LetterTokenizer:
     def decode(self, ids: Sequence[int], **_: Any) -> str:
         return "".join(self._letters[i] for i in ids)
 
-    def __call__(self, text: str) -> dict[str, list[int]]:
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        return "".join(tokens)
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
         return {"input_ids": [self._letters.index(letter) for letter in text]}
 
 

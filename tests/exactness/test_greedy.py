@@ -26,6 +26,7 @@ from target_service.drafting.length_schedule import HeuristicLengths, LengthSche
 from target_service.output.sequence_output import SequenceOutput
 from target_service.output.stopping import Stopping
 from target_service.output.stream import ChunkQueue, SequenceStream
+from target_service.output.token_forms import TokenForms
 from target_service.request.plan import Plan
 from target_service.strategies.assisted import assisted
 from target_service.strategies.resources import Resources
@@ -128,7 +129,7 @@ async def _run(engine: Engine, one: Plan, kind: str, right: Sequence[int]) -> li
     chunk_queue = ChunkQueue()
     stream = SequenceStream(0, chunk_queue, metrics)
     drafters = FakeDrafters(FakeDrafter(kind, right, len(one.tokens)))
-    output = SequenceOutput(Stopping(one, bundled("target").tokenizer), stream)
+    output = SequenceOutput(Stopping(one, TokenForms(bundled("target").tokenizer)), stream)
     resources = Resources(engine, drafters, metrics)  # type: ignore[arg-type]
     running = asyncio.create_task(assisted(one, resources, [output]))
     ids: list[int] = []
