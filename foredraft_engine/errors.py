@@ -31,3 +31,7 @@ class DeviceMemoryError(Exception):
 
 class DeviceLostError(Exception):
     """The device, or the thread that uses it, is gone; the process has to start anew."""
+
+
+class LateStartError(Exception):
+    """A sequence got its turn when its caller had too little time left for it."""

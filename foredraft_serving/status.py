@@ -19,6 +19,7 @@ from foredraft_engine.errors import (
     DeviceLostError,
     DeviceMemoryError,
     InvalidFieldError,
+    LateStartError,
 )
 from foredraft_serving.parsing import parser
 
@@ -31,6 +32,7 @@ Table = Mapping[type[Any], grpc.StatusCode]
 ENGINE_ERRORS: Table = {
     InvalidFieldError: grpc.StatusCode.INVALID_ARGUMENT,
     DeviceMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    LateStartError: grpc.StatusCode.DEADLINE_EXCEEDED,
     DeviceLostError: grpc.StatusCode.UNAVAILABLE,
     BrokenLogitsError: grpc.StatusCode.INTERNAL,
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 from foredraft_engine.model.loading import LoadedModel
+from foredraft_engine.scheduling.caller import Caller, act_for
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import fits
 from foredraft_serving.logs import serve_request
@@ -82,6 +83,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         span = serve_span("foredraft.target.Generate", metadata)
         with CallRecord(self._metrics, context.time_remaining(), decode, span) as record:
             caller = credential(metadata)
+            act_for(Caller(caller))
             call = await plan_request(self._planner, self._healing, request, caller)
             record.admitted(call.prompts)
             yield _started(call, request_id, request.return_prompt_ids)

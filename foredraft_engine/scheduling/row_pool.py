@@ -8,12 +8,13 @@ position, so that keeping account of tokens is enough.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from foredraft_engine.cache_spec import CacheSpec
+from foredraft_engine.scheduling.caller import Caller, acting_for
+from foredraft_engine.scheduling.row_turns import RowTurns
 
 # The fewest tokens that are copied rather than fed: all texts may begin with the same token.
 _FEWEST_COPIED = 2
@@ -79,11 +80,10 @@ class RowPool:
     def __init__(self, count: int) -> None:
         # The row that has been idle longest comes first.
         self._free = [_FreeRow(i) for i in range(count)]
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()  # with the rows needed
+        self._turns = RowTurns(count)
         self.count = count
         self._lent: list[Row] = []
-        self._turns = 0
-        self._promised = 0  # free rows whose next holder was woken but has not taken them yet
+        self._prefills = 0  # that have begun
 
     @property
     def in_use(self) -> int:
@@ -102,7 +102,7 @@ class RowPool:
     @property
     def waiting(self) -> int:
         """The number of sequences that wait for a row."""
-        return len(self._waiting)
+        return self._turns.waiting
 
     @asynccontextmanager
     async def lend(
@@ -139,7 +139,8 @@ class RowPool:
                 f"sequences: there are {len(sequences)}, but the pool has only {self.count} rows; "
                 "start with more rows or ask for fewer sequences"
             )
-        await self._wait_for_turn(len(sequences))
+        caller = acting_for() or Caller(owner)
+        await self._turns.take(len(sequences), caller)
         rows = [self._take(tokens, owner, cache) for tokens in sequences]
         self._lent += rows
         try:
@@ -149,12 +150,12 @@ class RowPool:
                 self._lent.remove(row)
                 row.prefilled()
                 self._free.append(_FreeRow(row.index, row.cached, owner, cache))
-            self._wake()
+            self._turns.give_back(len(rows), caller)
 
     def prefilling(self, row: Row, tokens: Sequence[int]) -> None:
         """Notes that a row is being filled with all tokens but the last."""
-        self._turns += 1
-        row._turn, row.promised, row._filled = self._turns, tokens[:-1], asyncio.Event()
+        self._prefills += 1
+        row._turn, row.promised, row._filled = self._prefills, tokens[:-1], asyncio.Event()
 
     def source_for(self, row: Row, tokens: Sequence[int]) -> Row | None:
         """Returns the row to copy from: that of the same owner which holds most of a sequence.
@@ -173,33 +174,6 @@ class RowPool:
             if lends > most:
                 best, most = other, lends
         return best
-
-    async def _wait_for_turn(self, rows: int) -> None:
-        if len(self._free) - self._promised >= rows and not self._waiting:
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, rows))
-        try:
-            await turn
-            self._promised -= rows
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._promised -= rows  # the turn was given but cannot be used: pass it on
-            elif (turn, rows) in self._waiting:
-                self._waiting.remove((turn, rows))
-            self._wake()
-            raise
-
-    def _wake(self) -> None:
-        """Gives turns in order, as long as there are rows for the sequence that waits longest."""
-        while self._waiting:
-            turn, rows = self._waiting[0]
-            if not turn.done():
-                if len(self._free) - self._promised < rows:
-                    return
-                self._promised += rows
-                turn.set_result(None)
-            self._waiting.popleft()
 
     def _take(self, tokens: Sequence[int], owner: str, cache: CacheSpec | None) -> Row:
         def reuse(free: _FreeRow) -> int:
