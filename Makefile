@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-long check lint types protos stubs-fresh generated generated-fresh test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick charts clean
+.PHONY: setup demo test test-long soak check lint types protos stubs-fresh generated generated-fresh test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick charts clean
 
 setup: $(VENV)/.ready
 
@@ -33,6 +33,11 @@ test-quick: setup
 # benchmarks in short, a crowd of callers.
 test-long: setup
 	$(PYTEST) -m long
+
+# Everything at random for a quarter of an hour: strategies, cancels, deadlines, poisons, readers that
+# stop, drafts that die. SOAK_S=60 makes it a minute, SOAK_SEED repeats a run.
+soak: setup
+	SOAK_S=$(or $(SOAK_S),900) $(RUN) -m pytest -m long tests/soak
 
 # What a change has to pass: format, lint, types, generated files, tests.
 check: lint types generated-fresh stubs-fresh test
