@@ -6,21 +6,18 @@ are transformers' own (`GenerationMixin._get_logits_processor`). The warpers tha
 sampled request uses exist a second time in `foredraft_engine.logits.warpers`, for a whole batch at
 once.
 
-This module knows nothing of proposals, or of how a token is drawn from the scores.
+This module knows nothing of batches, proposals, or of how a token is drawn from the scores.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from transformers.generation import logits_process as hf
 
-from foredraft_engine.logits.greenlist import preferred
-from foredraft_engine.logits.synthid import watermarked
-from foredraft_engine.logits.warpers import has_rare_warpers, warp
+from foredraft_engine.logits.warpers import has_rare_warpers
 from foredraft_engine.noise import KeptGumbel
-from foredraft_engine.sampling import Greenlist, Rule, Sampling, SynthId
+from foredraft_engine.sampling import Rule, Sampling
 
 
 class Processors:
@@ -58,97 +55,6 @@ class Processors:
         for warper in self._rare_warpers:
             scores = warper(None, scores)
         return scores
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """The text of one sequence, and the number of its last positions that have logits in a batch.
-
-    Row i of these `count` rows scores the token after tokens[: len(tokens) - count + 1 + i].
-    """
-
-    processors: Processors
-    tokens: Sequence[int]
-    """The prompt and everything after it, up to the last scored position."""
-    count: int
-
-    @property
-    def first(self) -> "Scored":
-        """The same text up to its first scored position alone."""
-        return Scored(self.processors, self.tokens[: len(self.tokens) - self.count + 1], 1)
-
-
-def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
-    """Applies the processors of many sequences at once.
-
-    Args:
-        batch: the sequences; their counts add up to n.
-        logits: float32 [n, vocab], sequence after sequence.
-
-    Returns:
-        Scores, float32 [n, vocab].
-    """
-    if any(item.processors.history for item in batch):
-        logits = _apply_histories(batch, logits)
-    rows = [item.processors.sampling for item in batch for _ in range(item.count)]
-    logits = warp(rows, logits)
-    if any(item.processors.has_rare_warpers for item in batch):
-        parts = logits.split([item.count for item in batch])
-        logits = torch.cat(
-            [i.processors.apply_rare_warpers(part) for i, part in zip(batch, parts, strict=True)]
-        )
-    if any(sampling.watermark for sampling in rows):
-        parts = logits.split([item.count for item in batch])
-        logits = torch.cat(
-            [_watermarked(item, part) for item, part in zip(batch, parts, strict=True)]
-        )
-    if any(sampling.renormalize_logits for sampling in rows):
-        wanted = torch.tensor(
-            [sampling.renormalize_logits for sampling in rows], device=logits.device
-        )
-        logits = torch.where(wanted[:, None], logits.log_softmax(-1), logits)
-    return logits
-
-
-def _watermarked(item: Scored, scores: Tensor) -> Tensor:
-    """Applies the watermark of one sequence, if it has one; scores float32 [count, vocab]."""
-    watermark, tokens = item.processors.sampling.watermark, item.tokens
-    if isinstance(watermark, SynthId):
-        return watermarked(watermark, tokens[item.processors.sampling.prompt_length :], scores)
-    if isinstance(watermark, Greenlist):
-        first, width = len(tokens) - item.count + 1, watermark.context_width
-        ends = range(first, first + item.count)
-        contexts = [tokens[max(0, end - width) : end] for end in ends]
-        return torch.stack(
-            [
-                preferred(watermark, context, row)
-                for context, row in zip(contexts, scores, strict=True)
-            ]
-        )
-    return scores
-
-
-def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:
-    """Applies all history processors; logits float32 [n, vocab].
-
-    Texts of the same length under the same parameters go through the processors together.
-    """
-    groups: dict[tuple[Sampling, int], list[tuple[int, Scored]]] = {}
-    row = 0
-    for item in batch:
-        for i in range(item.count):
-            if item.processors.history:
-                length = len(item.tokens) - item.count + 1 + i
-                groups.setdefault((item.processors.history, length), []).append((row, item))
-            row += 1
-    scores = logits.clone()
-    for (_, length), members in groups.items():
-        rows = torch.tensor([row for row, _ in members], device=logits.device)
-        context = torch.tensor(
-            [list(item.tokens[:length]) for _, item in members], device=logits.device
-        )
-        scores[rows] = members[0][1].processors.apply_history(context, logits[rows])
-    return scores
 
 
 def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:

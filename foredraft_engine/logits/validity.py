@@ -13,7 +13,8 @@ from dataclasses import fields, replace
 from torch import Tensor
 
 from foredraft_engine.errors import BrokenLogitsError, InvalidFieldError
-from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.logits.processing import Scored, process
+from foredraft_engine.logits.processors import Processors
 from foredraft_engine.sampling import Sampling
 
 NO_TOKEN = -1

@@ -8,14 +8,16 @@ unchanged, as do rows of requests with a rare warper, which `Processors` handles
 This module knows nothing of tokens: a warper is a function of the logits alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from foredraft_engine.sampling import Sampling
+from foredraft_engine.transfer import HostArray
 
 _REMOVED = float("-inf")
+_OFF = Sampling()  # which warps nothing
 
 
 def has_rare_warpers(s: Sampling) -> bool:
@@ -26,45 +28,65 @@ def has_rare_warpers(s: Sampling) -> bool:
     return s.is_sampled and (s.min_tokens_to_keep > 1 or s.top_h is not None or cut_by_likelihood)
 
 
-def warp(rows: Sequence[Sampling], scores: Tensor) -> Tensor:
-    """Applies the four warpers, in transformers' order.
+class Warping:
+    """The four warpers for the rows of a batch, and their parameters on the host."""
 
-    Args:
-        rows: the sampling parameters of each row.
-        scores: float32 [n, vocab].
+    def __init__(self, rows: Sequence[Sampling], vocab: int) -> None:
+        """
+        Args:
+            rows: the sampling parameters of each row.
+            vocab: the number of scores in a row.
+        """
+        active = [s if s.is_sampled and not has_rare_warpers(s) else _OFF for s in rows]
+        ks = [min(s.top_k, vocab) for s in active]
+        self._most_k = max(ks, default=0)
+        self.arrays: dict[str, HostArray] = {}
+        """The parameters of each warper that some row needs, [n, 1] each, by their names."""
+        if any(s.temperature != 1.0 for s in active):
+            self._add("temperature", [s.temperature for s in active], np.float32)
+        if self._most_k:
+            self._add("top_k", ks, np.int64)
+        if any(s.top_p < 1.0 for s in active):
+            # 1 - p is computed in float64, as in transformers, and compared with a float32 sum.
+            self._add("rest", [1 - s.top_p for s in active], np.float32)
+            self._add("top_p", [s.top_p < 1.0 for s in active], np.bool_)
+        if any(s.min_p for s in active):
+            self._add("min_p", [s.min_p for s in active], np.float32)
 
-    Returns:
-        Scores, float32 [n, vocab]; removed tokens are -inf.
-    """
-    active = [s if s.is_sampled and not has_rare_warpers(s) else None for s in rows]
-    if not any(active):
+    def _add(self, name: str, values: Sequence[float], dtype: type[np.generic]) -> None:
+        self.arrays[name] = np.array(values, dtype=dtype)[:, None]
+
+    def apply(self, scores: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Applies the warpers, in transformers' order.
+
+        Args:
+            scores: float32 [n, vocab].
+            parameters: `arrays` on the device.
+
+        Returns:
+            Scores, float32 [n, vocab]; removed tokens are -inf.
+        """
+        if "temperature" in parameters:
+            scores = scores / parameters["temperature"]
+        if "top_k" in parameters:
+            scores = _top_k(parameters["top_k"], self._most_k, scores)
+        if "top_p" in parameters:
+            scores = _top_p(parameters["rest"], parameters["top_p"], scores)
+        if "min_p" in parameters:
+            scores = _min_p(parameters["min_p"], scores)
         return scores
-    device = scores.device
-    if any(s and s.temperature != 1.0 for s in active):
-        scores = scores / _column([s.temperature if s else 1.0 for s in active], device)
-    if any(s and s.top_k for s in active):
-        scores = _top_k([min(s.top_k, scores.shape[1]) if s else 0 for s in active], scores)
-    if any(s and s.top_p < 1.0 for s in active):
-        scores = _top_p([s.top_p if s else 1.0 for s in active], scores)
-    if any(s and s.min_p for s in active):
-        scores = _min_p(_column([s.min_p if s else 0.0 for s in active], device), scores)
-    return scores
 
 
-def _top_k(ks: list[int], scores: Tensor) -> Tensor:
-    best = scores.topk(max(ks), dim=-1).values  # [n, max k]
-    last = torch.tensor([max(k - 1, 0) for k in ks], device=scores.device)[:, None]
-    floor = best.gather(1, last)
-    off = torch.tensor([k == 0 for k in ks], device=scores.device)[:, None]
-    return scores.masked_fill((scores < floor) & ~off, _REMOVED)
+def _top_k(ks: Tensor, most: int, scores: Tensor) -> Tensor:
+    best = scores.topk(most, dim=-1).values  # [n, most]
+    floor = best.gather(1, (ks - 1).clamp(min=0))
+    return scores.masked_fill((scores < floor) & (ks > 0), _REMOVED)
 
 
-def _top_p(ps: list[float], scores: Tensor) -> Tensor:
+def _top_p(rest: Tensor, wanted: Tensor, scores: Tensor) -> Tensor:
     ordered, index = scores.sort(dim=-1)
-    # 1 - p is computed in Python's float64, as in transformers, and compared with a float32 sum.
-    rest = _column([1 - p for p in ps], scores.device)
     remove = ordered.softmax(dim=-1).cumsum(dim=-1) <= rest
-    remove &= _column([p < 1.0 for p in ps], scores.device)
+    remove &= wanted
     remove[:, -1] = False
     return scores.masked_fill(remove.scatter(1, index, remove), _REMOVED)
 
@@ -75,7 +97,3 @@ def _min_p(min_p: Tensor, scores: Tensor) -> Tensor:
     remove = p < min_p * best
     remove.scatter_(1, index, False)
     return scores.masked_fill(remove, _REMOVED)
-
-
-def _column(values: Sequence[float | bool], device: torch.device) -> Tensor:
-    return torch.tensor(values, device=device)[:, None]

@@ -78,6 +78,7 @@ class _Pass:
         """
         finished = attempt(lambda: self._finish(kind, members))
         if isinstance(finished, Exception):
+            log.warning("%d jobs of a step are finished one by one: %r", len(members), finished)
             finished = [attempt(partial(self._finish_one, kind, i)) for i in members]
         return [told(result) for result in finished]
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.logits.processing import Scored, process
+from foredraft_engine.logits.processors import Processors
 from foredraft_engine.logits.validity import NO_TOKEN
 from foredraft_engine.noise import KeptGumbel, Purpose, gumbel, key
 from foredraft_engine.proposal import Proposal, SparseRows

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from foredraft_engine.logits.processors import process
+from foredraft_engine.logits.processing import process
 from foredraft_engine.logits.validity import NO_TOKEN
 from foredraft_engine.proposal import Proposal
 from foredraft_engine.speculation.drawing import certain_ids

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foredraft_engine.logits.processors import Scored, process
+from foredraft_engine.logits.processing import Processing, Scored
 from foredraft_engine.logits.validity import NO_TOKEN
 from foredraft_engine.noise import Purpose, gumbel, key, uniform
 from foredraft_engine.speculation.acceptance import QRow, verify
 from foredraft_engine.speculation.round import Decision, Round
+from foredraft_engine.transfer import HostArray, to_device
 
 
 def sample_by_rejection(rounds: Sequence[Round], logits: Tensor) -> list[Decision | None]:
@@ -24,25 +25,58 @@ def sample_by_rejection(rounds: Sequence[Round], logits: Tensor) -> list[Decisio
     Returns:
         For each round its decision; None if its first scores allow no token.
     """
+    vocab = logits.shape[1]
+    k = max(len(one.proposal.ids) for one in rounds)
     scored = [Scored(r.processors, [*r.tokens, *r.proposal.ids], r.scored) for r in rounds]
-    p = process(scored, logits).softmax(dim=-1)
-    device, vocab = p.device, p.shape[1]
-    lengths = [len(r.proposal.ids) for r in rounds]
-    k = max(lengths)
-    p = _padded(p, [n + 1 for n in lengths], k + 1)  # [batch, k + 1, vocab]
-    drafted = torch.tensor(
-        [[*r.proposal.ids, *[0] * (k - n)] for r, n in zip(rounds, lengths, strict=True)],
-        device=device,
-    )
-    drafted = drafted.view(len(rounds), k).long()
-    q_rows, q_drafted = _q(rounds, k, vocab, device)
-    u = uniform(torch.tensor([_key(r, Purpose.ACCEPT) for r in rounds], device=device), k)
-    noise = gumbel(torch.tensor([_key(r, Purpose.RECOVER) for r in rounds], device=device), vocab)
+    processing = Processing(scored, vocab)
+    # The step's one copy to the device.
+    tensors = to_device([*_arrays(rounds, k), *processing.arrays], logits.device)
+    places, drafted, lengths, accept, recover, index, ids, q = tensors[:8]
+    p = processing.apply(logits, tensors[8:]).softmax(dim=-1)[places]  # [batch, k + 1, vocab]
+    q_drafted = torch.zeros(len(rounds) * k, device=p.device)
+    if len(index):
+        q_drafted.index_add_(0, index, q * (ids == drafted.view(-1)[index]))
     accepted, next_id = verify(
-        p, drafted, q_drafted, torch.tensor(lengths, device=device), q_rows, u, noise
+        p,
+        drafted,
+        q_drafted.view(len(rounds), k),
+        lengths,
+        QRow(index, ids, q, (len(rounds), k, vocab)),
+        uniform(accept, k),
+        gumbel(recover, vocab),
     )
     ends = torch.stack([accepted, next_id]).tolist()  # the step's one transfer to the host
     return [_decision(*one) for one in zip(rounds, *ends, strict=True)]
+
+
+def _arrays(rounds: Sequence[Round], k: int) -> list[HostArray]:
+    """Returns what verification needs of the rounds.
+
+    Returns:
+        For each position its row of logits, [batch, k + 1]: a short proposal repeats its last one;
+        the proposed ids, [batch, k]; the lengths, [batch]; the keys of the acceptance and of the
+        recovery, [batch] each; and of every entry of q its place sequence * k + position, its id
+        and its probability, [entries] each.
+    """
+    lengths = np.array([len(one.proposal.ids) for one in rounds], dtype=np.int64)
+    starts = np.cumsum(lengths + 1) - lengths - 1
+    places = starts[:, None] + np.minimum(np.arange(k + 1), lengths[:, None])
+    drafted = np.zeros((len(rounds), k), dtype=np.int64)
+    index: list[HostArray] = []
+    ids: list[HostArray] = []
+    q: list[HostArray] = []
+    for i, one in enumerate(rounds):
+        own, n = np.array(one.proposal.ids, dtype=np.int64), len(one.proposal.ids)
+        drafted[i, :n] = own
+        rows = one.proposal.q
+        index.append(i * k + np.repeat(np.arange(n), rows.counts if rows else 1))
+        ids.append(rows.ids.astype(np.int64) if rows else own)
+        q.append(rows.probabilities if rows else np.ones(n, dtype=np.float32))
+    keys = [
+        np.array([_key(one, purpose) for one in rounds], dtype=np.int64)
+        for purpose in (Purpose.ACCEPT, Purpose.RECOVER)
+    ]
+    return [places, drafted, lengths, *keys, *map(np.concatenate, (index, ids, q))]
 
 
 def _decision(one: Round, accepted: int, next_id: int) -> Decision | None:
@@ -56,42 +90,3 @@ def _key(one: Round, purpose: Purpose) -> int:
     # Every round commits at least one token, so that the committed length identifies the round.
     sampling = one.processors.sampling
     return key(sampling.seed, purpose, sampling.sequence_index, len(one.tokens))
-
-
-def _q(rounds: Sequence[Round], k: int, vocab: int, device: torch.device) -> tuple[QRow, Tensor]:
-    """Returns the rows of q of all proposals, and q of each proposed id, [batch, k]."""
-    places: list[int] = []
-    ids: list[np.ndarray] = []
-    probabilities: list[np.ndarray] = []
-    for i, one in enumerate(rounds):
-        q, n = one.proposal.q, len(one.proposal.ids)
-        counts = q.counts if q else (1,) * n
-        places += [i * k + j for j, count in enumerate(counts) for _ in range(count)]
-        ids.append(q.ids.astype(np.int64) if q else np.array(one.proposal.ids, dtype=np.int64))
-        probabilities.append(q.probabilities if q else np.ones(n, dtype=np.float32))
-    index = torch.tensor(places, dtype=torch.long, device=device)
-    token = torch.from_numpy(np.concatenate(ids)).to(device)
-    q_entry = torch.from_numpy(np.concatenate(probabilities)).to(device)
-    drafted = torch.tensor(
-        [x for r in rounds for x in [*r.proposal.ids, *[-1] * (k - len(r.proposal.ids))]],
-        device=device,
-    )
-    q_drafted = torch.zeros(len(rounds) * k, device=device)
-    if len(index):
-        q_drafted.index_add_(0, index, q_entry * (token == drafted[index]))
-    return QRow(index, token, q_entry, (len(rounds), k, vocab)), q_drafted.view(len(rounds), k)
-
-
-def _padded(rows: Tensor, counts: Sequence[int], width: int) -> Tensor:
-    """Returns rows [n, vocab] of sequences with `counts` rows each as [batch, width, vocab].
-
-    A short sequence repeats its last row.
-    """
-    if all(n == width for n in counts):
-        return rows.view(len(counts), width, -1)
-    starts = np.cumsum([0, *counts[:-1]])
-    index = [
-        [start + min(i, n - 1) for i in range(width)]
-        for start, n in zip(starts, counts, strict=True)
-    ]
-    return rows[torch.tensor(index, device=rows.device)]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.feed import Feed, Tree
-from foredraft_engine.logits.processors import Processors, Scored
+from foredraft_engine.logits.processing import Scored
+from foredraft_engine.logits.processors import Processors
 from foredraft_engine.proposal import Proposal
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from foredraft_engine.feed import Feed, Tree
 from foredraft_engine.job import UNFINISHED, Job, PassOutput, attempt
-from foredraft_engine.logits.processors import process
+from foredraft_engine.logits.processing import process
 from foredraft_engine.proposal import Outcome
 from foredraft_engine.speculation.draft_options import TreeOptions
 from foredraft_engine.speculation.drawing import (

@@ -6,6 +6,7 @@ Under the rejection rule `foredraft_engine.speculation.rejection` decides, under
 This module knows nothing of where proposals come from.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from foredraft_engine.feed import Feed
 from foredraft_engine.job import Job, PassOutput, attempt
-from foredraft_engine.logits.processors import process
+from foredraft_engine.logits.processing import process
 from foredraft_engine.logits.validity import broken
 from foredraft_engine.proposal import Logprobs, Verdict
 from foredraft_engine.sampling import Rule
@@ -23,6 +24,8 @@ from foredraft_engine.score_rows import ScoreRow, score_rows
 from foredraft_engine.speculation.exact_match import match_exactly
 from foredraft_engine.speculation.rejection import sample_by_rejection
 from foredraft_engine.speculation.round import Decision, Round
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ def _decide(rounds: Sequence[Round], logits: Tensor) -> list[Decision | Exceptio
     except Exception as error:
         if len(rounds) == 1:
             return [broken(rounds[0].scored_texts, logits, error)]
+        log.warning("%d rounds are verified one by one: %r", len(rounds), error)
         return [
             result
             for one, part in zip(rounds, parts, strict=True)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from foredraft.wire import read_early_stopping
-from foredraft_engine.logits.processors import Processors, Scored
+from foredraft_engine.logits.processing import Scored
+from foredraft_engine.logits.processors import Processors
 from foredraft_engine.logits.validity import whole_scores
 from foredraft_engine.noise import Purpose, gumbel, key
 from foredraft_engine.scheduling.engine import Engine

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from foredraft_engine.logits.processors import Processors, Scored
+from foredraft_engine.logits.processing import Scored
+from foredraft_engine.logits.processors import Processors
 from foredraft_engine.logits.validity import whole_scores
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import peek

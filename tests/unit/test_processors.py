@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.generation import logits_process as hf
 
-from foredraft_engine.logits.processors import Processors, Scored, process
-from foredraft_engine.logits.warpers import warp
+from foredraft_engine.logits.processing import Scored, process
+from foredraft_engine.logits.processors import Processors
+from foredraft_engine.logits.warpers import Warping
 from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.transfer import to_device
 from tests.models import random_model
 
 CPU = torch.device("cpu")
@@ -48,7 +50,10 @@ def test_batched_warpers_equal_those_of_transformers(rows: list[Sampling], seed:
     want = torch.cat(
         [_transformers_warpers(s)(None, logits[i : i + 1]) for i, s in enumerate(rows)]
     )
-    assert torch.equal(warp(rows, logits), want)
+    warping = Warping(rows, logits.shape[1])
+    moved = to_device(list(warping.arrays.values()), CPU)
+    got = warping.apply(logits, dict(zip(warping.arrays, moved, strict=True)))
+    assert torch.equal(got, want)
 
 
 FIELDS: list[dict[str, Any]] = [

@@ -9,7 +9,8 @@ from transformers import LlamaConfig, WatermarkDetector, WatermarkingConfig
 from transformers.generation import logits_process as hf
 
 from foredraft.v1 import generation_pb2, target_pb2
-from foredraft_engine.logits.processors import Processors, Scored, process
+from foredraft_engine.logits.processing import Scored, process
+from foredraft_engine.logits.processors import Processors
 from foredraft_engine.logits.synthid import g_values
 from foredraft_engine.sampling import Greenlist, Rule, Sampling, SynthId
 from target_service.request.prompts import Prompts

@@ -1,0 +1,146 @@
+"""Turns the logits of many sequences into scores, each by its own processors, as one batch.
+
+What every sampled request needs are tensors for the whole batch. What needs the text (penalties,
+bans, watermarks) is paid for by the rows that ask for it.
+
+This module knows nothing of proposals, or of how a token is drawn from the scores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foredraft_engine.logits.greenlist import preferred
+from foredraft_engine.logits.processors import Processors
+from foredraft_engine.logits.synthid import watermarked
+from foredraft_engine.logits.warpers import Warping
+from foredraft_engine.sampling import Greenlist, Sampling, SynthId
+from foredraft_engine.transfer import HostArray, to_device
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The text of one sequence, and the number of its last positions that have logits in a batch.
+
+    Row i of these `count` rows scores the token after tokens[: len(tokens) - count + 1 + i].
+    """
+
+    processors: Processors
+    tokens: Sequence[int]
+    """The prompt and everything after it, up to the last scored position."""
+    count: int
+
+    @property
+    def first(self) -> "Scored":
+        """The same text up to its first scored position alone."""
+        return Scored(self.processors, self.tokens[: len(self.tokens) - self.count + 1], 1)
+
+
+class Processing:
+    """The processing of a batch, whose parameters move to the device together with other numbers.
+
+    The caller moves `arrays` and gives them to `apply` as tensors.
+    """
+
+    def __init__(self, batch: Sequence[Scored], vocab: int) -> None:
+        """
+        Args:
+            batch: the sequences; their counts add up to n.
+            vocab: the number of scores in a row.
+        """
+        self._batch = batch
+        rows = [item.processors.sampling for item in batch for _ in range(item.count)]
+        self._warping = Warping(rows, vocab)
+        self._arrays = dict(self._warping.arrays)
+        self._is_marked = any(sampling.watermark for sampling in rows)
+        if any(sampling.renormalize_logits for sampling in rows):
+            normalised = [[sampling.renormalize_logits] for sampling in rows]
+            self._arrays["normalised"] = np.array(normalised, dtype=np.bool_)
+
+    @property
+    def arrays(self) -> list[HostArray]:
+        """The parameters on the host."""
+        return list(self._arrays.values())
+
+    def apply(self, logits: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+        """Applies the processors of many sequences at once.
+
+        Args:
+            logits: float32 [n, vocab], sequence after sequence.
+            tensors: `arrays` on the device.
+
+        Returns:
+            Scores, float32 [n, vocab].
+        """
+        batch, parameters = self._batch, dict(zip(self._arrays, tensors, strict=True))
+        counts = [item.count for item in batch]
+        if any(item.processors.history for item in batch):
+            logits = _apply_histories(batch, logits)
+        logits = self._warping.apply(logits, parameters)
+        if any(item.processors.has_rare_warpers for item in batch):
+            parts = zip(batch, logits.split(counts), strict=True)
+            logits = torch.cat([i.processors.apply_rare_warpers(part) for i, part in parts])
+        if self._is_marked:
+            parts = zip(batch, logits.split(counts), strict=True)
+            logits = torch.cat([_watermarked(item, part) for item, part in parts])
+        if "normalised" in parameters:
+            logits = torch.where(parameters["normalised"], logits.log_softmax(-1), logits)
+        return logits
+
+
+def process(batch: Sequence[Scored], logits: Tensor) -> Tensor:
+    """Applies the processors of many sequences at once.
+
+    Args:
+        batch: the sequences; their counts add up to n.
+        logits: float32 [n, vocab], sequence after sequence.
+
+    Returns:
+        Scores, float32 [n, vocab].
+    """
+    processing = Processing(batch, logits.shape[1])
+    return processing.apply(logits, to_device(processing.arrays, logits.device))
+
+
+def _watermarked(item: Scored, scores: Tensor) -> Tensor:
+    """Applies the watermark of one sequence, if it has one; scores float32 [count, vocab]."""
+    watermark, tokens = item.processors.sampling.watermark, item.tokens
+    if isinstance(watermark, SynthId):
+        return watermarked(watermark, tokens[item.processors.sampling.prompt_length :], scores)
+    if isinstance(watermark, Greenlist):
+        first, width = len(tokens) - item.count + 1, watermark.context_width
+        ends = range(first, first + item.count)
+        contexts = [tokens[max(0, end - width) : end] for end in ends]
+        return torch.stack(
+            [
+                preferred(watermark, context, row)
+                for context, row in zip(contexts, scores, strict=True)
+            ]
+        )
+    return scores
+
+
+def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:
+    """Applies all history processors; logits float32 [n, vocab].
+
+    Texts of the same length under the same parameters go through the processors together.
+    """
+    groups: dict[tuple[Sampling, int], list[tuple[int, Scored]]] = {}
+    row = 0
+    for item in batch:
+        for i in range(item.count):
+            if item.processors.history:
+                length = len(item.tokens) - item.count + 1 + i
+                groups.setdefault((item.processors.history, length), []).append((row, item))
+            row += 1
+    scores = logits.clone()
+    for (_, length), members in groups.items():
+        rows = torch.tensor([row for row, _ in members], device=logits.device)
+        context = torch.tensor(
+            [list(item.tokens[:length]) for _, item in members], device=logits.device
+        )
+        scores[rows] = members[0][1].processors.apply_history(context, logits[rows])
+    return scores
