@@ -80,18 +80,23 @@ class KeptGumbel:
         self._limit = limit
 
     @staticmethod
-    def rows(
-        wanted: Sequence[tuple["KeptGumbel", int]], width: int, device: torch.device
-    ) -> Tensor:
+    def missing(wanted: Sequence[tuple["KeptGumbel", int]]) -> list[int]:
+        """Returns the keys whose rows are not kept, in order and without repetition."""
+        return list(dict.fromkeys(key for kept, key in wanted if key not in kept._rows))
+
+    @staticmethod
+    def rows(wanted: Sequence[tuple["KeptGumbel", int]], missing: Tensor, width: int) -> Tensor:
         """Returns the noise of keys of several sequences, float64 [n, width].
 
-        Rows that are not kept are computed together.
+        Args:
+            wanted: the sequences and the keys.
+            missing: the keys whose rows are not kept, int64; they are computed together.
+            width: the vocabulary.
         """
-        missing = {key: kept for kept, key in wanted if key not in kept._rows}
         found = {key: kept._rows[key] for kept, key in wanted if key in kept._rows}
-        if missing:
-            made = gumbel(torch.tensor(list(missing), device=device), width)
-            for (key, kept), row in zip(missing.items(), made, strict=True):
+        owners = {key: kept for kept, key in wanted if key not in kept._rows}
+        if owners:
+            for (key, kept), row in zip(owners.items(), gumbel(missing, width), strict=True):
                 found[key] = kept._rows[key] = row
                 if len(kept._rows) > kept._limit:
                     del kept._rows[next(iter(kept._rows))]

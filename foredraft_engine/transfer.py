@@ -1,7 +1,7 @@
-"""Moves the numbers that a step needs from the host to the device, in one copy.
+"""Moves the numbers that a step needs to the device in one copy, and those it made back in one.
 
-On an accelerator every copy costs the host some microseconds and a place in the queue, however
-small it is. So all arrays travel as the bytes of one buffer.
+On an accelerator every copy costs the host some microseconds and a place in the queue, and every
+copy back a wait, however small they are. So all arrays travel as the bytes of one buffer.
 
 This module knows nothing of what the numbers mean.
 """
@@ -18,12 +18,13 @@ HostArray = NDArray[Any]
 
 # Every array begins at a multiple of the largest number, so that the device can read it in place.
 _ALIGNED_BYTES = 8
-_DTYPES = {
+_DTYPES: dict[np.dtype[Any], torch.dtype] = {
     np.dtype(np.int64): torch.int64,
     np.dtype(np.float32): torch.float32,
     np.dtype(np.float64): torch.float64,
     np.dtype(np.bool_): torch.bool,
 }
+_NUMPY_DTYPES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def to_device(arrays: Sequence[HostArray], device: torch.device) -> list[Tensor]:
@@ -48,3 +49,16 @@ def to_device(arrays: Sequence[HostArray], device: torch.device) -> list[Tensor]
         moved[start : start + array.nbytes].view(_DTYPES[array.dtype]).view(array.shape)
         for array, start in zip(arrays, starts, strict=True)
     ]
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[HostArray]:
+    """Returns tensors as arrays on the host, after one wait for the device."""
+    parts = [tensor.contiguous().view(-1).view(torch.uint8) for tensor in tensors]
+    raw = torch.cat(parts).cpu().numpy().tobytes()
+    arrays, start = [], 0
+    for tensor in tensors:
+        dtype = _NUMPY_DTYPES[tensor.dtype]
+        count = tensor.numel()
+        arrays.append(np.frombuffer(raw, dtype, count, start).reshape(tensor.shape))
+        start += count * dtype.itemsize
+    return arrays

@@ -82,9 +82,9 @@ class DeviceThread:
         except BaseException as error:
             log.critical("the device is lost, and the process has to end", exc_info=error)
             reason = f"the device is lost: {type(error).__name__}: {error}"
-            self._queue.close(DeviceLostError(reason))
             if on_lost := self._callbacks.on_lost:
                 on_lost(reason)
+            self._queue.close(DeviceLostError(reason))
 
     def _serve(self) -> bool:
         """Runs the jobs that wait as one step; returns whether there will be more.

@@ -6,7 +6,6 @@ are certain.
 This module knows nothing of verification, or of whether a text is committed or a branch.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,18 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foredraft_engine.logits.processing import Scored, process
+from foredraft_engine.logits.processing import Processing, Scored
 from foredraft_engine.logits.processors import Processors
-from foredraft_engine.logits.validity import NO_TOKEN
-from foredraft_engine.noise import KeptGumbel, Purpose, gumbel, key
+from foredraft_engine.noise import Purpose, gumbel, key
 from foredraft_engine.proposal import Proposal, SparseRows
 from foredraft_engine.sampling import Rule
-from foredraft_engine.speculation.preview import (
-    Candidates,
-    Chooser,
-    Preview,
-    likely_candidates,
-)
+from foredraft_engine.speculation.preview import Chooser, Preview, candidates_of, likely
+from foredraft_engine.speculation.ranking import Ranking
+from foredraft_engine.transfer import HostArray, to_device, to_host
 
 # The part of p that a narrowed row of q keeps.
 _MASS = 0.999
@@ -67,59 +62,74 @@ def draw(draws: Sequence[Draw], logits: Tensor) -> list[Drawn | None]:
     Returns:
         The drawn tokens; None where the scores allow no token.
     """
-    scored = [Scored(d.processors, d.context, 1) for d in draws]
-    scores = process(scored, logits)
-    p = scores.softmax(dim=-1)
-    sampled = [i for i, d in enumerate(draws) if d.processors.sampling.rule is Rule.REJECTION]
-    certain = [i for i, d in enumerate(draws) if d.processors.sampling.rule is not Rule.REJECTION]
-    ids = torch.empty(len(draws), dtype=torch.long, device=logits.device)
-    others: dict[int, Candidates] = {}
-    if certain:
-        ranked = ranking_scores(
-            scores[certain] if sampled else scores, scored_positions([scored[i] for i in certain])
-        )
-        ids[certain] = best = ranked.argmax(dim=-1)
-        wanted = [at for at, i in enumerate(certain) if draws[i].ranked]
-        if wanted:
-            found = likely_candidates(ranked[wanted], best[wanted])
-            others = dict(zip([certain[at] for at in wanted], found, strict=True))
-    rows: dict[int, SparseRows] = {}
-    if sampled:
-        ids[sampled], p_drawn, sparse = _sample([draws[i] for i in sampled], p[sampled])
-        p[sampled, ids[sampled]] = p_drawn  # the probability it was drawn with
-        rows = dict(zip(sampled, sparse, strict=True))
-    drawn = zip(ids.tolist(), p.gather(1, ids[:, None])[:, 0].tolist(), strict=True)
+    drawn: dict[int, Drawn | None] = {}
+    for is_sampled, draw_all in ((False, _draw_certain), (True, _draw_sampled)):
+        chosen = [
+            i
+            for i, one in enumerate(draws)
+            if (one.processors.sampling.rule is Rule.REJECTION) is is_sampled
+        ]
+        if chosen:
+            theirs = logits if len(chosen) == len(draws) else logits[chosen]
+            drawn |= zip(chosen, draw_all([draws[i] for i in chosen], theirs), strict=True)
+    return [drawn[i] for i in range(len(draws))]
+
+
+def _draw_certain(draws: Sequence[Draw], logits: Tensor) -> list[Drawn | None]:
+    """Takes the tokens that greedy decoding and the coupled rule are certain of."""
+    processing, ranking = _processing(draws, logits)
+    tensors = to_device([*processing.arrays, *ranking.arrays], logits.device)
+    scores = processing.apply(logits, tensors[: len(processing.arrays)])
+    ranked = ranking.apply(scores, tensors[len(processing.arrays) :])
+    ids = ranked.argmax(dim=-1, keepdim=True)
+    made = [ids[:, 0], scores.softmax(dim=-1).gather(1, ids)[:, 0]]
+    if any(one.ranked for one in draws):
+        made += likely(ranked, ids[:, 0])
+    tokens, probabilities, *others = to_host(made)
+    found = candidates_of(*others) if others else [((), ())] * len(draws)
     return [
-        None if math.isnan(q) else Drawn(token, q, rows.get(i), *others.get(i, ((), ())))
-        for i, (token, q) in enumerate(drawn)
+        None
+        if np.isnan(q)
+        else Drawn(int(token), float(q), None, *(found[i] if draws[i].ranked else ((), ())))
+        for i, (token, q) in enumerate(zip(tokens, probabilities, strict=True))
     ]
 
 
-def _sample(draws: Sequence[Draw], p: Tensor) -> tuple[Tensor, Tensor, list[SparseRows]]:
-    """Draws tokens from the largest entries of p, [n, vocab].
-
-    Returns:
-        The ids, int64 [n], their probabilities among these entries, [n], and the entries.
-    """
-    device = p.device
-    width = min(max(d.width or p.shape[1] for d in draws), p.shape[1])
+def _draw_sampled(draws: Sequence[Draw], logits: Tensor) -> list[Drawn | None]:
+    """Draws tokens from the largest entries of p, which are then q."""
+    vocab = logits.shape[1]
+    width = min(max(one.width or vocab for one in draws), vocab)
+    processing, _ = _processing(draws, logits)
+    own = [
+        np.array([[one.width or width] for one in draws], dtype=np.int64),
+        np.array([one.key for one in draws], dtype=np.int64),
+    ]
+    limits, keys, *parameters = to_device([*own, *processing.arrays], logits.device)
+    p = processing.apply(logits, parameters).softmax(dim=-1)
     q, tokens = p.topk(width, dim=-1)
-    limits = torch.tensor([d.width or width for d in draws], device=device)
-    q = q.masked_fill(torch.arange(width, device=device) >= limits[:, None], 0.0)
+    q = q.masked_fill(torch.arange(width, device=q.device) >= limits, 0.0)
     # The last thousandth of p takes half of the bytes. It is left out of rows that are narrower
     # than the vocabulary anyway.
-    narrow = limits < p.shape[1]
-    q = q.masked_fill((q.cumsum(dim=-1) - q > _MASS) & narrow[:, None], 0.0)
+    q = q.masked_fill((q.cumsum(dim=-1) - q > _MASS) & (limits < vocab), 0.0)
     q = q / q.sum(dim=-1, keepdim=True)
-    noise = gumbel(torch.tensor([d.key for d in draws], device=device), width)
-    place = (q.double().log() + noise).argmax(dim=-1, keepdim=True)
-    host_q, host_tokens = q.cpu().numpy(), tokens.cpu().numpy()
-    rows = []
-    for row_q, row_tokens in zip(host_q, host_tokens, strict=True):
-        keep = row_q > 0
-        kept = row_tokens[keep].astype(np.uint32)
-        rows.append(SparseRows(kept, row_q[keep], (len(kept),)))
-    return tokens.gather(1, place)[:, 0], q.gather(1, place)[:, 0], rows
+    place = (q.double().log() + gumbel(keys, width)).argmax(dim=-1, keepdim=True)
+    made = [tokens.gather(1, place)[:, 0], q.gather(1, place)[:, 0], q, tokens]
+    ids, probabilities, rows_q, rows_ids = to_host(made)
+    return [
+        None if np.isnan(drawn) else Drawn(int(token), float(drawn), _row(*row))
+        for token, drawn, *row in zip(ids, probabilities, rows_q, rows_ids, strict=True)
+    ]
+
+
+def _row(q: HostArray, ids: HostArray) -> SparseRows:
+    """Returns the entries of q that are not 0."""
+    kept = q > 0
+    return SparseRows(ids[kept].astype(np.uint32), q[kept], (int(kept.sum()),))
+
+
+def _processing(draws: Sequence[Draw], logits: Tensor) -> tuple[Processing, Ranking]:
+    scored = [Scored(one.processors, one.context, 1) for one in draws]
+    return Processing(scored, logits.shape[1]), Ranking(scored)
 
 
 def ends_proposal(drawn: Drawn, processors: Processors, confidence: float) -> bool:
@@ -164,45 +174,3 @@ def draft_key(processors: Processors, epoch: int, base_len: int, index: int) -> 
     """
     sampling = processors.sampling
     return key(sampling.seed, Purpose.DRAFT, sampling.sequence_index, epoch, base_len, index)
-
-
-def certain_ids(scores: Tensor, scored: Sequence[Scored]) -> Tensor:
-    """Returns the token that each position chooses with certainty, int64 [n]; -1 if there is none.
-
-    It has the largest score, under the coupled rule after the shared noise is added.
-    """
-    ranked = ranking_scores(scores, scored_positions(scored))
-    ids = ranked.argmax(dim=-1, keepdim=True)  # a NaN counts as the largest
-    return ids.masked_fill(~ranked.gather(1, ids).isfinite(), NO_TOKEN)[:, 0]
-
-
-def scored_positions(scored: Sequence[Scored]) -> list[tuple[Scored, int]]:
-    """Returns for each row its sequence and the position of the token that it scores."""
-    return [(s, len(s.tokens) - s.count + 1 + i) for s in scored for i in range(s.count)]
-
-
-def ranking_scores(scores: Tensor, rows: Sequence[tuple[Scored, int]]) -> Tensor:
-    """Returns scores whose largest is the token chosen with certainty, [n, vocab].
-
-    Under the coupled rule they include the shared noise, in float64, so that the draft predicts the
-    target's token.
-
-    Args:
-        scores: processed scores, float32 [n, vocab].
-        rows: the sequence and the position of each row.
-    """
-    coupled = [i for i, (s, _) in enumerate(rows) if s.processors.sampling.rule is Rule.COUPLED]
-    if not coupled:
-        return scores
-    wanted = [(rows[i][0].processors.noise, _coupled_key(*rows[i])) for i in coupled]
-    noise = KeptGumbel.rows(wanted, scores.shape[1], scores.device)
-    if len(coupled) == len(rows):
-        return noise.add_(scores)
-    ranked = scores.double()
-    ranked[coupled] += noise
-    return ranked
-
-
-def _coupled_key(scored: Scored, position: int) -> int:
-    sampling = scored.processors.sampling
-    return key(sampling.seed, Purpose.COUPLED, sampling.sequence_index, position)

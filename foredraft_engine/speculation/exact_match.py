@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from foredraft_engine.logits.processing import process
+from foredraft_engine.logits.processing import Processing
 from foredraft_engine.logits.validity import NO_TOKEN
 from foredraft_engine.proposal import Proposal
-from foredraft_engine.speculation.drawing import certain_ids
+from foredraft_engine.speculation.ranking import Ranking
 from foredraft_engine.speculation.round import Decision, Round
+from foredraft_engine.transfer import to_device
 
 
 def match_exactly(rounds: Sequence[Round], logits: Tensor) -> list[Decision | None]:
@@ -24,8 +25,14 @@ def match_exactly(rounds: Sequence[Round], logits: Tensor) -> list[Decision | No
         For each round its decision; None if its first scores allow no token.
     """
     scored = [text for one in rounds for text in one.scored_texts]
-    # The step's one transfer to the host.
-    own = certain_ids(process(scored, logits), scored).tolist()
+    processing, ranking = Processing(scored, logits.shape[1]), Ranking(scored)
+    # The step's one copy to the device.
+    tensors = to_device([*processing.arrays, *ranking.arrays], logits.device)
+    scores = processing.apply(logits, tensors[: len(processing.arrays)])
+    ranked = ranking.apply(scores, tensors[len(processing.arrays) :])
+    ids = ranked.argmax(dim=-1, keepdim=True)  # a NaN counts as the largest
+    ids = ids.masked_fill(~ranked.gather(1, ids).isfinite(), NO_TOKEN)
+    own = ids[:, 0].tolist()  # the step's one transfer to the host
     decisions: list[Decision | None] = []
     offset = 0
     for one in rounds:

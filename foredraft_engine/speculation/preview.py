@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from foredraft_engine.transfer import HostArray
+
 RANKS = 16
 """The largest number of candidates for the token at one position."""
 
@@ -65,19 +67,27 @@ Candidates = tuple[tuple[int, ...], tuple[float, ...]]
 """Likely tokens at one position, the best first, and their likelihoods."""
 
 
-def likely_candidates(ranked: Tensor, excluded: Tensor) -> list[Candidates]:
-    """Returns the candidates at each position.
+def likely(ranked: Tensor, excluded: Tensor) -> list[Tensor]:
+    """Returns the likely tokens at each position, for `candidates_of` on the host.
 
     Args:
         ranked: scores whose largest is the most likely token, [n, vocab].
         excluded: an id to leave out, for each of the first rows, int64 [at most n].
+
+    Returns:
+        The ids, int64 [n, candidates], and their likelihoods, float32 [n, candidates].
     """
     best = ranked.float().topk(min(RANKS + 1, ranked.shape[1]), dim=-1)
     first = best.indices[: len(excluded)] == excluded[:, None]
     best.values[: len(excluded)].masked_fill_(first, float("-inf"))
-    likelihoods = best.values.softmax(dim=-1)  # among these few, which have most of the mass
+    # The likelihoods are those among these few, which have most of the mass.
+    return [best.indices, best.values.softmax(dim=-1)]
+
+
+def candidates_of(ids: HostArray, likelihoods: HostArray) -> list[Candidates]:
+    """Returns the candidates at each position from what `likely` made, both [n, candidates]."""
     found = []
-    for ids, values in zip(best.indices.tolist(), likelihoods.tolist(), strict=True):
-        pairs = [(i, v) for i, v in zip(ids, values, strict=True) if v > 0][:RANKS]
+    for row_ids, row in zip(ids.tolist(), likelihoods.tolist(), strict=True):
+        pairs = [(i, v) for i, v in zip(row_ids, row, strict=True) if v > 0][:RANKS]
         found.append((tuple(i for i, _ in pairs), tuple(v for _, v in pairs)))
     return found

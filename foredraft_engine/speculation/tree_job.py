@@ -20,12 +20,13 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from foredraft_engine.feed import Feed, Tree
 from foredraft_engine.job import UNFINISHED, Job, PassOutput, attempt
-from foredraft_engine.logits.processing import process
+from foredraft_engine.logits.processing import Processing
 from foredraft_engine.proposal import Outcome
 from foredraft_engine.speculation.draft_options import TreeOptions
 from foredraft_engine.speculation.drawing import (
@@ -35,11 +36,11 @@ from foredraft_engine.speculation.drawing import (
     draw,
     ends_proposal,
     proposal_of,
-    ranking_scores,
-    scored_positions,
 )
-from foredraft_engine.speculation.preview import Preview, likely_candidates
+from foredraft_engine.speculation.preview import Preview, candidates_of, likely
+from foredraft_engine.speculation.ranking import Ranking
 from foredraft_engine.speculation.round import Round
+from foredraft_engine.transfer import to_device, to_host
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +190,22 @@ def _preview(verified: Round, logits: Tensor) -> Preview | None:
         logits: float32 [scored, vocab].
     """
     proposed, scored = verified.proposal.ids, verified.scored_texts
-    scores = process(scored, logits)
-    if not scores.amax(dim=-1).isfinite().all():
-        return None
-    chain = torch.tensor(proposed, dtype=torch.long, device=scores.device)
-    confidences = (
-        scores[: len(proposed)].softmax(dim=-1)[range(len(proposed)), list(proposed)].tolist()
-    )
+    processing, ranking = Processing(scored, logits.shape[1]), Ranking(scored)
+    chosen = np.array(proposed, dtype=np.int64)
+    arrays = [chosen, *processing.arrays, *ranking.arrays]
+    chain, *tensors = to_device(arrays, logits.device)
+    scores = processing.apply(logits, tensors[: len(processing.arrays)])
+    ranked = ranking.apply(scores, tensors[len(processing.arrays) :])
+    p = scores[: len(proposed)].softmax(dim=-1).gather(1, chain[:, None])
     # The token after a rejection is not the one that was rejected.
-    ranked = ranking_scores(scores, scored_positions(scored))
-    candidates, likelihoods = zip(*likely_candidates(ranked, chain), strict=True)
+    best, confidences, *others = to_host([ranked.amax(dim=-1), p[:, 0], *likely(ranked, chain)])
+    if not np.isfinite(best).all():
+        return None
+    candidates, likelihoods = zip(*candidates_of(*others), strict=True)
     return Preview(
-        tuple(confidences), candidates, likelihoods, proposed, verified.proposal.alternatives
+        tuple(confidences.tolist()),
+        candidates,
+        likelihoods,
+        proposed,
+        verified.proposal.alternatives,
     )

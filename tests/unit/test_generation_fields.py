@@ -57,19 +57,31 @@ def test_an_off_value_asks_for_nothing(field: Field) -> None:
         check_config(asked, fill(asked, generation_pb2.GenerationConfig()), VOCABULARY, True)
 
 
+def _config(field: Field, number: float) -> generation_pb2.GenerationConfig:
+    """Returns a config whose field is, or has, a number."""
+    message = generation_pb2.GenerationConfig()
+    if field.kind is Kind.DECAY:
+        message.exponential_decay_length_penalty.factor = number
+    elif field.kind is Kind.BIASES:
+        message.sequence_bias.values.add(ids=[1], bias=number)
+    else:
+        setattr(message, field.name, number)
+    return message
+
+
 @pytest.mark.parametrize("field", [f for f in FIELDS if f.range], ids=_names)
 def test_a_number_out_of_range_is_refused_by_name(field: Field) -> None:
     limits = field.range
     assert limits
-    outside = [limits.least - 1, limits.most + 1]
+    # By as much as the limit itself: a number in float32 has no less than 7 digits.
+    outside = [limits.least - max(1, abs(limits.least)), limits.most + max(1, limits.most)]
     outside += [limits.least] if limits.open_below else []
     outside += [limits.most] if limits.open_above else []
     whole = field.kind is Kind.UINT
     for number in outside:
         if number in limits or number in (float("inf"), float("-inf")) or (whole and number < 0):
             continue
-        message = generation_pb2.GenerationConfig()
-        setattr(message, field.name, int(number) if whole else number)
+        message = _config(field, int(number) if whole else number)
         with pytest.raises(InvalidFieldError) as raised:
             check_ranges(message, VOCABULARY)
         assert raised.value.field == field.name
