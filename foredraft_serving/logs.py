@@ -17,7 +17,7 @@ FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
 # the header in which a service names the request that it serves to another service
-REQUEST_ID = "x-request-id"
+REQUEST_ID = "x-request-id"  # the header by which services tell one another
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _PLAIN = re.compile(r"[\w.:/+,-]+")
@@ -29,6 +29,11 @@ def set_up(service: str, level: str = "info", form: str = "text") -> None:
     handler.setFormatter(_Json(service) if form == "json" else _Text(service))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.WARNING)
+
+
+def is_request_id(text: str) -> bool:
+    """Returns whether a text can name a request: in a header, and in one line of a log."""
+    return text.isascii() and text.isprintable()
 
 
 def serve_request(request_id: str) -> None:

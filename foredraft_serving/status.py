@@ -5,7 +5,7 @@ This module knows nothing of the services: they register what their exceptions m
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -87,11 +87,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         # closes the generator.
         async def run(request: Any, context: Any) -> None:
             try:
-                given = (
-                    parse(request)
-                    if isinstance(request, bytes)
-                    else (parse(one) async for one in request)
-                )
+                given = parse(request) if isinstance(request, bytes) else _Parsed(request, parse)
                 answers = method(given, context)
                 if not hasattr(answers, "__aiter__"):
                     await answers  # reflection and health may write by themselves
@@ -116,6 +112,23 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
                 await context.abort(code, str(error))
         log.error("internal error", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}")
+
+
+class _Parsed:
+    """The messages of a stream, parsed one by one.
+
+    It is no generator: a task may still wait in it when the call is over, and asyncio cannot close
+    a generator that runs.
+    """
+
+    def __init__(self, raw: AsyncIterator[bytes], parse: Parse) -> None:
+        self._raw, self._parse = aiter(raw), parse
+
+    def __aiter__(self) -> "_Parsed":
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._parse(await anext(self._raw))
 
 
 def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception) -> Any:

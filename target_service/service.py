@@ -15,7 +15,7 @@ from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.scheduling.caller import Caller, act_for
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import fits
-from foredraft_serving.logs import serve_request
+from foredraft_serving.logs import is_request_id, serve_request
 from foredraft_serving.messages import RULES
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.status import ENGINE_ERRORS, PERMISSION_DENIED
@@ -77,7 +77,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self, request: target_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[target_pb2.GenerateResponse]:
         metadata, tokenizer = context.invocation_metadata(), self._model.tokenizer
-        request_id = request.request_id or secrets.token_hex(8)
+        named = request.request_id if is_request_id(request.request_id) else ""
+        request_id = named or secrets.token_hex(8)  # parsing refuses a name that is none
         serve_request(request_id)
         decode = tokenizer.decode if self._settings.log_texts else None
         span = serve_span("foredraft.target.Generate", metadata)

@@ -5,7 +5,6 @@ This module knows nothing of what is done without proposals.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -37,12 +36,12 @@ class DraftStream:
         self.is_waited_for = endpoint.is_trusted
         """Whether rounds wait for its blocks: False from a block that was late to the next one."""
         self._epoch, self._metrics = opening.epoch, metrics
-        self._requests: asyncio.Queue[draft_pb2.DraftRequest] = asyncio.Queue()
-        self._requests.put_nowait(draft_pb2.DraftRequest(open=opening))
+        self._outgoing = _Outgoing()
+        self._outgoing.send(draft_pb2.DraftRequest(open=opening))
         self._changed = asyncio.Event()  # a message came, or the stream ended
         self.inbox.request(self.committed)
         endpoint.sessions += 1
-        self._call: Any = endpoint.open(_drain(self._requests), request_id())
+        self._call: Any = endpoint.open(self._outgoing, request_id())
         self._reading = asyncio.create_task(self._read())
 
     def commit(self, message: draft_pb2.Commit) -> None:
@@ -51,7 +50,7 @@ class DraftStream:
         self.committed = message.base_len + len(message.accepted_ids) + 1
         self.inbox.request(self.committed)
         self._metrics.draft_bytes.labels("sent").inc(message.ByteSize())
-        self._requests.put_nowait(draft_pb2.DraftRequest(commit=message))
+        self._outgoing.send(draft_pb2.DraftRequest(commit=message))
 
     async def wait(self, timeout_s: float) -> None:
         """Waits for a message or for the end of the stream, at most `timeout_s` seconds."""
@@ -88,6 +87,7 @@ class DraftStream:
     def _leave(self) -> None:
         self.is_open, self.inbox = False, Inbox()
         self.endpoint.sessions -= 1
+        self._outgoing.end()
         self._call.cancel()
 
     async def _read(self) -> None:
@@ -119,8 +119,29 @@ class DraftStream:
         self.is_waited_for = True
 
 
-async def _drain(
-    requests: "asyncio.Queue[draft_pb2.DraftRequest]",
-) -> AsyncIterator[draft_pb2.DraftRequest]:
-    while True:
-        yield await requests.get()
+class _Outgoing:
+    """The messages to a draft service, until `end`.
+
+    It is no generator: gRPC's task waits in it, and has to be told when the call is over. A call
+    that the other side ended does not cancel that task.
+    """
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[draft_pb2.DraftRequest | None] = asyncio.Queue()
+
+    def send(self, message: draft_pb2.DraftRequest) -> None:
+        """Sends a message."""
+        self._queue.put_nowait(message)
+
+    def end(self) -> None:
+        """Ends the messages; nothing is sent afterwards."""
+        self._queue.put_nowait(None)
+
+    def __aiter__(self) -> "_Outgoing":
+        return self
+
+    async def __anext__(self) -> draft_pb2.DraftRequest:
+        message = await self._queue.get()
+        if message is None:
+            raise StopAsyncIteration
+        return message

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from foredraft.v1 import target_pb2
 from foredraft_engine.errors import InvalidFieldError
+from foredraft_serving.logs import is_request_id
 from target_service.request.defaults import Config
 from target_service.request.named_configs import NamedConfigs
 from target_service.request.prompts import Prompts
@@ -46,6 +47,8 @@ def parse(
     """
     if len(message.request_id) > _MAX_REQUEST_ID:
         raise InvalidFieldError("request_id", f"is longer than {_MAX_REQUEST_ID} characters")
+    if not is_request_id(message.request_id):
+        raise InvalidFieldError("request_id", "has a character that is not printable ASCII")
     if not message.prompts:
         raise InvalidFieldError("prompts", "there is none")
     if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
