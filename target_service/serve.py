@@ -13,7 +13,8 @@ from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.server import Server, serve_metrics
 from foredraft_serving.settings import SettingsError
 from target_service.request.cache_spec import check_default, of_service
-from target_service.request.defaults import fill_cache, model_config
+from target_service.request.defaults import fill_cache
+from target_service.request.model_config import model_config
 from target_service.request.named_configs import places
 from target_service.service import STATUS, TargetServicer
 from target_service.settings import TargetSettings
@@ -48,7 +49,9 @@ async def serve(settings: TargetSettings) -> None:
         )
         metrics.serves(loaded.model.name, settings)
         metrics.watch(loaded.engine.pool, loaded.engine.capacity)
-        defaults = model_config(settings.model, loaded.model.generation_config.to_dict())
+        defaults = model_config(
+            settings.model, loaded.model.generation_config.to_dict(), loaded.model.known_ids
+        )
         fill_cache(defaults, own)
         if cache := check_default(defaults, loaded.engine.rows.quantizes):
             log.info(

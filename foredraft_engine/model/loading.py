@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from foredraft_engine.errors import ModelError
+from foredraft_engine.model.generation_config import readable_generation_config
 from foredraft_engine.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,8 @@ def load(
     )
     if not tokenizer.get_vocab():
         raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
+    if (own := readable_generation_config(name, revision)) is not None:
+        origin["generation_config"] = own
     module = _weights(name, {"dtype": DTYPES[dtype], **origin})
     if getattr(module, "_is_stateful", False):
         raise ModelError(

@@ -42,6 +42,9 @@ def with_lengths(
         "min_length",
     )
     setattr(full, least, getattr(asked if asked.HasField(least) else model, least))
+    if not asked.HasField(least):  # as in transformers, the model's own minimum ends there
+        most = total if least == "min_length" else total - prompt
+        setattr(full, least, min(getattr(full, least), most))
     if max(full.min_length, prompt + full.min_new_tokens if full.min_new_tokens else 0) > total:
         raise InvalidFieldError(
             least, "is more than the maximum", field if field != "prompts" else "max_new_tokens"

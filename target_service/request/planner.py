@@ -13,6 +13,7 @@ from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.loading import LoadedModel
 from target_service.request.checks import CheckedRequest, check, check_config
 from target_service.request.defaults import Config, fill
+from target_service.request.model_config import without_contradictions
 from target_service.request.named_configs import NamedConfigs
 from target_service.request.parse import Ids, parse
 from target_service.request.plan import Request, ServiceLimits, plan, planned_config
@@ -38,8 +39,8 @@ class Planner:
             config_places: the directories of named configs; the first is written to.
             saving: whether callers may save named configs.
         """
-        self._defaults, self._limits = defaults, limits
-        self._vocabulary_size = model.known_ids
+        self._limits, self._vocabulary_size = limits, model.known_ids
+        self._defaults = without_contradictions(model.name, defaults, self._check)
         self.prompts = Prompts(model, limits.capacity)
         self.configs = NamedConfigs(config_places, self.check_config, saving)
 
@@ -69,9 +70,12 @@ class Planner:
         Raises:
             InvalidFieldError: no call could be made with it; what is wrong is named.
         """
-        config = fill(asked, self._defaults)
+        self._check(asked, self._defaults)
+
+    def _check(self, asked: Config, defaults: Config) -> None:
+        config = fill(asked, defaults)
         checked = check_config(asked, config, self._vocabulary_size, self._limits.quantizes)
-        planned_config(checked, self._defaults, self._limits, prompt=1, tokens=1)
+        planned_config(checked, defaults, self._limits, prompt=1, tokens=1)
 
 
 async def plan_request(

@@ -12,7 +12,7 @@ import transformers
 
 from foredraft import AsyncClient, GenerationConfig, InvalidRequestError, PermissionDeniedError
 from foredraft.v1 import target_pb2, target_pb2_grpc
-from target_service.request.defaults import model_config
+from target_service.request.model_config import model_config
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import named_fields, target_service
 

@@ -16,7 +16,8 @@ from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.settings import SettingsError
 from target_service.request import config_files
 from target_service.request import named_configs as configs
-from target_service.request.defaults import Config, model_config
+from target_service.request.defaults import Config
+from target_service.request.model_config import model_config
 from target_service.request.named_configs import NamedConfigs, SavingNotAllowedError, places
 from target_service.request.plan import ServiceLimits
 from target_service.request.planner import Planner

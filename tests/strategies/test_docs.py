@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from foredraft import Client
-from target_service.request.defaults import model_config
+from target_service.request.model_config import model_config
 from tests.loopback import draft_service, target_service
 from tests.models import bundled, rows_of
 

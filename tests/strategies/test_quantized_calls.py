@@ -14,7 +14,8 @@ from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.rows import PackedRows
 from foredraft_serving.settings import SettingsError
 from target_service.request.cache_spec import check_default, of_service
-from target_service.request.defaults import Config, fill_cache, model_config
+from target_service.request.defaults import Config, fill_cache
+from target_service.request.model_config import model_config
 from target_service.request.plan import ServiceLimits
 from target_service.request.planner import Planner
 from tests.fakes import table_model

@@ -7,7 +7,8 @@ import pytest
 from foredraft.v1 import generation_pb2, target_pb2
 from foredraft_engine.errors import InvalidFieldError, ModelError
 from foredraft_engine.sampling import Rule
-from target_service.request.defaults import Config, model_config
+from target_service.request.defaults import Config
+from target_service.request.model_config import model_config
 from target_service.request.plan import Request, ServiceLimits
 from target_service.request.planner import Planner
 from tests.fakes import table_model

@@ -28,6 +28,8 @@ class UnsupportedField:
     """Whether a model's own generation_config.json may hold any value, since it says how
     transformers runs the model and nothing about the text.
     """
+    changes_text: bool = False
+    """Whether a model's own generation_config.json could change the text with it."""
 
     def is_off(self, value: object) -> bool:
         """Whether a value asks for nothing."""
@@ -40,9 +42,9 @@ class UnsupportedField:
 UNSUPPORTED_FIELDS = {
     field.name: field
     for field in (
-        UnsupportedField("constraints", _NOT_SERVED),
-        UnsupportedField("force_words_ids", _NOT_SERVED),
-        UnsupportedField("dola_layers", _NOT_SERVED),
+        UnsupportedField("constraints", _NOT_SERVED, changes_text=True),
+        UnsupportedField("force_words_ids", _NOT_SERVED, changes_text=True),
+        UnsupportedField("dola_layers", _NOT_SERVED, changes_text=True),
         UnsupportedField("low_memory", _NOT_SERVED, off=(False,)),
         UnsupportedField("assistant_early_exit", _NOT_SERVED),
         UnsupportedField("use_mtp", _NOT_SERVED, off=(False,)),
@@ -71,8 +73,8 @@ UNSUPPORTED_FIELDS = {
         UnsupportedField("attention_mask", _PROMPT),
         UnsupportedField("inputs_embeds", _PROMPT),
         UnsupportedField("position_ids", _PROMPT),
-        UnsupportedField("encoder_repetition_penalty", _NOT_OFFERED, (1, 1.0)),
-        UnsupportedField("encoder_no_repeat_ngram_size", _NOT_OFFERED, (0,)),
+        UnsupportedField("encoder_repetition_penalty", _NOT_OFFERED, (1, 1.0), changes_text=True),
+        UnsupportedField("encoder_no_repeat_ngram_size", _NOT_OFFERED, (0,), changes_text=True),
         UnsupportedField("decoder_start_token_id", _NOT_OFFERED, in_model_config=True),
         UnsupportedField("assistant_lookbehind", _NOT_OFFERED, (10,)),
         UnsupportedField("target_lookbehind", _NOT_OFFERED, (10,)),
