@@ -102,6 +102,7 @@ class TargetMetrics(EngineMetrics):
         self.requests_running = registrar.gauge("num_requests_running")
         self.successes = registrar.counter("request_success")
         self.failures = registrar.counter("request_failure")
+        self._refusals = registrar.counter("requests_refused")
         self.prompt_tokens = registrar.counter("prompt_tokens")
         self.generated_tokens = registrar.counter("generation_tokens")
         self.prefix_queries = registrar.counter("prefix_cache_queries")
@@ -135,6 +136,10 @@ class TargetMetrics(EngineMetrics):
             self._drafts_by_state.labels(state).set_function(
                 partial(lambda s: states().count(s), state)
             )
+
+    def observe_refusal(self, reason: str) -> None:
+        """Records a request that is refused because of load."""
+        self._refusals.labels(reason).inc()
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:
         """Records one verification.

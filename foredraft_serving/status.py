@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -21,6 +22,7 @@ from foredraft_engine.errors import (
     InvalidFieldError,
     LateStartError,
 )
+from foredraft_serving.overload import OverloadError
 from foredraft_serving.parsing import parser
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ Table = Mapping[type[Any], grpc.StatusCode]
 ENGINE_ERRORS: Table = {
     InvalidFieldError: grpc.StatusCode.INVALID_ARGUMENT,
     DeviceMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    OverloadError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     LateStartError: grpc.StatusCode.DEADLINE_EXCEEDED,
     DeviceLostError: grpc.StatusCode.UNAVAILABLE,
     BrokenLogitsError: grpc.StatusCode.INTERNAL,
@@ -109,6 +112,8 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
             if isinstance(error, kind):
                 if fields := getattr(error, "fields", ()):
                     await context.abort_with_status(_bad_request(code, fields, error))
+                if isinstance(error, OverloadError):
+                    await context.abort_with_status(_retry_later(code, error))
                 await context.abort(code, str(error))
         log.error("internal error", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}")
@@ -136,8 +141,21 @@ def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception)
     violations = [
         error_details_pb2.BadRequest.FieldViolation(field=f, description=str(error)) for f in fields
     ]
+    return _with_detail(code, error, error_details_pb2.BadRequest(field_violations=violations))
+
+
+def _retry_later(code: grpc.StatusCode, error: OverloadError) -> Any:
+    """Returns a status that says when to come back, as google.rpc.RetryInfo and in gRPC's header."""
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.FromMilliseconds(milliseconds := round(1000 * error.retry_after_s))
+    status = _with_detail(code, error, info)
+    pushback = ("grpc-retry-pushback-ms", str(milliseconds))
+    return status._replace(trailing_metadata=(*status.trailing_metadata, pushback))
+
+
+def _with_detail(code: grpc.StatusCode, error: Exception, message: Message) -> Any:
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.BadRequest(field_violations=violations))
+    detail.Pack(message)
     number = code_pb2.Code.Value(code.name)
     return rpc_status.to_status(
         status_pb2.Status(code=number, message=str(error), details=[detail])

@@ -13,9 +13,10 @@ from typing import Any
 
 from foredraft.tracing import Span
 from foredraft.v1 import target_pb2
-from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.errors import InvalidFieldError, LateStartError
 from foredraft_serving.logs import fields
 from foredraft_serving.metrics import TargetMetrics
+from foredraft_serving.overload import OverloadError
 from target_service.output.stream import FINISH_REASONS
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,11 @@ class CallRecord:
         if isinstance(error, InvalidFieldError):
             self._said["field"] = error.field
             return "invalid"
+        if isinstance(error, OverloadError):
+            self._said["refused"] = error.reason
+            return "overloaded"
+        if isinstance(error, LateStartError):
+            return "deadline"
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             spent_s = time.perf_counter() - self._began
             return "cancelled" if spent_s < self._late_after_s else "deadline"

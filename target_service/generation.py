@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from foredraft.v1 import target_pb2
+from target_service.admission import Ticket
 from target_service.output.sequence_output import SequenceOutput
 from target_service.output.stopping import Stopping
 from target_service.output.stream import ChunkQueue, SequenceStream
@@ -31,9 +32,11 @@ STRATEGIES: Mapping[Mode, Strategy] = {
 class Generation:
     """The running sequences of one call."""
 
-    def __init__(self, plans: Sequence[Plan], resources: Resources, forms: TokenForms) -> None:
+    def __init__(
+        self, plans: Sequence[Plan], resources: Resources, forms: TokenForms, ticket: Ticket
+    ) -> None:
         """Starts a task for each plan; `close` ends them."""
-        self._resources, self._forms = resources, forms
+        self._resources, self._forms, self._ticket = resources, forms, ticket
         self._queue = ChunkQueue()
         self._tasks = [asyncio.create_task(self._run(plan)) for plan in plans]
         self._all: asyncio.Future[Any] = asyncio.gather(*self._tasks)
@@ -71,21 +74,24 @@ class Generation:
         outputs = [
             SequenceOutput(
                 Stopping(plan, self._forms),
-                SequenceStream(plan.index + i, self._queue, metrics),
+                SequenceStream(plan.index + i, self._queue, metrics, self._ticket.began),
             )
             for i in range(plan.sequences)
         ]
         stats = await STRATEGIES[plan.mode](plan, self._resources, outputs)
+        for output in outputs:
+            allowed, stream = plan.max_length - len(plan.tokens), output.stream
+            self._ticket.ended(stream.generated, allowed, stream.spent_s)
         message = stats.message(plan.sampling.rule, drafters.unused_reason)
         return [output.summary(plan, message) for output in outputs]
 
 
 @asynccontextmanager
 async def generation(
-    plans: Sequence[Plan], resources: Resources, forms: TokenForms
+    plans: Sequence[Plan], resources: Resources, forms: TokenForms, ticket: Ticket
 ) -> AsyncIterator[Generation]:
     """Runs the plans of a call and ends them, however the call ends."""
-    running = Generation(plans, resources, forms)
+    running = Generation(plans, resources, forms, ticket)
     try:
         yield running
     finally:

@@ -3,16 +3,14 @@
 This module knows nothing of decoding: `target_service.generation` runs what a request asks for.
 """
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from functools import partial
 from typing import Any
 
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 from foredraft_engine.model.loading import LoadedModel
-from foredraft_engine.scheduling.caller import Caller, act_for
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import fits
 from foredraft_serving.logs import is_request_id, serve_request
@@ -20,14 +18,17 @@ from foredraft_serving.messages import RULES
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.status import ENGINE_ERRORS, PERMISSION_DENIED
 from foredraft_serving.tracing import serve_span
+from foredraft_serving.worker_pool import WorkerPool
+from target_service.admission import Admission
 from target_service.call_record import CallRecord
 from target_service.drafting.draft_pool import DraftPool
 from target_service.drafting.drafters import Drafters
 from target_service.generation import generation
 from target_service.output.token_forms import TokenForms
 from target_service.request.defaults import Config
+from target_service.request.maxima import Maxima
 from target_service.request.named_configs import SavingNotAllowedError, places
-from target_service.request.parse import credential
+from target_service.request.parse import owner_of
 from target_service.request.plan import Request, ServiceLimits
 from target_service.request.planner import Planner, plan_request
 from target_service.request.token_healing import TokenHealing
@@ -35,6 +36,8 @@ from target_service.settings import TargetSettings
 from target_service.strategies.resources import Resources
 from target_service.watermark_detection import Detector
 
+# The largest number of calls that wait for a thread of detection, or of named configs.
+_MAX_WAITING = 16
 STATUS = {**ENGINE_ERRORS, SavingNotAllowedError: PERMISSION_DENIED}
 
 
@@ -59,7 +62,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             engine.pool.count,
             engine.rows.quantizes,
             partial(fits, engine),
-            model.scored_ids,
+            model_ids=model.scored_ids,
+            maxima=Maxima.of(settings),
         )
         saving = settings.save_generation_configs
         self._planner = Planner(model, defaults, limits, places(settings), saving)
@@ -71,6 +75,11 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._pool = DraftPool(settings.draft_addresses, model.vocabulary)
         metrics.watch_drafts(lambda: [endpoint.state for endpoint in self._pool.endpoints])
         drafters = Drafters(settings, self._pool, engine, metrics)
+        refused = metrics.observe_refusal
+        self._admission = Admission(settings, engine.pool.count, refused)
+        self._planning = WorkerPool("planning", 2, settings.max_waiting, refused)
+        self._detecting = WorkerPool("detection", 1, _MAX_WAITING, refused)
+        self._config_files = WorkerPool("configs", 1, _MAX_WAITING, refused)
         self._resources = Resources(engine, drafters, metrics)
 
     async def Generate(
@@ -82,13 +91,19 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         serve_request(request_id)
         decode = tokenizer.decode if self._settings.log_texts else None
         span = serve_span("foredraft.target.Generate", metadata)
-        with CallRecord(self._metrics, context.time_remaining(), decode, span) as record:
-            caller = credential(metadata)
-            act_for(Caller(caller))
-            call = await plan_request(self._planner, self._healing, request, caller)
+        owner = owner_of(metadata)
+        with (
+            CallRecord(self._metrics, context.time_remaining(), decode, span) as record,
+            ExitStack() as entered,
+        ):
+            ticket = entered.enter_context(
+                self._admission.enter(request.ByteSize(), owner, context.time_remaining())
+            )
+            call = await plan_request(self._planner, self._healing, self._planning, request, owner)
+            ticket.admit(call.plans)
             record.admitted(call.prompts)
             yield _started(call, request_id, request.return_prompt_ids)
-            async with generation(call.plans, self._resources, self._forms) as running:
+            async with generation(call.plans, self._resources, self._forms, ticket) as running:
                 async with aclosing(running.chunks()) as chunks:
                     async for chunk in chunks:
                         record.chunk(chunk)
@@ -100,7 +115,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def Tokenize(
         self, request: target_pb2.TokenizeRequest, context: Any
     ) -> target_pb2.TokenizeResponse:
-        ids = await asyncio.to_thread(self._planner.prompts.ids, request.prompt)
+        ids = await self._planning.run(self._planner.prompts.ids, request.prompt)
         return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=ids))
 
     async def GetModelInfo(
@@ -123,28 +138,30 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self, request: target_pb2.ListGenerationConfigsRequest, context: Any
     ) -> target_pb2.ListGenerationConfigsResponse:
         return target_pb2.ListGenerationConfigsResponse(
-            names=await asyncio.to_thread(self._configs.names)
+            names=await self._config_files.run(self._configs.names)
         )
 
     async def GetGenerationConfig(
         self, request: target_pb2.GetGenerationConfigRequest, context: Any
     ) -> target_pb2.GetGenerationConfigResponse:
-        config = await asyncio.to_thread(self._configs.get, request.name)
+        config = await self._config_files.run(self._configs.get, request.name)
         return target_pb2.GetGenerationConfigResponse(config=config)
 
     async def SaveGenerationConfig(
         self, request: target_pb2.SaveGenerationConfigRequest, context: Any
     ) -> target_pb2.SaveGenerationConfigResponse:
-        await asyncio.to_thread(self._configs.save, request.name, request.config)
+        await self._config_files.run(self._configs.save, request.name, request.config)
         return target_pb2.SaveGenerationConfigResponse()
 
     async def DetectWatermark(
         self, request: target_pb2.DetectWatermarkRequest, context: Any
     ) -> target_pb2.DetectWatermarkResponse:
-        return await asyncio.to_thread(self._detector.detect, request)
+        return await self._detecting.run(self._detector.detect, request)
 
     async def close(self) -> None:
         """Closes the connections to the draft services and ends the device thread."""
+        for threads in (self._planning, self._detecting, self._config_files):
+            threads.close()
         await self._pool.close()
         self._engine.close()
 

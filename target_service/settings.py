@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from foredraft.wire.limits import MAX_ALTERNATIVES, MAX_OUTCOMES
+from foredraft.wire.limits import MAX_ALTERNATIVES, MAX_BEAMS, MAX_OUTCOMES, MAX_SEQUENCES
 from foredraft_serving.logs import FORMATS, LEVELS
 from foredraft_serving.settings import setting
 
@@ -26,6 +26,22 @@ class TargetSettings:
         True, "on a CPU, store weights in the order that its kernels read; rounds are faster"
     )
     rows: int = setting(16, "sequences generated at the same time", at_least=1)
+    max_waiting: int = setting(
+        512, "sequences that wait for a row; a call that finds more waiting is refused", at_least=1
+    )
+    max_waiting_bytes: int = setting(
+        32 << 20, "bytes of the requests of calls that wait, before others are refused", at_least=1
+    )
+    max_sequences: int = setting(
+        MAX_SEQUENCES, "sequences in one call", at_least=1, at_most=MAX_SEQUENCES
+    )
+    max_beams: int = setting(MAX_BEAMS, "beams of one search", at_least=1, at_most=MAX_BEAMS)
+    max_candidates: int = setting(
+        128, "candidates for each token of a contrastive search (its top_k)", at_least=2
+    )
+    max_listed_ids: int = setting(
+        16384, "token ids in all lists of one call, such as bad_words_ids", at_least=0
+    )
     max_length: int = setting(
         0, "longest sequence in tokens; 0 is the model's own limit, at most 8192", at_least=0
     )

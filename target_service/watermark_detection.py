@@ -17,6 +17,7 @@ from foredraft_engine.logits.synthid import g_values
 from foredraft_engine.sampling import Greenlist, SynthId, Watermark
 from foredraft_serving.messages import watermark_from
 from foredraft_serving.ranges import check_watermark
+from foredraft_serving.worker_pool import breathe
 from target_service.request.checks import check_own_vocabulary
 from target_service.request.prompts import Prompts
 
@@ -59,6 +60,7 @@ class Detector:
             raise InvalidFieldError("z_threshold", f"is {threshold}; it must be finite")
         found = []
         for text in message.texts:
+            breathe()
             ids = self._prompts.ids(text, "inputs")
             if isinstance(mark, Greenlist):
                 found.append(
@@ -107,10 +109,7 @@ class Detector:
                 f"has a text of {len(ids)} tokens; detection needs more than {mark.context_width}",
             )
         ngrams = Counter(tuple(ids[i : i + width]) for i in range(len(ids) - width + 1))
-        hits = {
-            n: n[-1] in green(mark, n if mark.seeding_scheme == "selfhash" else n[:-1])
-            for n in ngrams
-        }
+        hits = {n: _is_green(mark, n) for n in ngrams}
         scored = len(ngrams) if once else ngrams.total()
         greens = sum(hits.values()) if once else sum(count * hits[n] for n, count in ngrams.items())
         ratio = mark.greenlist_ratio
@@ -144,3 +143,8 @@ class Detector:
             mean_score=g.mean().item(),
             weighted_mean_score=weighted.item(),
         )
+
+
+def _is_green(mark: Greenlist, ngram: tuple[int, ...]) -> bool:
+    breathe()
+    return ngram[-1] in green(mark, ngram if mark.seeding_scheme == "selfhash" else ngram[:-1])

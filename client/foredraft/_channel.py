@@ -16,6 +16,8 @@ from foredraft._errors import InvalidRequestError
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+# A negative number means never.
+_PUSHBACK = "grpc-retry-pushback-ms"
 
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 20_000),
@@ -31,6 +33,8 @@ OPTIONS: list[tuple[str, Any]] = [
     # A name with several addresses, such as a headless Service, stands for all of them: each call
     # takes the next one.
     ("grpc.lb_policy_name", "round_robin"),
+    # The attempts of a call are counted here, and not a second time by a policy of gRPC's own.
+    ("grpc.service_config_disable_resolution", 1),
 ]
 
 
@@ -54,18 +58,41 @@ class Attempts:
     def next_pause_s(self, error: Any, began: bool = False) -> float | None:
         """Returns the seconds to wait before the next attempt, None if the error is final.
 
-        Only a call that did not begin is repeated. The caller judges what to do about one that
+        Only a call that did not begin is repeated: one whose service was not reached, or was
+        overloaded and said when to come back. The caller judges what to do about one that
         broke off.
         """
-        if began or self._made >= self._retries or error.code() is not grpc.StatusCode.UNAVAILABLE:
+        told_s = _told_pause_s(error)
+        may_repeat = error.code() is grpc.StatusCode.UNAVAILABLE or told_s is not None
+        if began or self._made >= self._retries or not may_repeat:
             return None
-        # Jitter keeps callers that failed together from coming back together.
-        pause: float = min(_FIRST_PAUSE_S * 2**self._made, _LONGEST_PAUSE_S) * random.uniform(
-            0.5, 1.0
-        )
+        left_s = self.left_s()
+        if told_s is None:
+            # Jitter keeps callers that failed together from coming back together.
+            pause_s: float = min(_FIRST_PAUSE_S * 2**self._made, _LONGEST_PAUSE_S)
+            pause_s *= random.uniform(0.5, 1.0)
+            pause_s = pause_s if left_s is None else min(pause_s, left_s)
+        elif (self._made + 1) % len(self._stubs):
+            pause_s = 0.0  # another address may have room at once
+        else:
+            pause_s = told_s * random.uniform(1.0, 1.25)
+            if left_s is not None and pause_s >= left_s:
+                return None
         self._made += 1
-        left = self.left_s()
-        return pause if left is None else min(pause, left)
+        return pause_s
+
+
+def _told_pause_s(error: Any) -> float | None:
+    """Returns when an overloaded service wants to be asked again, None if it does not say."""
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    for name, value in error.trailing_metadata() or ():
+        if name == _PUSHBACK:
+            try:
+                return int(value) / 1000 if int(value) >= 0 else None
+            except ValueError:
+                return None
+    return None
 
 
 class Route:

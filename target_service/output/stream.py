@@ -6,6 +6,7 @@ This module knows nothing of strategies.
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from foredraft.v1 import target_pb2
 from foredraft_engine.proposal import Logprobs, Verdict
@@ -50,13 +51,22 @@ class ChunkQueue:
 class SequenceStream:
     """The chunks of one sequence, and the times at which they were made."""
 
-    def __init__(self, index: int, chunk_queue: ChunkQueue, metrics: TargetMetrics) -> None:
+    def __init__(
+        self,
+        index: int,
+        chunk_queue: ChunkQueue,
+        metrics: TargetMetrics,
+        on_row: Callable[[], None] = lambda: None,
+    ) -> None:
+        """on_row: is called when the sequence gets its row."""
+        self._on_row = on_row
         self.index, self._chunk_queue, self._metrics = index, chunk_queue, metrics
         self._began = self._admitted_at = self._first_at = self._last_at = time.perf_counter()
         self._prompt_tokens = self.generated = 0
 
     def admitted(self, prompt_tokens: int) -> None:
         """Records that the sequence has its row."""
+        self._on_row()
         self._admitted_at, self._prompt_tokens = time.perf_counter(), prompt_tokens
         self._metrics.prompt_tokens.inc(prompt_tokens)
         self._metrics.queue_time.observe(self._admitted_at - self._began)
@@ -101,6 +111,11 @@ class SequenceStream:
             logits=[_row_message(row) for row in verdict.logits[start:end]],
             finish_reason=FINISH_REASONS[taken.reason if last else ""],
         )
+
+    @property
+    def spent_s(self) -> float:
+        """The seconds from its row to its last token."""
+        return self._last_at - self._admitted_at
 
     def end(self, reason: str) -> None:
         """Counts the ended sequence in the metrics."""

@@ -37,7 +37,7 @@ class ParsedRequest:
 
 
 def parse(
-    message: target_pb2.GenerateRequest, credential: str, prompts: Prompts, configs: NamedConfigs
+    message: target_pb2.GenerateRequest, owner: str, prompts: Prompts, configs: NamedConfigs
 ) -> ParsedRequest:
     """Reads a request. Blocks while it tokenizes prompts and reads a named config from disk.
 
@@ -59,11 +59,14 @@ def parse(
         prompts=tuple(prompts.ids(p) for p in message.prompts),
         generated=tuple(prompts.checked("generated_ids", p.generated_ids) for p in message.prompts),
         negatives=tuple(prompts.ids(p, "negative_prompt") for p in message.negative_prompts),
-        owner=hashlib.sha256(credential.encode()).hexdigest()[:32] if credential else "",
+        owner=owner,
     )
 
 
-def credential(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """Returns what the caller shows in the `authorization` header; empty if there is none."""
-    values = [str(value) for name, value in metadata or () if name == "authorization"]
-    return values[0] if values else ""
+def owner_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """Returns the name of the credential that the caller shows in the `authorization` header.
+
+    It is empty if there is none.
+    """
+    shown = [str(value) for name, value in metadata or () if name == "authorization"]
+    return hashlib.sha256(shown[0].encode()).hexdigest()[:32] if shown and shown[0] else ""

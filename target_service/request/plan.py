@@ -5,7 +5,7 @@ This module knows nothing of engines or streams.
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import InvalidFieldError
@@ -14,6 +14,7 @@ from foredraft_serving.messages import sampling_from
 from target_service.request.checks import CheckedConfig, CheckedRequest, is_guided
 from target_service.request.defaults import Config
 from target_service.request.lengths import with_lengths
+from target_service.request.maxima import DEFAULT_MAXIMA, Maxima
 from target_service.request.mode import Mode
 
 Ids = tuple[int, ...]
@@ -66,6 +67,8 @@ class ServiceLimits:
     """Whether rows can be quantized."""
     fits: Callable[[int, int, int, bool], bool] = lambda prompt, texts, new, quantized: True
     """Whether a prompt of `prompt` tokens and `texts` texts of `new` tokens fit the rows."""
+    maxima: Maxima = DEFAULT_MAXIMA
+    """What one call may ask for."""
     model_ids: int = 0
     """The number of ids that the model scores, padding included, as green lists need it."""
 
@@ -95,10 +98,13 @@ def plan(
         if full.watermarking_config.HasField("greenlist"):
             full.watermarking_config.greenlist.vocabulary_size = limits.model_ids
         _check_limits(full, mode, limits, len(tokens), len(away), checked.cache is not None)
+        # Its lists of ids are large, and all sequences of a prompt share them.
+        shared = sampling_from(
+            full, rule=request.rule, seed=seed, sequence_index=0, prompt_length=len(prompt)
+        )
         for _ in range(several // each):
             index = len(plans) * each
-            place = {"sequence_index": index, "prompt_length": len(prompt)}
-            sampling = sampling_from(full, rule=request.rule, seed=seed, **place)
+            sampling = replace(shared, sequence_index=index)
             plans.append(
                 Plan(
                     index=index,

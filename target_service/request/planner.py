@@ -11,6 +11,7 @@ from pathlib import Path
 from foredraft.v1 import target_pb2
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.loading import LoadedModel
+from foredraft_serving.worker_pool import WorkerPool
 from target_service.request.checks import CheckedRequest, check, check_config
 from target_service.request.defaults import Config, fill
 from target_service.request.model_config import without_contradictions
@@ -44,16 +45,19 @@ class Planner:
         self.prompts = Prompts(model, limits.capacity)
         self.configs = NamedConfigs(config_places, self.check_config, saving)
 
-    def checked(self, message: target_pb2.GenerateRequest, credential: str) -> CheckedRequest:
+    def checked(self, message: target_pb2.GenerateRequest, owner: str) -> CheckedRequest:
         """Parses a request, fills in its defaults and checks it. Blocks, as `parse` does.
 
         Raises:
             InvalidFieldError: a field cannot be honoured; it is named.
         """
-        parsed = parse(message, credential, self.prompts, self.configs)
+        parsed = parse(message, owner, self.prompts, self.configs)
         with _naming(message.config_name):
             config = fill(parsed.config, self._defaults)
-            return check(parsed, config, self._vocabulary_size, self._limits.quantizes)
+            self._limits.maxima.check_lists(config)
+            checked = check(parsed, config, self._vocabulary_size, self._limits.quantizes)
+            self._limits.maxima.check(config, checked.checked.mode, len(message.prompts))
+            return checked
 
     def planned(self, checked: CheckedRequest, prompts: tuple[Ids, ...]) -> Request:
         """Plans a checked request for prompts that were healed, or are as they came.
@@ -74,26 +78,32 @@ class Planner:
 
     def _check(self, asked: Config, defaults: Config) -> None:
         config = fill(asked, defaults)
+        self._limits.maxima.check_lists(config)
         checked = check_config(asked, config, self._vocabulary_size, self._limits.quantizes)
+        self._limits.maxima.check(config, checked.mode, prompts=1)
         planned_config(checked, defaults, self._limits, prompt=1, tokens=1)
 
 
 async def plan_request(
-    planner: Planner, healing: TokenHealing, message: target_pb2.GenerateRequest, credential: str
+    planner: Planner,
+    healing: TokenHealing,
+    pool: WorkerPool,
+    message: target_pb2.GenerateRequest,
+    owner: str,
 ) -> Request:
     """Plans a request, off the event loop: a long prompt takes a while to tokenize.
 
     Raises:
         InvalidFieldError: a field cannot be honoured; it is named.
     """
-    checked = await asyncio.to_thread(planner.checked, message, credential)
+    checked = await pool.run(planner.checked, message, owner)
     prompts = checked.parsed.prompts
     if checked.heals:
-        owner, cache = checked.parsed.owner, checked.checked.cache
+        cache = checked.checked.cache
         prompts = tuple(
             await asyncio.gather(*(healing.heal(prompt, owner, cache) for prompt in prompts))
         )
-    return await asyncio.to_thread(planner.planned, checked, prompts)
+    return await pool.run(planner.planned, checked, prompts)
 
 
 @contextmanager

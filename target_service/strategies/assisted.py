@@ -24,7 +24,6 @@ async def assisted(
     engine, drafters, metrics = resources.engine, resources.drafters, resources.metrics
     output, stopping = outputs[0], outputs[0].stopping
     tokens, stats = list(plan.tokens), SpeculationStats()
-    processors = Processors(plan.sampling, engine.device)
     schedule = drafters.length_schedule(plan)
     options = VerifyOptions(plan.logprobs, plan.config.output_scores, plan.config.output_logits)
     # Guidance needs a second row. Both rows are lent at once, so that two sequences cannot each
@@ -34,6 +33,7 @@ async def assisted(
         engine.pool.lend_several(prompts, plan.owner, plan.cache) as (row, *others),
         drafters.follow(plan) as drafter,
     ):
+        processors = Processors(plan.sampling, engine.device)
         guidance = _guidance(plan, others)
         output.stream.admitted(plan.sampling.prompt_length)
         drafter.begin(tokens, schedule.k(stopping.tokens_left))

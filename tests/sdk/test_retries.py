@@ -90,3 +90,39 @@ def test_all_tries_share_one_deadline(target: Target, connect: Connect) -> None:
     with pytest.raises((UnavailableError, DeadlineExceededError)):
         connect(fake.address, max_retries=1000).generate("a", timeout=0.5)
     assert time.monotonic() - began < 3
+
+
+FULL = fails(
+    grpc.StatusCode.RESOURCE_EXHAUSTED, "full", metadata=(("grpc-retry-pushback-ms", "300"),)
+)
+
+
+def test_an_overloaded_service_is_asked_again_when_it_said(
+    target: Target, connect: Connect
+) -> None:
+    fake = target(FULL, answer)
+    began = time.monotonic()
+    assert connect(fake.address).generate("a").token_ids == (1, 2, 3, 4, 5)
+    assert time.monotonic() - began >= 0.3
+    assert len(fake.requests) == 2, "gRPC has no policy of its own that tries again"
+
+
+def test_an_overloaded_service_hands_over_to_the_next_address_at_once(
+    target: Target, connect: Connect
+) -> None:
+    full, free = target(FULL), target()
+    client = connect([full.address, free.address])
+    for _ in range(2):
+        began = time.monotonic()
+        assert client.generate("a").token_ids == (1, 2, 3, 4, 5)
+        assert time.monotonic() - began < 0.29
+
+
+@pytest.mark.parametrize("pushback", ["-1", "soon", "60000"])
+def test_never_and_too_late_are_final(target: Target, connect: Connect, pushback: str) -> None:
+    fake = target(
+        fails(grpc.StatusCode.RESOURCE_EXHAUSTED, metadata=(("grpc-retry-pushback-ms", pushback),))
+    )
+    with pytest.raises(OverloadedError):
+        connect(fake.address).generate("a", timeout=5)
+    assert len(fake.requests) == 1

@@ -14,9 +14,18 @@ REQUESTS = (
     counter(
         "request_failure",
         "requests",
-        "Requests that ended otherwise: left by the caller, out of time, invalid, failed.",
+        "Requests that ended otherwise: left by the caller, out of time, invalid, failed, refused "
+        "because of load, not read.",
         TARGET,
-        reason=("cancelled", "deadline", "invalid", "error"),
+        reason=("cancelled", "deadline", "invalid", "error", "overloaded", "unread"),
+    ),
+    counter(
+        "requests_refused",
+        "requests",
+        "Requests refused because of load: by a full queue, the memory of waiting requests, a "
+        "deadline that would pass, a full pool of threads.",
+        TARGET,
+        reason=("queue", "bytes", "deadline", "planning", "detection", "configs"),
     ),
     counter(
         "prompt_tokens", "tokens", "Tokens of the prompts of sequences that got a row.", TARGET

@@ -1,0 +1,163 @@
+"""The bounded queue before the rows: who is let in, who is refused at once, and when it is too late.
+
+This module knows nothing of how a call is generated, or of the turns in which rows are given.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from foredraft_engine.scheduling.caller import Caller, act_for
+from foredraft_serving.overload import OverloadError
+from target_service.request.plan import Plan
+from target_service.service_rate import ServiceRate
+from target_service.settings import TargetSettings
+
+
+class Admission:
+    """All calls that are inside, and what they wait for."""
+
+    def __init__(
+        self, settings: TargetSettings, rows: int, on_refused: Callable[[str], None]
+    ) -> None:
+        """
+        Args:
+            rows: the number of rows that sequences share.
+            on_refused: is called with the reason of every refusal.
+        """
+        self._max_sequences = settings.max_waiting
+        self._max_bytes = settings.max_waiting_bytes
+        self._rows, self._on_refused = rows, on_refused
+        self._rate = ServiceRate()
+        self._tickets: list[Ticket] = []
+
+    @contextmanager
+    def enter(self, size_bytes: int, owner: str, left_s: float | None) -> Iterator["Ticket"]:
+        """Lets a call in for as long as it lasts.
+
+        Args:
+            size_bytes: the size of its request.
+            owner: names its credential.
+            left_s: the seconds until its deadline; None if there is none.
+
+        Raises:
+            OverloadError: the requests of waiting calls take too much memory.
+        """
+        held = sum(ticket.size_bytes for ticket in self._waiting())
+        if held and held + size_bytes > self._max_bytes:
+            self._refuse("bytes", f"waiting requests take {held} bytes (--max-waiting-bytes)")
+        ticket = Ticket(self, size_bytes, owner, left_s)
+        self._tickets.append(ticket)
+        act_for(ticket.caller)
+        try:
+            yield ticket
+        finally:
+            self._tickets.remove(ticket)
+
+    def check(self, newcomer: "Ticket", plans: Sequence[Plan]) -> None:
+        """Refuses a call that cannot be served in time, or that finds the queue full.
+
+        Raises:
+            OverloadError: the call is refused.
+        """
+        others = [ticket for ticket in self._waiting() if ticket is not newcomer]
+        queue = sum(ticket.waiting for ticket in others)
+        coming = sum(plan.sequences for plan in plans)
+        if queue and queue + coming > self._max_sequences:
+            self._refuse("queue", f"{queue} sequences wait for a row (--max-waiting)")
+        newcomer.wait(plans)
+        running = sum(ticket.running for ticket in self._tickets)
+        if running + coming <= self._rows:
+            ahead_tokens = 0.0
+        else:
+            ahead_tokens = _ahead(newcomer, others) + self._running_tokens()
+        wait_s = self._rate.seconds(ahead_tokens) / self._rows
+        if wait_s + newcomer.needs_s > newcomer.left_s():
+            self._refuse(
+                "deadline", f"the deadline would pass: the queue takes {wait_s:.1f} s", wait_s
+            )
+
+    @property
+    def rate(self) -> ServiceRate:
+        """How fast sequences are served."""
+        return self._rate
+
+    def _waiting(self) -> list["Ticket"]:
+        return [ticket for ticket in self._tickets if ticket.waiting]
+
+    def _running_tokens(self) -> float:
+        """Returns the tokens that running sequences have to go: half of their texts, on average."""
+        return sum(ticket.running * ticket.tokens_each / 2 for ticket in self._tickets)
+
+    def _refuse(self, reason: str, message: str, retry_after_s: float = 1.0) -> None:
+        self._on_refused(reason)
+        raise OverloadError(reason, f"overloaded: {message}", retry_after_s)
+
+
+class Ticket:
+    """One call inside."""
+
+    def __init__(
+        self, admission: Admission, size_bytes: int, owner: str, left_s: float | None
+    ) -> None:
+        self.size_bytes, self.owner = size_bytes, owner
+        self._rate = admission.rate
+        self._admission = admission
+        self._deadline = math.inf if left_s is None else time.monotonic() + left_s
+        self.waiting, self.running = 1, 0  # one until the plans tell
+        self.tokens_each = 0.0
+        self.caller = Caller(owner, self._is_late)
+
+    @property
+    def needs_s(self) -> float:
+        """The seconds that a sequence of this call is expected to hold its row."""
+        return self._rate.seconds(self.tokens_each)
+
+    def left_s(self) -> float:
+        """Returns the seconds until the deadline."""
+        return self._deadline - time.monotonic()
+
+    def admit(self, plans: Sequence[Plan]) -> None:
+        """Lets the planned sequences wait for their rows.
+
+        Raises:
+            OverloadError: there is no room for them, or no time.
+        """
+        self._admission.check(self, plans)
+
+    def wait(self, plans: Sequence[Plan]) -> None:
+        """Counts sequences as waiting."""
+        self.waiting = sum(plan.sequences for plan in plans)
+        self.tokens_each = max(
+            self._rate.tokens(plan.max_length - len(plan.tokens)) for plan in plans
+        )
+
+    def began(self) -> None:
+        """Records that one of the sequences has its row."""
+        self.waiting, self.running = self.waiting - 1, self.running + 1
+
+    def ended(self, generated: int, allowed: int, spent_s: float) -> None:
+        """Records that a sequence ended by itself, `spent_s` after it got its row."""
+        self.running -= 1
+        self._rate.observe(generated, allowed, spent_s)
+
+    def _is_late(self) -> bool:
+        return self.left_s() < self.needs_s
+
+
+def _ahead(newcomer: Ticket, others: Sequence[Ticket]) -> float:
+    """Returns how many tokens are generated before the newcomer's, as rows are given by turns.
+
+    A call is ahead with as many sequences as the newcomer has, an owner with as many tokens as
+    the newcomer's own calls.
+    """
+    by_owner: dict[str, float] = {newcomer.owner: newcomer.waiting * newcomer.tokens_each}
+    for other in others:
+        tokens = min(other.waiting, newcomer.waiting) * other.tokens_each
+        by_owner[other.owner] = by_owner.get(other.owner, 0.0) + tokens
+    own = by_owner[newcomer.owner]
+    total = sum(min(tokens, own) for tokens in by_owner.values())
+    return (
+        total - newcomer.tokens_each
+    )  # the last of its sequences has nobody to wait for but these

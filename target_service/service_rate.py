@@ -1,0 +1,39 @@
+"""How long sequences hold their rows, as measured from those that ended.
+
+This module knows nothing of who waits.
+"""
+
+_NEW_SHARE = 0.1  # of the newest sequence in a moving mean
+_FEWEST_SEEN = 4  # sequences before anything is said
+
+
+class ServiceRate:
+    """Moving means over the sequences that ended by themselves."""
+
+    def __init__(self) -> None:
+        self._token_s = 0.0  # the time of a row for a token of its text
+        self._share = 1.0  # how much of the allowed length texts have
+        self._seen = 0
+
+    def observe(self, generated: int, allowed: int, spent_s: float) -> None:
+        """Records a sequence.
+
+        Args:
+            generated: the tokens of its text.
+            allowed: the tokens that it might have had.
+            spent_s: the seconds for which it held its row.
+        """
+        if generated < 1 or allowed < 1:
+            return
+        self._seen += 1
+        new = max(_NEW_SHARE, 1 / self._seen)
+        self._token_s += new * (spent_s / generated - self._token_s)
+        self._share += new * (generated / allowed - self._share)
+
+    def tokens(self, allowed: int) -> float:
+        """Returns how many tokens are expected of a text that may have `allowed`."""
+        return allowed * self._share
+
+    def seconds(self, tokens: float) -> float:
+        """Returns how long a row is held for a text; 0 while too little is known."""
+        return tokens * self._token_s if self._seen >= _FEWEST_SEEN else 0.0
