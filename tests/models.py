@@ -7,14 +7,20 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GptOssConfig,
+    GptOssForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    StableLmConfig,
+    StableLmForCausalLM,
 )
 
 from foredraft_engine.model.loading import LoadedModel, load
@@ -24,6 +30,9 @@ from foredraft_engine.vocabulary import Vocabulary
 
 MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 WINDOW = 12
+# Models with packed rows: through the attention interface, with windows, with sinks, with attention
+# that gets no arguments of the model, and with attention that the model calls itself.
+PACKED = ("llama", "qwen3", "gpt2", "mistral", "gpt_oss", "stablelm", "falcon")
 
 
 @cache
@@ -66,6 +75,15 @@ def random_model(name: str, seed: int = 0) -> nn.Module:
         model = Qwen3ForCausalLM(Qwen3Config(**size, **ids, head_dim=16))
     elif name == "mistral":  # its window is shorter than the texts of the tests
         model = MistralForCausalLM(MistralConfig(**size, **ids, sliding_window=WINDOW))
+    elif name == "gpt_oss":  # sinks, experts, and a window in every other layer
+        experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+        config = GptOssConfig(**size, **ids, **experts, head_dim=16, sliding_window=WINDOW)
+        model = GptOssForCausalLM(config)
+    elif name == "stablelm":  # a quarter of each head is rotated, which has to be even
+        size |= {"hidden_size": 64, "use_parallel_residual": True, "qk_layernorm": True}
+        model = StableLmForCausalLM(StableLmConfig(**size, **ids))
+    elif name == "falcon":
+        model = FalconForCausalLM(FalconConfig(**size, **ids, alibi=False))
     elif name == "gpt2":
         config = GPT2Config(
             vocab_size=4096,

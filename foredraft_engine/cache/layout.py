@@ -3,7 +3,9 @@
 This module knows nothing of keys and values.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +69,19 @@ class Layout:
         self._masks: dict[tuple[int, int | None, int, torch.dtype], Tensor | None] = {}
         self._visibilities: dict[tuple[int, int | None], Visibility] = {}
 
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Makes this the layout of the forward pass that runs inside.
+
+        It is no argument of the model, because some models do not hand unknown arguments down to
+        their attention.
+        """
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
     def mask(
         self, index: int, window: int | None, groups: int, dtype: torch.dtype
     ) -> Tensor | None:
@@ -120,6 +135,20 @@ class Layout:
         if window is not None:
             hidden |= seen <= at - window
         return hidden
+
+
+_current: ContextVar[Layout] = ContextVar("layout")
+
+
+def current_layout() -> Layout:
+    """Returns the layout of the forward pass that is running.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if (layout := _current.get(None)) is None:
+        raise ValueError("layout: is missing; call the model through Rows.forward")
+    return layout
 
 
 def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:

@@ -3,22 +3,39 @@
 This module knows nothing of rows, or of how keys are stored.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How products of queries and keys become the weights of values."""
+
+    scale: float
+    softcap: float | None = None
+    """Bounds the scores by a tanh."""
+    sinks: Tensor | None = None
+    """For each query the score of a place without a value, [heads, n, 1]."""
 
 
 class OnlineSoftmax:
     """The weighted sum of the values so far, relative to the largest score so far."""
 
-    def __init__(self, query: Tensor, softcap: float | None) -> None:
+    def __init__(self, query: Tensor, scoring: Scoring) -> None:
         """
         Args:
-            query: scaled queries, [heads, n, size].
-            softcap: bounds the scores by a tanh; None for no bound.
+            query: [heads, n, size].
+            scoring: how queries score keys.
         """
-        self._query, self._softcap = query, softcap
+        self._query, self._softcap = query * scoring.scale, scoring.softcap
         # float32: the largest score and the sum of weights, [heads, n, 1]; the sum, [.., size]
         self._largest = self._weight = self._sum = torch.empty(0)
+        if scoring.sinks is not None:
+            self._largest = scoring.sinks.float()
+            self._weight = torch.ones_like(self._largest)
+            self._sum = torch.zeros_like(self._largest)
 
     def scores(self, keys: Tensor) -> Tensor:
         """Returns the scores of keys [positions, heads, size], float32 [heads, n, positions]."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from foredraft_engine.cache.online_softmax import OnlineSoftmax
+from foredraft_engine.cache.online_softmax import OnlineSoftmax, Scoring
 from foredraft_engine.cache.quantizers import Parts, quantizer
 from foredraft_engine.cache.visibility import Visibility
 from foredraft_engine.cache_spec import CacheSpec
@@ -104,8 +104,7 @@ class QuantizedRow:
         index: int,
         seen: Visibility,
         query: Tensor,
-        scaling: float | None,
-        softcap: float | None,
+        scoring: Scoring,
     ) -> Tensor:
         """Computes the attention of queries in a layer, piece by piece.
 
@@ -113,13 +112,13 @@ class QuantizedRow:
             index: the layer.
             seen: what the queries read.
             query: [kv heads, query heads of each * tokens, size].
+            scoring: how queries score keys.
 
         Returns:
             [kv heads, query heads of each * tokens, value size].
         """
         layer, size = self._layers[index], self.spec.q_group_size
-        scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-        softmax = OnlineSoftmax(scaled, softcap)
+        softmax = OnlineSoftmax(query, scoring)
         # The tail comes first: every query reads itself there, so its largest score is finite.
         softmax.add(softmax.scores(layer.keys), layer.values, seen.hidden_exact(layer.first))
         groups = layer.groups[: seen.any_groups]

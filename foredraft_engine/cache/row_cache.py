@@ -30,8 +30,15 @@ class RowCache(Cache):  # type: ignore[misc]
     Each layer has a pair of tensors [rows, kv heads, capacity, head size].
     """
 
-    def __init__(self, rows: int, capacity: int) -> None:
+    def __init__(self, rows: int, capacity: int, keys: type[Tensor] = Tensor) -> None:
+        """
+        Args:
+            rows: the number of rows.
+            capacity: the number of places in a row.
+            keys: what the keys are for the model.
+        """
         super().__init__(layers=[])
+        self._keys = keys
         self.rows, self.capacity = rows, capacity
         self.layout: Layout | None = None
         self._stores: dict[int, tuple[Tensor, Tensor]] = {}  # allocated when first needed
@@ -75,7 +82,8 @@ class RowCache(Cache):  # type: ignore[misc]
                     layer_idx, seen, key_states[0, :, new], value_states[0, :, new]
                 )
         if not layout.any_dense:
-            return key_states, value_states  # attention needs their shapes only
+            # Attention needs their shapes only.
+            return key_states.as_subclass(self._keys), value_states
         if layer_idx not in self._stores:
             self._stores[layer_idx] = (self._allocate(key_states), self._allocate(value_states))
         for store, states in zip(self._stores[layer_idx], (key_states, value_states), strict=True):
@@ -87,7 +95,8 @@ class RowCache(Cache):  # type: ignore[misc]
             else:
                 rows, places = layout.rows[layout.dense], layout.places[layout.dense]
                 store[rows, :, places] = states[0].transpose(0, 1)[layout.dense]
-        return self._stores[layer_idx]
+        keys, values = self._stores[layer_idx]
+        return keys.as_subclass(self._keys), values
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
         """Forks a row: copies positions `start` to `length` into another.

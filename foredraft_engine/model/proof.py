@@ -1,10 +1,11 @@
 """Proof, when a model is loaded, that its rows give the same logits as the model itself.
 
 A packed forward pass is right for most decoders and silently wrong for some, such as those whose
-attention ignores the attention interface or rebuilds ALiBi from a mask that does not exist. So the
-engine tries it on the model that it is given. A short sequence and a long one, which exceeds every
-attention window, are fed in ragged pieces with a rollback, and compared with forward passes of
-their own without a cache. A model that fails gets separate rows; if those fail too, it is refused.
+positions come from a mask that does not exist (ALiBi). So the engine tries it on the model that it
+is given, first through transformers' attention interface, then through torch's own attention. A
+short sequence and a long one, which exceeds every attention window, are fed in ragged pieces with a
+rollback, and compared with forward passes of their own without a cache. A model that fails gets
+separate rows; if those fail too, it is refused.
 
 This module knows nothing of architectures: it compares numbers.
 """
@@ -20,9 +21,9 @@ from torch import Tensor, nn
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed, Tree
-from foredraft_engine.model.rows import PackedRows, Rows, SeparateRows
+from foredraft_engine.model.rows import InlineRows, PackedRows, Rows, SeparateRows
 
-Kind = type[PackedRows] | type[SeparateRows]
+Kind = type[PackedRows] | type[InlineRows] | type[SeparateRows]
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +58,16 @@ def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: 
                 f"{type(model).__name__} cannot be served: its own forward pass fails: "
                 f"{_first_line(error)}; use another model"
             ) from error
-        kinds: list[Kind] = [PackedRows, SeparateRows]
+        kinds: list[Kind] = [PackedRows, InlineRows, SeparateRows]
         stock = config._attn_implementation
         failures: list[str] = []
         for kind in kinds:
             failure = _failure(partial(_ragged_logits, kind, model, short, long), expected)
             if not failure:
-                if failures:
+                if kind is SeparateRows:
                     log.warning("rows are kept %s, because %s", kind.layout, "; ".join(failures))
                 return _rows_of_kind(kind, model, (count, capacity, spare), long, expected[0])
-            failures.append(f"{kind.layout} rows fail: {failure}")
+            failures.append(f"{kind.__name__} fail: {failure}")
             model.set_attn_implementation(stock)  # type: ignore[operator]
     raise ModelError(
         f"{type(model).__name__} cannot be served: {'; '.join(failures)}; use another model"
@@ -87,14 +88,14 @@ def _rows_of_kind(
         long: the long sequence.
         expected: the logits of its last tokens, [8, vocab].
     """
-    if kind is SeparateRows:
-        return SeparateRows(model, *size)
+    if not issubclass(kind, PackedRows):
+        return kind(model, *size)
     count, capacity, spare = size
-    if failure := _failure(lambda: [_branch_logits(model, long)], [expected[-2:]]):
+    if failure := _failure(lambda: [_branch_logits(kind, model, long)], [expected[-2:]]):
         log.warning("rows have no branches, because %s", failure)
-    rows = PackedRows(model, count, capacity, 0 if failure else spare)
+    rows = kind(model, count, capacity, 0 if failure else spare)
     rows.branches = not failure
-    if failure := _failure(lambda: [_group_logits(model, long)], [expected]):
+    if failure := _failure(lambda: [_group_logits(kind, model, long)], [expected]):
         log.warning("rows cannot be quantized, because %s", failure)
         rows.quantizes = False
     return rows
@@ -132,14 +133,14 @@ def _ragged_logits(kind: Kind, model: nn.Module, short: list[int], long: list[in
     return [torch.cat([first[2:], rest[4:]]), torch.cat([first[:2], rest[:4]])]
 
 
-def _branch_logits(model: nn.Module, long: list[int]) -> Tensor:
+def _branch_logits(kind: type[PackedRows], model: nn.Module, long: list[int]) -> Tensor:
     """Feeds the last two tokens of the long sequence as a tree of two branches.
 
     Returns:
         Their logits, [2, vocab].
     """
     trunk, (last, end) = len(long) - 2, long[-2:]
-    rows = PackedRows(model, 1, len(long), 4)
+    rows = kind(model, 1, len(long), 4)
     rows.forward([Feed(0, 0, long[:trunk])], [0])
     first = rows.forward([Feed(0, trunk, [end, last], Tree(trunk, [trunk] * 2, [[], []]))], [2])
     seen = [[trunk + 1], [trunk]]
@@ -147,14 +148,14 @@ def _branch_logits(model: nn.Module, long: list[int]) -> Tensor:
     return torch.stack([first[1], then[0]])
 
 
-def _group_logits(model: nn.Module, long: list[int]) -> Tensor:
+def _group_logits(kind: type[PackedRows], model: nn.Module, long: list[int]) -> Tensor:
     """Feeds the long sequence to a row that is kept in groups like a quantized one, but exactly.
 
     Returns:
         The logits of the last tokens, [8, vocab].
     """
     spec, cut = CacheSpec("exact", q_group_size=4, residual_length=1), len(long) - 12
-    rows = PackedRows(model, 2, len(long))
+    rows = kind(model, 2, len(long))
     rows.forward([Feed(0, 0, long[:3]), Feed(1, 0, long[:cut], cache=spec)], [0, 0])
     return rows.forward([Feed(0, 3, long[3:4]), Feed(1, cut, long[cut:], cache=spec)], [0, 8])
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from foredraft_engine.cache.attention import ATTENTION
+from foredraft_engine.cache.attention import ATTENTION, AttendedKeys
 from foredraft_engine.cache.row_cache import RowCache
 from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed
@@ -66,10 +66,15 @@ class PackedRows:
 
     branches = True
 
+    attention: ClassVar[str] = ATTENTION
+    """The attention implementation of transformers that the model runs with."""
+    keys: ClassVar[type[Tensor]] = Tensor
+    """What the keys of the rows are for the model."""
+
     def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
-        model.set_attn_implementation(ATTENTION)  # type: ignore[operator]
+        model.set_attn_implementation(self.attention)  # type: ignore[operator]
         self._model = model
-        self._cache = RowCache(count, capacity + spare)
+        self._cache = RowCache(count, capacity + spare, self.keys)
         self._keeps = _accepts(model, "logits_to_keep")
         self._hidden = _LastHidden.of(model)
         self.count, self.capacity, self.spare = count, capacity, spare
@@ -79,14 +84,15 @@ class PackedRows:
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         layout = self._cache.begin(feeds, self.device)
         indices = _scored_indices(feeds, scored, self.device)
-        output = self._model(
-            input_ids=torch.tensor([[i for feed in feeds for i in feed.ids]], device=self.device),
-            position_ids=layout.positions[None],
-            past_key_values=self._cache,
-            use_cache=True,
-            layout=layout,
-            **({"logits_to_keep": indices} if self._keeps else {}),
-        )
+        ids = torch.tensor([[i for feed in feeds for i in feed.ids]], device=self.device)
+        with layout.current():
+            output = self._model(
+                input_ids=ids,
+                position_ids=layout.positions[None],
+                past_key_values=self._cache,
+                use_cache=True,
+                **({"logits_to_keep": indices} if self._keeps else {}),
+            )
         logits: Tensor = output.logits[0]
         return (logits if self._keeps else logits[indices]).float()
 
@@ -96,6 +102,13 @@ class PackedRows:
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
         self._cache.copy_row(source, target, length, start)
+
+
+class InlineRows(PackedRows):
+    """Packed rows of a model that calls torch's attention itself, such as Falcon."""
+
+    attention = "sdpa"
+    keys = AttendedKeys
 
 
 class SeparateRows:

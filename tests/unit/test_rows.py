@@ -22,7 +22,7 @@ from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed, Tree
 from foredraft_engine.model.loading import load
 from foredraft_engine.model.proof import prove_rows
-from tests.models import bundled, random_model, rows_of
+from tests.models import PACKED, bundled, random_model, rows_of
 
 
 def _bloom() -> nn.Module:
@@ -51,9 +51,7 @@ def _gemma2() -> nn.Module:
     return model
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    name: partial(random_model, name) for name in ("llama", "qwen3", "gpt2", "mistral")
-}
+MODELS: dict[str, Callable[[], nn.Module]] = {name: partial(random_model, name) for name in PACKED}
 MODELS |= {"gemma2": _gemma2, "bloom": _bloom}
 
 
