@@ -7,13 +7,13 @@ from prometheus_client import CollectorRegistry
 
 from foredraft.v1 import target_pb2_grpc
 from foredraft_engine.scheduling.device_thread import Callbacks
-from foredraft_engine.scheduling.start import load_engine
+from foredraft_engine.scheduling.start import LoadedEngine, load_engine
 from foredraft_serving.entry import run
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.server import Server, serve_metrics
 from foredraft_serving.settings import SettingsError
 from target_service.request.cache_spec import check_default, of_service
-from target_service.request.defaults import fill_cache
+from target_service.request.defaults import Config, fill_cache
 from target_service.request.model_config import model_config
 from target_service.request.named_configs import places
 from target_service.service import STATUS, TargetServicer
@@ -49,16 +49,7 @@ async def serve(settings: TargetSettings) -> None:
         )
         metrics.serves(loaded.model.name, settings)
         metrics.watch(loaded.engine.pool, loaded.engine.capacity)
-        defaults = model_config(
-            settings.model, loaded.model.generation_config.to_dict(), loaded.model.known_ids
-        )
-        fill_cache(defaults, own)
-        if cache := check_default(defaults, loaded.engine.rows.quantizes):
-            log.info(
-                "default cache: quantized, %s with %d bits",
-                cache.backend,
-                cache.nbits,
-            )
+        defaults = _defaults(settings, loaded, own)
         servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
         await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
         if settings.draft_addresses:
@@ -72,6 +63,16 @@ async def serve(settings: TargetSettings) -> None:
         log.info("ready on %s, metrics on %s", address, metrics_address)
         await server.run(settings.grace)
     await servicer.close()
+
+
+def _defaults(settings: TargetSettings, loaded: LoadedEngine, own: Config) -> Config:
+    """Returns what the model's own config and the service's settings set."""
+    model = loaded.model
+    defaults = model_config(model.name, model.generation_config.to_dict(), model.known_ids)
+    fill_cache(defaults, own)
+    if cache := check_default(defaults, loaded.engine.rows.quantizes):
+        log.info("default cache: quantized, %s with %d bits", cache.backend, cache.nbits)
+    return defaults
 
 
 def main(settings: TargetSettings) -> int:

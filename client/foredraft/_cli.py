@@ -4,6 +4,7 @@ This module knows nothing that the client does not.
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -27,6 +28,23 @@ _SCALARS: dict[Kind, type] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal has not is no error
+            stream.reconfigure(errors="replace")
+    try:
+        try:
+            return _run(argv)
+        finally:
+            if sys.stdout:  # it is None if it was closed from the beginning
+                sys.stdout.flush()
+    except OSError as error:
+        _let_go(sys.stdout, sys.stderr)
+        if not isinstance(error, BrokenPipeError):  # the reader who has left needs no message
+            print(f"foredraft: cannot write: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     try:
         with Client(args.address, timeout=args.timeout) as client:
@@ -34,12 +52,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ForedraftError as error:
         print(f"foredraft: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        # The reader has left (`... | head`), and the interpreter must not write to it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except UnicodeError as error:
+        print(f"foredraft: the prompt cannot be read as text: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _let_go(*streams: Any) -> None:
+    """Lets streams that cannot be written to end in nothing: the interpreter flushes them."""
+    for stream in filter(None, streams):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _generate(client: Client, args: argparse.Namespace) -> int:

@@ -2,17 +2,20 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from foredraft._cli import main
+from foredraft.v1 import target_pb2
 from foredraft.wire import GENERATION_FIELDS as FIELDS
-from tests.sdk.fake_target import FakeTarget, endless, fails
+from tests.sdk.fake_target import FakeTarget, answer, endless, fails
 
 Target = Callable[..., FakeTarget]
 Capture = pytest.CaptureFixture[str]
@@ -144,3 +147,68 @@ def test_a_reader_that_leaves_is_no_accident(target: Target) -> None:
         assert process.wait(10) == 1
         assert process.stderr.read() == b""
     assert fake.left.wait(1)
+
+
+def _smiles(request: Any, context: Any) -> Iterator[target_pb2.GenerateResponse]:
+    """Answers in letters that few terminals have, with more text than a pipe takes."""
+    for response in answer(request, context):
+        if response.HasField("chunk"):
+            response.chunk.text = "é🙂字\n" * 30_000
+            del response.chunk.text_offsets[:]
+        yield response
+
+
+_RUN = [sys.executable, "-m", "foredraft._cli"]
+_COMMANDS = [
+    "generate a",
+    "generate a --no-stream --stats",
+    "generate 🙂",
+    "info",
+    "configs",
+    "generate --help",
+]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+@pytest.mark.parametrize(
+    "terminal", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}]
+)
+def test_a_terminal_without_the_letters(
+    command: str, terminal: dict[str, str], target: Target
+) -> None:
+    env = {"PYTHONPATH": str(CLIENT), "FOREDRAFT_ADDRESS": target(_smiles).address, **terminal}
+    ended = subprocess.run(
+        [*_RUN, *command.split()], capture_output=True, env=env, timeout=60, check=False
+    )
+    assert b"Traceback" not in ended.stderr, ended.stderr.decode()
+    assert ended.returncode == 0
+    if command == "generate a" and terminal.get("PYTHONIOENCODING") == "latin-1":
+        assert ended.stdout.startswith(b"\xe9??\n")
+
+
+@pytest.mark.parametrize("command", [*_COMMANDS, "generate a --top-p 3 2>&1", "nonsense 2>&1"])
+@pytest.mark.parametrize("reader", ["true", "head -c 1"])
+def test_a_reader_who_has_left_is_no_error(command: str, reader: str, target: Target) -> None:
+    env = {
+        "PYTHONPATH": str(CLIENT),
+        "FOREDRAFT_ADDRESS": target(_smiles).address,
+        "PATH": os.environ["PATH"],
+    }
+    line = f"{' '.join(_RUN)} {command} | {reader}"
+    ended = subprocess.run(line, shell=True, capture_output=True, env=env, timeout=60, check=False)
+    assert ended.stderr in (b"",) or ended.stderr.startswith(b"{"), ended.stderr.decode()
+
+
+def test_a_full_disk_is_one_line(target: Target) -> None:
+    env = {"PYTHONPATH": str(CLIENT), "FOREDRAFT_ADDRESS": target(_smiles).address}
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [*_RUN, "generate", "a"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=env,
+            timeout=60,
+            check=False,
+        )
+    assert ended.stderr == b"foredraft: cannot write: No space left on device\n"
+    assert ended.returncode == 1

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -53,3 +56,19 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up("draft", level="warning")
     logging.getLogger("x").info("quiet")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_without_the_letters_of_a_line(encoding: str) -> None:
+    code = (
+        "import logging; from foredraft_serving import logs; logs.set_up('target');"
+        "logging.getLogger('x').info('a 🙂 text', extra=logs.fields(prompt='字'))"
+    )
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=env, timeout=60, check=True
+    )
+    assert b"Logging error" not in ended.stderr
+    assert ended.stderr.endswith(b'a \\U0001f642 text prompt="\\u5b57"\n') or (
+        b"\\U0001f642 text prompt=\\u5b57" in ended.stderr
+    )
