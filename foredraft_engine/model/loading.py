@@ -123,9 +123,9 @@ def load(
             f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be "
             "rolled back; use a model with attention layers only"
         )
-    module = module.to(place).eval()
-    max_length, note = _max_length(module.config.get_text_config())
-    return LoadedModel(name, module, tokenizer, Vocabulary.of(tokenizer), max_length, note)
+    placed = _load_part(name, f"the weights onto {device}", lambda: module.to(place).eval())
+    max_length, note = _max_length(placed.config.get_text_config())
+    return LoadedModel(name, placed, tokenizer, Vocabulary.of(tokenizer), max_length, note)
 
 
 def _weights(name: str, options: dict[str, Any]) -> Any:

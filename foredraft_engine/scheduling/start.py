@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from foredraft_engine.cache_spec import CacheSpec
+from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed
 from foredraft_engine.model.loading import LoadedModel, load
 from foredraft_engine.model.packed_weights import pack_weights
@@ -93,15 +94,24 @@ def load_engine(
     )
     # Counted before packing: a packed weight is no parameter any more.
     parameters = sum(p.numel() for p in model.module.parameters())
-    packed = pack_weights(model.module) if settings.packed_weights else 0
     capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
-    rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
+    try:
+        packed = pack_weights(model.module) if settings.packed_weights else 0
+        rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
+        step_times = time_steps(rows, cache if rows.quantizes else None)
+    except ModelError:
+        raise
+    except Exception as error:  # a model's own code raises what it likes
+        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+        raise ModelError(
+            f"cannot serve {name!r}: its own forward pass fails: {reason}; use another model"
+        ) from error
     engine = Engine(
         rows,
         model.known_ids,
         chunk_tokens=settings.chunk_tokens,
         callbacks=callbacks,
-        step_times=time_steps(rows, cache if rows.quantizes else None),
+        step_times=step_times,
     )
     _log_summary(model, settings, rows, parameters, packed)
     return LoadedEngine(engine, model)

@@ -7,13 +7,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import LlamaForCausalLM
 
 from draft_service import serve as draft
 from draft_service.settings import DraftSettings
+from foredraft_engine.errors import ModelError
 from foredraft_serving.server import AddressError
 from foredraft_serving.settings import SettingsError
+from target_service import serve as target
+from target_service.settings import TargetSettings
 from tests.integration.processes import MODELS, ROOT, environment
 
 
@@ -94,3 +99,25 @@ async def test_a_draft_with_nothing_to_draft_with_or_too_much() -> None:
         await draft.serve(DraftSettings(ngram="off"))
     with pytest.raises(SettingsError, match="--ngram only would load --model"):
         await draft.serve(DraftSettings(ngram="only", model=str(MODELS / "draft")))
+
+
+@pytest.mark.parametrize("service", ["draft", "target"])
+async def test_a_model_whose_own_forward_fails_ends_a_service_in_one_line(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise LookupError("no experts\nat all")
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", fail)
+    settings: dict[str, Any] = {
+        "model": str(MODELS / "draft"),
+        "listen": "127.0.0.1:0",
+        "metrics_listen": "127.0.0.1:0",
+    }
+    if service == "draft":
+        serving = draft.serve(DraftSettings(**settings))
+    else:
+        serving = target.serve(TargetSettings(**settings))
+    with pytest.raises(ModelError, match="own forward pass fails: LookupError: no exp") as caught:
+        await serving
+    assert "\n" not in str(caught.value)
