@@ -31,9 +31,7 @@ def row_attention(
     s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Computes the attention of packed queries over the rows.
-
-    The signature is that of transformers' attention functions.
+    """Computes the attention of packed queries over the rows, as transformers' functions do.
 
     Args:
         query: packed, [1, heads, n, head size].
