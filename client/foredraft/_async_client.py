@@ -88,7 +88,7 @@ class AsyncClient(AsyncService):
             num_return_sequences: the number of sequences for each prompt.
             streamer: a streamer as those of transformers, for one sequence.
             options: generation fields, which go over those of `generation_config`, and what
-                `CallOptions` lists: `seed`, `logprobs`, `timeout` and others.
+                `CallOptions` lists: `seed`, `logprobs`, `timeout`, `resume` and others.
 
         Raises:
             InvalidRequestError: an argument cannot be honoured; it is named.

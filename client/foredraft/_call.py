@@ -33,6 +33,7 @@ _OPTIONS = (
     "negative_prompt",
     "negative_prompt_ids",
     "stopping_criteria",
+    "resume",
 )
 
 
@@ -44,6 +45,8 @@ class Call:
     is_list: bool
     """Whether the answer is a list of results."""
     stopping_criteria: tuple[Criterion, ...] = ()
+    resume: bool = False
+    """Whether the call goes on at another service if the connection is lost in the middle."""
 
 
 def build_call(
@@ -78,6 +81,7 @@ def build_call(
     if rule not in (None, "rejection", "coupled"):
         reason = f"sampling_rule={rule!r} is neither 'rejection' nor 'coupled'"
         raise InvalidRequestError(reason, field="sampling_rule")
+    resume = _flag("resume", options["resume"])
     request = target_pb2.GenerateRequest(
         request_id=secrets.token_hex(8),  # drawn here: a call that never got through has a name too
         prompts=prompts,
@@ -86,13 +90,13 @@ def build_call(
         sampling_rule=_RULES[rule],
         logprobs=_number("logprobs", options["logprobs"], UINT32_MAX),
         negative_prompts=prompt_messages(negative)[0] if negative is not None else (),
-        return_prompt_ids=return_prompt_ids or bool(criteria),
+        return_prompt_ids=return_prompt_ids or bool(criteria) or resume,
         config_name=name,
     )
     if (size := request.ByteSize()) > MAX_MESSAGE_BYTES:
         reason = f"make a request of {size} bytes; the service's limit is {MAX_MESSAGE_BYTES}"
         raise InvalidRequestError(f"inputs: {reason}", field="inputs")
-    return Call(request, is_batch or config.num_return_sequences > 1, criteria)
+    return Call(request, is_batch or config.num_return_sequences > 1, criteria, resume)
 
 
 def _negative(prompt: Any, ids: Any) -> Any:
@@ -102,6 +106,12 @@ def _negative(prompt: Any, ids: Any) -> Any:
         reason = "are the same; leave one of them out"
         raise InvalidRequestError(f"{' and '.join(both)}: {reason}", fields=both)
     return ids if prompt is None else prompt
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value not in (None, True, False):
+        raise InvalidRequestError(f"{name}={value!r}: takes a bool", field=name)
+    return bool(value)
 
 
 def _number(name: str, value: Any, limit: int) -> int | None:

@@ -10,7 +10,7 @@ import grpc
 
 from foredraft._call import Call
 from foredraft._channel import Attempts
-from foredraft._errors import ForedraftError, RequestCancelledError
+from foredraft._errors import ForedraftError, RequestCancelledError, UnavailableError
 from foredraft._results import ResultBuilder
 from foredraft._streamers import StreamerFeed
 from foredraft._types import Chunk, Result, Stats
@@ -30,6 +30,7 @@ class CallProgress:
         feed: StreamerFeed | None = None,
     ) -> None:
         self._call, self._attempts, self._metadata = call, attempts, metadata
+        self._request = call.request  # of the next attempt: for the rest, once something came
         self._feed = feed or StreamerFeed(None)
         self._results = ResultBuilder(call)
         self._timer = CallTimer(metrics)
@@ -62,9 +63,10 @@ class CallProgress:
         self._span = self._span or Span(
             "foredraft.generate", "client", {"request_id": self._call.request.request_id}
         )
+        self._began = False
         stub, left_s = self._attempts.stub, self._attempts.left_s()
         metadata = (*self._metadata, *self._span.headers)
-        return stub.Generate(self._call.request, timeout=left_s, metadata=metadata)
+        return stub.Generate(self._request, timeout=left_s, metadata=metadata)
 
     def take(self, message: Any) -> Chunk | None:
         """Takes the next message; returns the chunk in it, if it has one.
@@ -74,6 +76,7 @@ class CallProgress:
         self._began = True
         part = self._results.add(message)
         if isinstance(part, Chunk):
+            self._attempts.progressed()
             self._timer.chunk(part)
             self._feed.chunk(part)
             if self._results.met:
@@ -100,12 +103,29 @@ class CallProgress:
     def failed(self, error: Any) -> float:
         """Ends an attempt that failed; returns the seconds to wait before the next one.
 
+        The call is over if all that was wanted had come.
+
         Raises:
             ForedraftError: there is no next attempt.
         """
-        pause_s = None if self.over else self._attempts.next_pause_s(error, self._began)
+        began = self._began and not self._call.resume
+        pause_s = None if self.over else self._attempts.next_pause_s(error, began)
         if pause_s is None:
             self._fail(self._results.error(error), error.code().name.lower(), error)
+        if self._began:
+            try:
+                rest = self._results.rest(self._timer.elapsed_s)
+            except LookupError as reason:
+                failure = UnavailableError(
+                    f"{error.details()}; resume: {reason}",
+                    partial=self._results.partial(),
+                    request_id=self._call.request.request_id,
+                )
+                self._fail(failure, "unavailable", error)
+            if rest is None:
+                self.complete()
+                return 0.0
+            self._request = rest
         return pause_s
 
     def cancelled(self) -> NoReturn:

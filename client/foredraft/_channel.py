@@ -43,7 +43,7 @@ class Attempts:
 
     def __init__(self, stubs: Sequence[Any], retries: int, timeout_s: float | None) -> None:
         self._stubs, self._retries = stubs, retries
-        self._made = 0
+        self._made = self._in_vain = 0
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
     @property
@@ -55,21 +55,28 @@ class Attempts:
         """Returns the seconds until the deadline, which all attempts share; None is no limit."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
+    def progressed(self) -> None:
+        """Records that an attempt brought something, so that a later loss is another matter."""
+        self._in_vain = 0
+
     def next_pause_s(self, error: Any, began: bool = False) -> float | None:
         """Returns the seconds to wait before the next attempt, None if the error is final.
 
         Only a call that did not begin is repeated: one whose service was not reached, or was
         overloaded and said when to come back. The caller judges what to do about one that
         broke off.
+
+        Args:
+            began: whether something of the answer came, so that the call cannot just be repeated.
         """
         told_s = _told_pause_s(error)
         may_repeat = error.code() is grpc.StatusCode.UNAVAILABLE or told_s is not None
-        if began or self._made >= self._retries or not may_repeat:
+        if began or self._in_vain >= self._retries or not may_repeat:
             return None
         left_s = self.left_s()
         if told_s is None:
             # Jitter keeps callers that failed together from coming back together.
-            pause_s: float = min(_FIRST_PAUSE_S * 2**self._made, _LONGEST_PAUSE_S)
+            pause_s: float = min(_FIRST_PAUSE_S * 2**self._in_vain, _LONGEST_PAUSE_S)
             pause_s *= random.uniform(0.5, 1.0)
             pause_s = pause_s if left_s is None else min(pause_s, left_s)
         elif (self._made + 1) % len(self._stubs):
@@ -79,6 +86,7 @@ class Attempts:
             if left_s is not None and pause_s >= left_s:
                 return None
         self._made += 1
+        self._in_vain += 1
         return pause_s
 
 

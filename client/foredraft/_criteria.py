@@ -76,10 +76,6 @@ class Criteria:
                 self._request.config.num_return_sequences or 1
             )
 
-    def prompt_tokens(self, sequence_index: int) -> int:
-        """Returns the length of a sequence's prompt; 0 if there are no criteria."""
-        return len(self._prompts[self._prompt(sequence_index)]) if self._prompts else 0
-
     def cut(self, chunk: target_pb2.Chunk) -> bool:
         """Cuts a chunk after the token that meets a criterion; returns whether one did.
 

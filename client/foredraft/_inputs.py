@@ -48,7 +48,10 @@ class CallOptions(GenerationFields, total=False):
     DeadlineExceededError, in place of the client's. `generated_ids` are tokens that an earlier
     call generated, to go on from; a batch takes a list of them for each prompt. `negative_prompt`
     is what `guidance_scale` leads away from, one for each prompt. `stopping_criteria` are asked
-    here about every token; the sequence ends with the token that meets one of them.
+    here about every token; the sequence ends with the token that meets one of them. `resume` lets
+    a call whose connection is lost in the middle go on at the next address: greedy and seeded texts
+    are then what they would have been, others are drawn by the same law. A search begins again if
+    nothing of it came, and fails otherwise.
     """
 
     seed: int | None
@@ -59,4 +62,5 @@ class CallOptions(GenerationFields, total=False):
     negative_prompt: Prompt | PromptBatch | Array | None
     negative_prompt_ids: Sequence[int] | Sequence[Sequence[int]] | Array | None
     stopping_criteria: Criterion | Sequence[Criterion] | None
+    resume: bool | None
     return_dict_in_generate: bool | None

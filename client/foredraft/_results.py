@@ -13,6 +13,7 @@ import grpc
 from foredraft._call import MET, Call
 from foredraft._criteria import Criteria
 from foredraft._errors import ForedraftError, InternalError, from_rpc
+from foredraft._resumption import Rounds, is_search, number_of_sequences, request_again
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats
 from foredraft.v1 import generation_pb2, target_pb2
 from foredraft.wire.config import config_from
@@ -38,17 +39,19 @@ class _Sequence:
     scores: list[ScoreRow] = field(default_factory=list)
     logits: list[ScoreRow] = field(default_factory=list)
     reason: str | None = None
+    rounds: Rounds = field(default_factory=Rounds)
 
 
 class ResultBuilder:
     """Builds the results of one call from its messages."""
 
     def __init__(self, call: Call) -> None:
-        self._is_list = call.is_list
+        self._call, self._is_list = call, call.is_list
         self._sequences: dict[int, _Sequence] = {}
         self._started = target_pb2.Started(request_id=call.request.request_id)
         self._criteria = Criteria(call.stopping_criteria, call.request)
         self._finished: target_pb2.Finished | None = None
+        self._ended_by_chunks = False  # all sequences ended, and the summaries were lost
 
     def add(self, message: target_pb2.GenerateResponse) -> list[list[int]] | Chunk | None:
         """Takes the next message; returns the token ids of the prompts if they were asked for, a
@@ -56,6 +59,8 @@ class ResultBuilder:
         """
         kind = message.WhichOneof("message")
         if kind == "started":
+            if self._sequences:  # the rest of a call, whose beginning is known
+                return None
             self._started = message.started
             self._criteria.begin(message.started)
             return [list(p.ids) for p in message.started.prompt_ids]
@@ -75,6 +80,8 @@ class ResultBuilder:
         sequence = self._sequences.setdefault(message.sequence_index, _Sequence())
         if sequence.reason == MET:  # the service made this before it knew of the end
             return None
+        if self._call.resume:
+            sequence.rounds.add(message)
         met = self._criteria.cut(message)
         logprobs = tuple(
             Logprobs(entry.logprob, tuple(zip(entry.top_ids, entry.top_logprobs, strict=True)))
@@ -109,7 +116,7 @@ class ResultBuilder:
         Raises:
             InternalError: the service's answer stops short of its end.
         """
-        if self.met:
+        if self.met or self._ended_by_chunks:
             results = self.partial()
             return results if self._is_list or len(results) > 1 else results[0]
         if self._finished is None or not self._finished.sequences:
@@ -117,9 +124,38 @@ class ResultBuilder:
             raise InternalError(
                 message, partial=self.partial(), request_id=self._started.request_id
             )
-        results = [self._result(s.sequence_index, s) for s in self._finished.sequences]
+        summaries = {s.sequence_index: s for s in self._finished.sequences}
+        # A sequence that ended before its service was lost has no summary.
+        results = [
+            self._result(index, summaries.get(index, target_pb2.SequenceSummary()))
+            for index in sorted(summaries.keys() | self._sequences.keys())
+        ]
         # The model's own config may ask for several sequences where the call does not.
         return results if self._is_list or len(results) > 1 else results[0]
+
+    def rest(self, elapsed_s: float) -> target_pb2.GenerateRequest | None:
+        """Returns the request for what is missing, after the connection was lost; None if every
+        sequence has ended.
+
+        Raises:
+            LookupError: a search cannot go on.
+        """
+        request = self._call.request
+        if not self._sequences:
+            return request_again(request, None, {}, elapsed_s)
+        if is_search(request):
+            raise LookupError("a search cannot go on once something of it came")
+        count = number_of_sequences(request, self._started)
+        unended = {}
+        for index in range(count):
+            sequence = self._sequences.setdefault(index, _Sequence())
+            sequence.rounds.keep(goes_on=sequence.reason is None)
+            if sequence.reason is None:
+                unended[index] = sequence.ids
+        if unended:
+            return request_again(request, self._started, unended, elapsed_s)
+        self._ended_by_chunks = True
+        return None
 
     def partial(self) -> list[Result]:
         """Returns the results as far as they came."""
@@ -137,15 +173,21 @@ class ResultBuilder:
             finish_reason=MET
             if sequence.reason == MET
             else _REASONS.get(summary.finish_reason, sequence.reason),
-            stats=self._stats(summary.stats),
+            stats=sequence.rounds.added_to(self._stats(summary.stats)),
             logprobs=tuple(sequence.logprobs),
-            prompt_tokens=summary.prompt_tokens or self._criteria.prompt_tokens(index),
+            prompt_tokens=summary.prompt_tokens or self._prompt_tokens(index),
             sequence_index=index,
             score=summary.score if summary.HasField("score") else None,
             request_id=self._started.request_id,
             scores=tuple(sequence.scores),
             logits=tuple(sequence.logits),
         )
+
+    def _prompt_tokens(self, index: int) -> int:
+        """Returns the length of a sequence's prompt, if the service returned the prompts."""
+        prompts = self._started.prompt_ids
+        count = number_of_sequences(self._call.request, self._started)
+        return len(prompts[index * len(prompts) // count].ids) if prompts else 0
 
     def _stats(self, stats: target_pb2.SpeculationStats) -> Stats:
         return Stats(

@@ -52,7 +52,7 @@ class Service:
                 retry goes on to the next.
             timeout: the number of seconds for a call, retries included; None is no limit.
             max_retries: the number of further attempts if the service cannot be reached and nothing
-                of the answer came.
+                of the answer came. A call with `resume` counts those since something came last.
             metadata: headers of every call, such as {"authorization": "Bearer ..."}.
             credentials: gRPC's credentials for TLS; None is plain text.
             registry: the registry of prometheus_client for the client's metrics; None is the global

@@ -17,7 +17,7 @@ class StreamerFeed:
     """
 
     def __init__(self, streamer: Any) -> None:
-        self._streamer = streamer
+        self._streamer, self._has_prompt = streamer, False
         if streamer is not None:
             import torch  # a streamer takes tensors, so its owner has torch
 
@@ -40,9 +40,10 @@ class StreamerFeed:
 
     def prompt(self, ids: Sequence[int]) -> None:
         """Feeds the prompt, which comes first: a streamer may take what comes first for the prompt,
-        and skip it.
+        and skip it. A call that begins again after a loss feeds it once.
         """
-        if self.wanted:
+        if self.wanted and not self._has_prompt:
+            self._has_prompt = True
             self._streamer.put(self._torch.tensor([list(ids)], dtype=self._torch.long))  # [1, n]
 
     def chunk(self, chunk: Chunk) -> None:

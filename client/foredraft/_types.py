@@ -85,6 +85,10 @@ class Stats:
     """Whether the seed gives the same text with every drafter. Under `rejection` it holds for one
     drafter and one draft length only.
     """
+    resumed: int = 0
+    """The number of times that the sequence went on after its connection was lost. Rounds, proposed
+    and accepted tokens of all parts are counted; the drafter and the fallbacks are the last part's.
+    """
 
     @property
     def acceptance_rate(self) -> float:

@@ -89,6 +89,11 @@ class CallTimer:
         if not self._began:
             self._began = self._last = time.perf_counter()
 
+    @property
+    def elapsed_s(self) -> float:
+        """The time since the call began."""
+        return time.perf_counter() - self._began
+
     def chunk(self, chunk: Chunk) -> None:
         """Records a chunk; a chunk without tokens only says why a sequence ended."""
         if not chunk.token_ids:

@@ -77,19 +77,29 @@ class SequenceStream:
         self._metrics.prefix_queries.inc(self._prompt_tokens)
         self._metrics.prefix_hits.inc(reused)
 
-    async def send(self, taken: Taken, accepted: int, verdict: Verdict = _NO_SCORES) -> None:
+    async def send(
+        self,
+        taken: Taken,
+        accepted: int,
+        verdict: Verdict = _NO_SCORES,
+        proposed: int | None = None,
+    ) -> None:
         """Streams the tokens of a round.
 
         Args:
             taken: the tokens and their text.
             accepted: how many of the tokens were proposed.
             verdict: holds the scores of the tokens, as far as the call requested them.
+            proposed: how many tokens the round verified; None for a search, which has no rounds.
         """
         if taken.ids:
             self._observe(len(taken.ids))
         each = _tokens_per_chunk(verdict) or max(1, len(taken.ids))
         for at in range(0, max(1, len(taken.ids)), each):
-            await self._chunk_queue.put(self._chunk(taken, accepted, verdict, at, at + each))
+            chunk = self._chunk(taken, accepted, verdict, at, at + each)
+            if proposed is not None and at == 0:
+                chunk.num_proposed = proposed
+            await self._chunk_queue.put(chunk)
 
     def _chunk(
         self, taken: Taken, accepted: int, verdict: Verdict, start: int, end: int

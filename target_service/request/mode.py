@@ -90,9 +90,13 @@ def check_call(message: target_pb2.GenerateRequest, config: Config, mode: Mode) 
         raise InvalidFieldError(
             "sampling_rule", f"has no effect with {chosen_by}; leave it out", chosen_by
         )
-    if any(prompt.generated_ids for prompt in message.prompts):
-        reason = "a search cannot go on from where another ended; make them part of the prompt"
-        raise InvalidFieldError("generated_ids", reason, chosen_by)
+    for field, is_set in (
+        ("generated_ids", any(prompt.generated_ids for prompt in message.prompts)),
+        ("sequence_indices", bool(message.sequence_indices)),
+    ):
+        if is_set:
+            reason = "a search cannot go on from where another ended; send it whole"
+            raise InvalidFieldError(field, reason, chosen_by)
 
 
 def _beams(asked: Config, config: Config) -> Mode:

@@ -89,6 +89,7 @@ def plan(
     mode, several = checked.mode, checked.config.num_return_sequences
     seed = message.seed if message.HasField("seed") else secrets.randbits(63)
     each = several if mode.has_beams else 1
+    indices = _indices(message.sequence_indices, len(prompts) * several)
     plans: list[Plan] = []
     for prompt, generated, away in zip(
         prompts, parsed.generated, _negatives(request, prompts), strict=True
@@ -103,7 +104,7 @@ def plan(
             full, rule=request.rule, seed=seed, sequence_index=0, prompt_length=len(prompt)
         )
         for _ in range(several // each):
-            index = len(plans) * each
+            index = indices[len(plans) * each]
             sampling = replace(shared, sequence_index=index)
             plans.append(
                 Plan(
@@ -122,6 +123,16 @@ def plan(
     return Request(seed, request.rule, tuple(prompts), tuple(plans))
 
 
+def _indices(asked: Sequence[int], sequences: int) -> Sequence[int]:
+    """Returns the index of each sequence, which a call that goes on with some of another says."""
+    if not asked:
+        return range(sequences)
+    if len(asked) != sequences or len(set(asked)) != sequences:
+        reason = f"takes one number for each of the {sequences} sequences, and each one once"
+        raise InvalidFieldError("sequence_indices", reason)
+    return asked
+
+
 def planned_config(
     checked: CheckedConfig, model: Config, limits: ServiceLimits, prompt: int, tokens: int
 ) -> Config:
@@ -135,8 +146,8 @@ def planned_config(
         InvalidFieldError: the text does not fit, or a field does not apply to this prompt.
     """
     asked = checked.asked
-    if asked.HasField("forced_bos_token_id") and tokens > 1:
-        reason = f"is forced after a prompt of one token, and this one has {tokens}"
+    if asked.HasField("forced_bos_token_id") and prompt > 1:
+        reason = f"is forced after a prompt of one token, and this one has {prompt}"
         raise InvalidFieldError("forced_bos_token_id", reason, "prompts")
     return with_lengths(
         checked.config, asked, model, limit=limits.capacity, prompt=prompt, tokens=tokens

@@ -59,7 +59,7 @@ async def assisted(
             stats.observe(proposal, verdict, drafted.fallback)
             metrics.observe_round(len(proposal.ids), verdict.accepted, drafted.fallback)
             metrics.observe_alternatives(len(proposal.alternatives), verdict.used_alternative)
-            await output.stream.send(taken, verdict.accepted, verdict)
+            await output.stream.send(taken, verdict.accepted, verdict, len(proposal.ids))
         if stopping.reason == "max_time":
             await output.finish(())
     return stats

@@ -21,7 +21,7 @@ FINISH_REASON_STOP_STRING: FinishReason
 FINISH_REASON_MAX_TIME: FinishReason
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "prompts", "config", "seed", "sampling_rule", "logprobs", "return_prompt_ids", "config_name", "negative_prompts")
+    __slots__ = ("request_id", "prompts", "config", "seed", "sampling_rule", "logprobs", "return_prompt_ids", "config_name", "negative_prompts", "sequence_indices")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class GenerateRequest(_message.Message):
     RETURN_PROMPT_IDS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_INDICES_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
     config: _generation_pb2.GenerationConfig
@@ -40,7 +41,8 @@ class GenerateRequest(_message.Message):
     return_prompt_ids: bool
     config_name: str
     negative_prompts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
-    def __init__(self, request_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., logprobs: _Optional[int] = ..., return_prompt_ids: bool = ..., config_name: _Optional[str] = ..., negative_prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ...) -> None: ...
+    sequence_indices: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, request_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., logprobs: _Optional[int] = ..., return_prompt_ids: bool = ..., config_name: _Optional[str] = ..., negative_prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., sequence_indices: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "chunk", "finished")
@@ -67,7 +69,7 @@ class Started(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., prompt_ids: _Optional[_Iterable[_Union[_generation_pb2.TokenIds, _Mapping]]] = ..., num_sequences: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("sequence_index", "token_ids", "text", "num_accepted", "logprobs", "finish_reason", "text_offsets", "scores", "logits")
+    __slots__ = ("sequence_index", "token_ids", "text", "num_accepted", "logprobs", "finish_reason", "text_offsets", "scores", "logits", "num_proposed")
     SEQUENCE_INDEX_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +79,7 @@ class Chunk(_message.Message):
     TEXT_OFFSETS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     LOGITS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PROPOSED_FIELD_NUMBER: _ClassVar[int]
     sequence_index: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     text: str
@@ -86,7 +89,8 @@ class Chunk(_message.Message):
     text_offsets: _containers.RepeatedScalarFieldContainer[int]
     scores: _containers.RepeatedCompositeFieldContainer[ScoreRow]
     logits: _containers.RepeatedCompositeFieldContainer[ScoreRow]
-    def __init__(self, sequence_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., num_accepted: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., text_offsets: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., logits: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ...) -> None: ...
+    num_proposed: int
+    def __init__(self, sequence_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., num_accepted: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., text_offsets: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., logits: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., num_proposed: _Optional[int] = ...) -> None: ...
 
 class ScoreRow(_message.Message):
     __slots__ = ("ids", "values")
