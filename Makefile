@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-long soak check lint types protos stubs-fresh generated generated-fresh test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick charts clean
+.PHONY: setup demo test test-long soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick charts clean
 
 setup: $(VENV)/.ready
 
@@ -69,6 +69,10 @@ generated: setup
 	$(RUN) client/generate_fields.py
 	$(RUN) client/generate_blocking.py
 	$(RUN) -m deploy.monitoring.generate
+
+# The table of model kinds, docs/models.md: a minute on two cores.
+models: setup
+	$(RUN) -W ignore -m tests.model_kinds
 
 generated-fresh: setup
 	$(RUN) client/generate_fields.py --check

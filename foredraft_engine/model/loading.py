@@ -226,8 +226,8 @@ def _max_length(config: Any) -> tuple[int, str]:
         or 1 << 20
     )
     rope = getattr(config, "rope_parameters", None) or {}
-    # There is one set of parameters, or one for each type of layer.
-    for parameters in [rope] if "rope_type" in rope else rope.values():
+    # There is one set of parameters, or one for each type of layer, which may be None.
+    for parameters in [rope] if "rope_type" in rope else filter(None, rope.values()):
         if (kind := parameters.get("rope_type")) in _LENGTH_DEPENDENT_ROPE:
             original = parameters.get("original_max_position_embeddings") or limit
             return (
