@@ -37,7 +37,9 @@ async def serve(settings: DraftSettings) -> None:
     metrics = DraftMetrics(registry)
     # The address is bound first, so that an address in use is told before a model loads for
     # minutes.
-    async with Server(ENGINE_ERRORS, ["foredraft.v1.DraftService"]) as server:
+    async with Server(
+        ENGINE_ERRORS, ["foredraft.v1.DraftService"], settings.send_timeout
+    ) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
         loaded: LoadedEngine | None = None

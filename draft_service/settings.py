@@ -40,6 +40,9 @@ class DraftSettings:
     q_width: int = setting(
         128, "entries of a row of q under the rejection rule; 0 is the whole vocabulary", at_least=0
     )
+    send_timeout: float = setting(
+        30.0, "time in seconds after which a caller that does not read is ended", at_least=0.1
+    )
     grace: float = setting(
         10.0, "time in seconds for running streams to end after SIGTERM", at_least=0
     )

@@ -1,4 +1,8 @@
-"""A call that is refused because too much else is to be done; another target may have room."""
+"""Calls that take more than their share: refused under load, or ended because nobody reads."""
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
 
 LONGEST_PAUSE_S = 30.0
 SHORTEST_PAUSE_S = 0.1
@@ -16,3 +20,15 @@ class OverloadError(Exception):
         super().__init__(message)
         self.reason = reason
         self.retry_after_s = min(max(retry_after_s, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
+
+
+class UnreadError(Exception):
+    """The caller has not read for too long, and what it holds is given to others.
+
+    Attributes:
+        details: what was made and not sent, as messages for the status.
+    """
+
+    def __init__(self, message: str, details: Sequence[Message] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)

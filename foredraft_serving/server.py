@@ -105,16 +105,19 @@ class Server:
     from `ready` until the drain begins, and so are the names of the services and the empty name.
     """
 
-    def __init__(self, table: Table, services: Sequence[str]) -> None:
+    def __init__(
+        self, table: Table, services: Sequence[str], send_timeout_s: float | None = None
+    ) -> None:
         """Makes a server.
 
         Args:
             table: the gRPC status of each domain exception.
             services: the full names of the services, for health and reflection.
+            send_timeout_s: how long a caller may not read its stream; None is for ever.
         """
         self._gate = _Gate(services)
         self._server = grpc.aio.server(
-            interceptors=[self._gate, StatusInterceptor(table)], options=_OPTIONS
+            interceptors=[self._gate, StatusInterceptor(table, send_timeout_s)], options=_OPTIONS
         )
         self._health = health.aio.HealthServicer()
         self._services = services

@@ -6,11 +6,11 @@ This module knows nothing of the services: they register what their exceptions m
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -22,7 +22,7 @@ from foredraft_engine.errors import (
     InvalidFieldError,
     LateStartError,
 )
-from foredraft_serving.overload import OverloadError
+from foredraft_serving.overload import OverloadError, UnreadError
 from foredraft_serving.parsing import parser
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ Table = Mapping[type[Any], grpc.StatusCode]
 ENGINE_ERRORS: Table = {
     InvalidFieldError: grpc.StatusCode.INVALID_ARGUMENT,
     DeviceMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    UnreadError: grpc.StatusCode.ABORTED,
     OverloadError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     LateStartError: grpc.StatusCode.DEADLINE_EXCEEDED,
     DeviceLostError: grpc.StatusCode.UNAVAILABLE,
@@ -41,14 +42,21 @@ ENGINE_ERRORS: Table = {
 }
 """The status of what both services' engines raise."""
 Parse = Callable[[bytes], Any]
+# How long the status of a call that was not read is kept for a caller that reads again.
+_UNREAD_STATUS_S = 30.0
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Runs every handler so that an exception ends the call with the right status."""
 
-    def __init__(self, table: Table) -> None:
-        """Registers exceptions. table: the status of each class, the most specific class first."""
-        self._table = table
+    def __init__(self, table: Table, send_timeout_s: float | None = None) -> None:
+        """Registers exceptions.
+
+        Args:
+            table: the status of each class, the most specific class first.
+            send_timeout_s: how long a caller may not read; None is for ever.
+        """
+        self._table, self._send_timeout_s = table, send_timeout_s
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = await continuation(details)
@@ -97,21 +105,38 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
                     return
                 try:
                     async for answer in answers:
-                        await context.write(answer)
+                        await self._write(context, answer, answers)
                 finally:
                     await answers.aclose()
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise
+            except UnreadError as error:
+                # The status waits behind what was not read: a caller that reads again gets both.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_UNREAD_STATUS_S):
+                        await self._abort(context, error)
             except Exception as error:
                 await self._abort(context, error)
 
         return run
+
+    async def _write(self, context: Any, answer: Any, answers: Any) -> None:
+        """Sends a message; a caller that does not take it in time ends the generator of answers."""
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                await context.write(answer)
+        except TimeoutError:
+            reason = f"the caller read nothing for {self._send_timeout_s:g} s"
+            await answers.athrow(UnreadError(reason))
+            raise UnreadError(reason) from None
 
     async def _abort(self, context: Any, error: Exception) -> None:
         for kind, code in self._table.items():
             if isinstance(error, kind):
                 if fields := getattr(error, "fields", ()):
                     await context.abort_with_status(_bad_request(code, fields, error))
+                if isinstance(error, UnreadError):
+                    await context.abort_with_status(_with_details(code, error, *error.details))
                 if isinstance(error, OverloadError):
                     await context.abort_with_status(_retry_later(code, error))
                 await context.abort(code, str(error))
@@ -141,25 +166,23 @@ def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception)
     violations = [
         error_details_pb2.BadRequest.FieldViolation(field=f, description=str(error)) for f in fields
     ]
-    return _with_detail(code, error, error_details_pb2.BadRequest(field_violations=violations))
+    return _with_details(code, error, error_details_pb2.BadRequest(field_violations=violations))
 
 
 def _retry_later(code: grpc.StatusCode, error: OverloadError) -> Any:
     """Returns a status that says when to come back, as google.rpc.RetryInfo and in gRPC's header."""
     info = error_details_pb2.RetryInfo()
     info.retry_delay.FromMilliseconds(milliseconds := round(1000 * error.retry_after_s))
-    status = _with_detail(code, error, info)
+    status = _with_details(code, error, info)
     pushback = ("grpc-retry-pushback-ms", str(milliseconds))
     return status._replace(trailing_metadata=(*status.trailing_metadata, pushback))
 
 
-def _with_detail(code: grpc.StatusCode, error: Exception, message: Message) -> Any:
-    detail = any_pb2.Any()
-    detail.Pack(message)
-    number = code_pb2.Code.Value(code.name)
-    return rpc_status.to_status(
-        status_pb2.Status(code=number, message=str(error), details=[detail])
-    )
+def _with_details(code: grpc.StatusCode, error: Exception, *messages: Message) -> Any:
+    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=str(error))
+    for message in messages:
+        status.details.add().Pack(message)
+    return rpc_status.to_status(status)
 
 
 def _parser_of(handler: Any) -> Parse:

@@ -26,7 +26,7 @@ class Admission:
             rows: the number of rows that sequences share.
             on_refused: is called with the reason of every refusal.
         """
-        self._max_sequences = settings.max_waiting
+        self._max_calls = settings.max_waiting
         self._max_bytes = settings.max_waiting_bytes
         self._rows, self._on_refused = rows, on_refused
         self._rate = ServiceRate()
@@ -62,10 +62,10 @@ class Admission:
             OverloadError: the call is refused.
         """
         others = [ticket for ticket in self._waiting() if ticket is not newcomer]
-        queue = sum(ticket.waiting for ticket in others)
         coming = sum(plan.sequences for plan in plans)
-        if queue and queue + coming > self._max_sequences:
-            self._refuse("queue", f"{queue} sequences wait for a row (--max-waiting)")
+        # A call counts once: the sequences of a large one do not shut others out.
+        if len(others) >= self._max_calls:
+            self._refuse("queue", f"{len(others)} calls wait for rows (--max-waiting)")
         newcomer.wait(plans)
         running = sum(ticket.running for ticket in self._tickets)
         if running + coming <= self._rows:

@@ -16,7 +16,7 @@ from foredraft.v1 import target_pb2
 from foredraft_engine.errors import InvalidFieldError, LateStartError
 from foredraft_serving.logs import fields
 from foredraft_serving.metrics import TargetMetrics
-from foredraft_serving.overload import OverloadError
+from foredraft_serving.overload import OverloadError, UnreadError
 from target_service.output.stream import FINISH_REASONS
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,8 @@ class CallRecord:
         if isinstance(error, OverloadError):
             self._said["refused"] = error.reason
             return "overloaded"
+        if isinstance(error, UnreadError):
+            return "unread"
         if isinstance(error, LateStartError):
             return "deadline"
         if isinstance(error, asyncio.CancelledError | GeneratorExit):

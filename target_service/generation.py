@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from foredraft.v1 import target_pb2
+from foredraft_serving.overload import UnreadError
 from target_service.admission import Ticket
 from target_service.output.sequence_output import SequenceOutput
 from target_service.output.stopping import Stopping
@@ -20,6 +21,8 @@ from target_service.strategies.assisted import assisted
 from target_service.strategies.beams import beams
 from target_service.strategies.contrastive import contrastive
 from target_service.strategies.resources import Resources, Strategy
+
+_UNREAD_BYTES = 4096  # gRPC drops a status whose trailers are larger than 8 KiB
 
 STRATEGIES: Mapping[Mode, Strategy] = {
     Mode.ASSISTED: assisted,
@@ -38,6 +41,7 @@ class Generation:
         """Starts a task for each plan; `close` ends them."""
         self._resources, self._forms, self._ticket = resources, forms, ticket
         self._queue = ChunkQueue()
+        self._streams: list[SequenceStream] = []
         self._tasks = [asyncio.create_task(self._run(plan)) for plan in plans]
         self._all: asyncio.Future[Any] = asyncio.gather(*self._tasks)
 
@@ -61,6 +65,12 @@ class Generation:
         """Returns the summaries of all sequences, in their order."""
         return [summary for summaries in await self._all for summary in summaries]
 
+    def unread(self, error: UnreadError) -> UnreadError:
+        """Returns the error with what was generated and not sent, and how much it was in all."""
+        generated = sum(stream.generated for stream in self._streams)
+        chunks = self._queue.unread(_UNREAD_BYTES)
+        return UnreadError(f"{error}; {generated} tokens were generated", chunks)
+
     async def close(self) -> None:
         """Cancels the sequences that still run, and waits until all have freed their rows."""
         for task in self._tasks:
@@ -71,13 +81,12 @@ class Generation:
 
     async def _run(self, plan: Plan) -> list[target_pb2.SequenceSummary]:
         metrics, drafters = self._resources.metrics, self._resources.drafters
-        outputs = [
-            SequenceOutput(
-                Stopping(plan, self._forms),
-                SequenceStream(plan.index + i, self._queue, metrics, self._ticket.began),
-            )
+        streams = [
+            SequenceStream(plan.index + i, self._queue, metrics, self._ticket.began)
             for i in range(plan.sequences)
         ]
+        self._streams += streams
+        outputs = [SequenceOutput(Stopping(plan, self._forms), stream) for stream in streams]
         stats = await STRATEGIES[plan.mode](plan, self._resources, outputs)
         for output in outputs:
             allowed, stream = plan.max_length - len(plan.tokens), output.stream

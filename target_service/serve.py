@@ -36,7 +36,7 @@ async def serve(settings: TargetSettings) -> None:
     metrics = TargetMetrics(registry)
     # The address is bound first, so that an address in use is reported before a model loads
     # for minutes.
-    async with Server(STATUS, ["foredraft.v1.TargetService"]) as server:
+    async with Server(STATUS, ["foredraft.v1.TargetService"], settings.send_timeout) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
         loaded = await asyncio.to_thread(

@@ -16,6 +16,7 @@ from foredraft_engine.search.branches import fits
 from foredraft_serving.logs import is_request_id, serve_request
 from foredraft_serving.messages import RULES
 from foredraft_serving.metrics import TargetMetrics
+from foredraft_serving.overload import UnreadError
 from foredraft_serving.status import ENGINE_ERRORS, PERMISSION_DENIED
 from foredraft_serving.tracing import serve_span
 from foredraft_serving.worker_pool import WorkerPool
@@ -107,7 +108,10 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
                 async with aclosing(running.chunks()) as chunks:
                     async for chunk in chunks:
                         record.chunk(chunk)
-                        yield target_pb2.GenerateResponse(chunk=chunk)
+                        try:
+                            yield target_pb2.GenerateResponse(chunk=chunk)
+                        except UnreadError as error:
+                            raise running.unread(error) from None
                 summaries = await running.summaries()
             record.finished(summaries)
             yield target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=summaries))

@@ -27,7 +27,7 @@ class TargetSettings:
     )
     rows: int = setting(16, "sequences generated at the same time", at_least=1)
     max_waiting: int = setting(
-        512, "sequences that wait for a row; a call that finds more waiting is refused", at_least=1
+        128, "calls with sequences that wait for a row, before others are refused", at_least=1
     )
     max_waiting_bytes: int = setting(
         32 << 20, "bytes of the requests of calls that wait, before others are refused", at_least=1
@@ -79,6 +79,9 @@ class TargetSettings:
     )
     save_generation_configs: bool = setting(
         False, "let callers save named generation configs in that directory"
+    )
+    send_timeout: float = setting(
+        30.0, "time in seconds after which a caller that does not read is ended", at_least=0.1
     )
     grace: float = setting(
         30.0, "time in seconds for running streams to end after SIGTERM", at_least=0

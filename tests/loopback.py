@@ -43,7 +43,9 @@ class LoopbackDraft:
         return self._registry.get_sample_value(name, labels) or 0.0
 
     async def start(self) -> str:
-        self._server = Server(ENGINE_ERRORS, ["foredraft.v1.DraftService"])
+        self._server = Server(
+            ENGINE_ERRORS, ["foredraft.v1.DraftService"], self.settings.send_timeout
+        )
         drafting = Drafting(self.settings, self.metrics, self.engine, self._model)
         self.address = await self._server.start(self.address)
         await self._server.ready(
@@ -106,7 +108,7 @@ async def target_service(
     )
     metrics.watch(engine.pool, engine.capacity)
     servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)
-    server = Server(STATUS, ["foredraft.v1.TargetService"])
+    server = Server(STATUS, ["foredraft.v1.TargetService"], chosen.send_timeout)
     address = await server.start(ANY_PORT)
     await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
     try:

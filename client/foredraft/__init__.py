@@ -21,6 +21,7 @@ from foredraft._errors import (
     RequestCancelledError,
     UnauthenticatedError,
     UnavailableError,
+    UnreadError,
     UnsupportedError,
 )
 from foredraft._generation_config import GenerationConfig, GenerationFields
@@ -54,6 +55,7 @@ __all__ = [
     "Stream",
     "UnauthenticatedError",
     "UnavailableError",
+    "UnreadError",
     "UnsupportedError",
     "WatermarkDetection",
     "metrics",

@@ -8,6 +8,7 @@
     ├── DeadlineExceededError    DEADLINE_EXCEEDED
     ├── OverloadedError          RESOURCE_EXHAUSTED
     ├── UnavailableError         UNAVAILABLE
+    ├── UnreadError              ABORTED
     ├── RequestCancelledError    CANCELLED
     └── InternalError            every other status
 
@@ -16,11 +17,14 @@ This module knows nothing of calls: it turns a status into an exception.
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from foredraft._types import Result
+
+M = TypeVar("M", bound=Message)
 
 
 class ForedraftError(Exception):
@@ -82,6 +86,13 @@ class UnavailableError(ForedraftError, ConnectionError):
     """The service cannot be reached, or the connection was lost."""
 
 
+class UnreadError(ForedraftError):
+    """The stream was not read for so long that the service ended it.
+
+    `partial` also holds tokens that had not been sent yet, as far as they fit the error.
+    """
+
+
 class RequestCancelledError(ForedraftError):
     """The call was cancelled."""
 
@@ -99,6 +110,7 @@ TABLE: dict[grpc.StatusCode, type[ForedraftError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.ABORTED: UnreadError,
     grpc.StatusCode.CANCELLED: RequestCancelledError,
 }
 
@@ -124,21 +136,33 @@ def _fields_in_message(message: str) -> list[str]:
 
 
 def _fields_in_details(error: Any) -> list[str]:
-    """Returns the fields that google.rpc.BadRequest names, where googleapis-common-protos is
+    """Returns the fields that google.rpc.BadRequest names."""
+    try:
+        from google.rpc import error_details_pb2
+    except ImportError:
+        return []
+    for bad in details_of(error, error_details_pb2.BadRequest):
+        return [str(violation.field) for violation in bad.field_violations]
+    return []
+
+
+def details_of(error: Any, kind: type[M]) -> list[M]:
+    """Returns the messages of one kind among an error's details, where googleapis-common-protos is
     installed.
     """
     try:
         from google.protobuf.message import DecodeError
-        from google.rpc import error_details_pb2, status_pb2
+        from google.rpc import status_pb2
     except ImportError:
         return []
-    bad = error_details_pb2.BadRequest()
+    found: list[M] = []
     try:
         for name, value in error.trailing_metadata() or ():
             if name == "grpc-status-details-bin":
                 for detail in status_pb2.Status.FromString(value).details:
-                    if detail.Unpack(bad) and bad.field_violations:
-                        return [str(violation.field) for violation in bad.field_violations]
+                    message = kind()
+                    if detail.Unpack(message):
+                        found.append(message)
     except DecodeError:  # details that cannot be read must not hide the error that they come with
         return []
-    return []
+    return found

@@ -12,7 +12,7 @@ import grpc
 
 from foredraft._call import MET, Call
 from foredraft._criteria import Criteria
-from foredraft._errors import ForedraftError, InternalError, from_rpc
+from foredraft._errors import ForedraftError, InternalError, details_of, from_rpc
 from foredraft._resumption import Rounds, is_search, number_of_sequences, request_again
 from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats
 from foredraft.v1 import generation_pb2, target_pb2
@@ -163,6 +163,8 @@ class ResultBuilder:
 
     def error(self, error: grpc.RpcError) -> ForedraftError:
         """Returns the exception for a failed call, with what came before it."""
+        for chunk in details_of(error, target_pb2.Chunk):  # what was not read in time
+            self._chunk(chunk)
         return from_rpc(error, self.partial(), self._started.request_id)
 
     def _result(self, index: int, summary: target_pb2.SequenceSummary) -> Result:

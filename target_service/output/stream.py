@@ -17,6 +17,7 @@ from target_service.output.stopping import Taken
 
 _MAX_QUEUED_CHUNKS = 64
 _CHUNK_BYTES = 4 << 20  # of score rows; readers accept messages of a limited size only
+_DETAIL_BYTES = 64  # of the envelope of a message among the details of a status
 _NO_SCORES = Verdict(())
 
 FINISH_REASONS = {
@@ -41,6 +42,23 @@ class ChunkQueue:
     async def get(self) -> target_pb2.Chunk:
         """Returns the next chunk, and waits until there is one."""
         return await self._queue.get()
+
+    def unread(self, size_bytes: int) -> list[target_pb2.Chunk]:
+        """Returns the chunks that nobody read, without scores, as far as they fit a size."""
+        chunks: list[target_pb2.Chunk] = []
+        while not self._queue.empty():
+            full = self._queue.get_nowait()
+            chunk = target_pb2.Chunk(
+                sequence_index=full.sequence_index,
+                token_ids=full.token_ids,
+                text=full.text,
+                finish_reason=full.finish_reason,
+            )
+            size_bytes -= chunk.ByteSize() + _DETAIL_BYTES
+            if size_bytes < 0:
+                break
+            chunks.append(chunk)
+        return chunks
 
     @property
     def empty(self) -> bool:

@@ -10,7 +10,13 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 import foredraft
-from foredraft import DeadlineExceededError, ForedraftError, InternalError, InvalidRequestError
+from foredraft import (
+    DeadlineExceededError,
+    ForedraftError,
+    InternalError,
+    InvalidRequestError,
+    UnreadError,
+)
 from foredraft._errors import from_rpc
 from tests.sdk.fake_target import FakeTarget, chunk, fails, finished, silent, started
 
@@ -22,6 +28,7 @@ EXPECTED = {
     "UNAVAILABLE": "UnavailableError",
     "RESOURCE_EXHAUSTED": "OverloadedError",
     "CANCELLED": "RequestCancelledError",
+    "ABORTED": "UnreadError",
     "UNAUTHENTICATED": "UnauthenticatedError",
     "PERMISSION_DENIED": "PermissionDeniedError",
     "UNIMPLEMENTED": "UnsupportedError",
@@ -149,3 +156,13 @@ def test_an_answer_that_stops_short(target: Target, connect: Connect, messages: 
 
     with pytest.raises(InternalError, match="without a result"):
         connect(target(script).address).generate("a")
+
+
+def test_what_was_not_read_in_time_is_in_the_error(target: Target, connect: Connect) -> None:
+    status = status_pb2.Status(code=10, message="unread")
+    status.details.add().Pack(chunk(0, (7, 8)).chunk)
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    fake = target(fails(grpc.StatusCode.ABORTED, "unread", after=2, metadata=details))
+    with pytest.raises(UnreadError) as caught:
+        connect(fake.address).generate("a")
+    assert caught.value.partial[0].token_ids == (1, 2, 7, 8)
