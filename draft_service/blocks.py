@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from draft_service.sequence_record import SequenceRecord
 from draft_service.session import DraftSession
 from foredraft.v1 import draft_pb2
+from foredraft.wire.limits import MAX_DRAFT_LENGTH
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.proposal import NOTHING, Outcome, Proposal
 from foredraft_engine.speculation.draft_options import EarlyVerdict
@@ -97,6 +98,10 @@ class Blocks:
             self._answers.put_nowait(error)
 
     def _check(self, commit: draft_pb2.Commit) -> None:
+        if (explicit := len(commit.explicit_ids.ids)) > MAX_DRAFT_LENGTH:
+            reason = f"has {explicit} tokens; a proposal has at most {MAX_DRAFT_LENGTH}"
+            raise InvalidFieldError("explicit_ids", reason)
+        self._session.check_commit(commit.base_len, len(commit.accepted_ids))
         self._check_ids("accepted_ids", commit.accepted_ids)
         self._check_ids("next_id", [commit.next_id])
         self._check_ids("explicit_ids", commit.explicit_ids.ids)

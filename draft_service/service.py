@@ -11,9 +11,10 @@ from typing import Any
 from draft_service.blocks import Blocks
 from draft_service.outcome_ranking import OutcomeRanking
 from draft_service.sequence_record import SequenceRecord
-from draft_service.session import DraftSession
+from draft_service.session import DraftSession, SessionOptions
 from draft_service.settings import DraftSettings
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
+from foredraft.wire.limits import MAX_SEQUENCE_TOKENS
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.sampling import Rule
@@ -73,6 +74,7 @@ class Drafting:
         Raises:
             InvalidFieldError: the sequence cannot be followed.
         """
+        _check_length(message)
         self.check_ids("prompt_ids", message.prompt_ids)
         self.check_ids("generated_ids", message.generated_ids)
         check_ranges(message.sampling, self._vocabulary_size)
@@ -90,18 +92,29 @@ class Drafting:
         # visible.
         longest = config.max_matching_ngram_size or 2
         min_match = {"off": None, "only": 1, "auto": 1 if alone else self.settings.ngram_min_match}
-        return DraftSession(
-            None if alone else self.engine,
-            sampling,
-            [*message.prompt_ids, *message.generated_ids],
+        options = SessionOptions(
+            max_length=message.max_length,
             epoch=message.epoch,
             owner=message.cache_scope.hex(),
             confidence=config.assistant_confidence_threshold,
             max_ngram=longest if alone else max(longest, self.settings.ngram_min_match),
             ngram_min_match=min_match[self.settings.ngram],
             q_width=self.settings.q_width,
-            ranking=self.rankings[sampling.rule],
         )
+        tokens = [*message.prompt_ids, *message.generated_ids]
+        engine = None if alone else self.engine
+        return DraftSession(engine, sampling, tokens, options, self.rankings[sampling.rule])
+
+
+def _check_length(message: draft_pb2.Open) -> None:
+    """Refuses a sequence that is longer than it says or than any can be."""
+    if not 0 < message.max_length <= MAX_SEQUENCE_TOKENS:
+        reason = f"is {message.max_length}; it must be from 1 to {MAX_SEQUENCE_TOKENS}"
+        raise InvalidFieldError("max_length", reason)
+    tokens = len(message.prompt_ids) + len(message.generated_ids)
+    if tokens > message.max_length:
+        reason = f"and generated_ids have {tokens} tokens, with max_length {message.max_length}"
+        raise InvalidFieldError("prompt_ids", reason)
 
 
 class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
@@ -114,12 +127,15 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         self, request: draft_pb2.GetDraftInfoRequest, context: object
     ) -> draft_pb2.GetDraftInfoResponse:
         model, engine = self._drafting.model, self._drafting.engine
+        told = model.vocabulary if model and request.with_tokens else None
         return draft_pb2.GetDraftInfoResponse(
             model=model.name if model else "",
             kind=kind_message(self._drafting.kind),
             vocabulary=vocabulary_message(model.vocabulary) if model else None,
             max_length=engine.capacity if engine else 0,
             rows=engine.rows.count if engine else self._drafting.settings.rows,
+            tokens=told.tokens if told else (),
+            special_ids=told.special_ids if told else {},
         )
 
     async def Draft(
@@ -145,8 +161,10 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
             raise InvalidFieldError("prompt_ids", "is empty")
         opened = first.open
         record.opened(opened.sequence_index, len(opened.prompt_ids))
+        # The vocabulary is told before ids are judged: to a target that has another one, ids that
+        # do not exist here are no fault of the sequence.
+        yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
         async with self._drafting.session(opened) as session:
-            yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
             blocks = Blocks(session, opened, requests, record, self._drafting.check_ids)
             async with aclosing(blocks.run()) as answers:
                 async for block in answers:

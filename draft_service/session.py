@@ -3,12 +3,15 @@
 This module knows nothing of streams or messages.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from types import TracebackType
 
 from draft_service.outcome_ranking import OutcomeRanking
+from foredraft.wire.limits import MAX_NGRAM_TOKENS
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.proposal import NOTHING, Proposal
@@ -26,6 +29,24 @@ _HARDLY = 1.15
 _FEWEST = 8  # the smallest number of outcomes, however little time there is
 
 
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How one sequence is drafted for."""
+
+    max_length: int
+    """The longest that the sequence can become, prompt included."""
+    epoch: int = 0
+    owner: str = ""
+    """Rows are reused among the sequences of one owner only."""
+    confidence: float = 0.0
+    """The probability below which a proposal ends with its token."""
+    max_ngram: int = 2
+    ngram_min_match: int | None = None
+    """The shortest match from which n-grams draft; None drafts without them."""
+    q_width: int = 0
+    """The largest number of entries in a row of q; 0 for the whole vocabulary."""
+
+
 class DraftSession:
     """The tokens of one sequence, with its row and its n-grams."""
 
@@ -34,35 +55,37 @@ class DraftSession:
         engine: Engine | None,
         sampling: Sampling,
         tokens: Sequence[int],
-        *,
-        epoch: int,
-        owner: str,
-        confidence: float,
-        max_ngram: int,
-        ngram_min_match: int | None,
-        q_width: int,
+        options: SessionOptions,
         ranking: OutcomeRanking,
     ) -> None:
         """Follows a sequence.
 
         Args:
             engine: the engine of the draft model; None drafts by n-grams alone.
-            ngram_min_match: the shortest match from which n-grams draft; None drafts without them.
+            tokens: the committed tokens.
+            ranking: chooses the outcomes that are drafted for, and learns which came true.
         """
         self.tokens = list(tokens)
-        self._engine, self._sampling, self._epoch = engine, sampling, epoch
-        self._owner, self._confidence, self._q_width = owner, confidence, q_width
-        self._min_match, self._foresight = ngram_min_match, ranking
-        self._ngram = (
-            NgramDrafter(tokens, max_ngram=max_ngram) if ngram_min_match is not None else None
+        self._engine, self._sampling, self._options, self._ranking = (
+            engine,
+            sampling,
+            options,
+            ranking,
         )
+        self._ngram: NgramDrafter | None = None
         self._processors = Processors(sampling, engine.device) if engine else None
         self._lease: AbstractAsyncContextManager[Row] | None = None
         self._row: Row | None = None
 
     async def __aenter__(self) -> "DraftSession":
+        options = self._options
+        if options.ngram_min_match is not None and options.max_length <= MAX_NGRAM_TOKENS:
+            # Off the event loop: the index of a long prompt takes a while.
+            self._ngram = await asyncio.to_thread(
+                NgramDrafter, self.tokens, max_ngram=options.max_ngram
+            )
         if self._engine and len(self.tokens) < self._engine.capacity:
-            self._lease = self._engine.pool.lend(self.tokens, self._owner)
+            self._lease = self._engine.pool.lend(self.tokens, options.owner)
             self._row = await self._lease.__aenter__()
         return self
 
@@ -75,16 +98,26 @@ class DraftSession:
         if self._lease:
             await self._lease.__aexit__(kind, error, trace)
 
-    def commit(self, base_len: int, accepted: Sequence[int], next_id: int) -> None:
-        """Takes over what the target committed.
+    def check_commit(self, base_len: int, accepted: int) -> None:
+        """Checks where a commit stands, before its tokens are looked at.
+
+        Args:
+            accepted: the number of accepted tokens.
 
         Raises:
-            InvalidFieldError: `base_len` is not the length committed so far.
+            InvalidFieldError: `base_len` is not the length committed so far, or the sequence would
+                become longer than it said.
         """
         if base_len != len(self.tokens):
             raise InvalidFieldError(
                 "base_len", f"is {base_len}, but {len(self.tokens)} tokens are committed"
             )
+        if base_len + accepted + 1 > self._options.max_length:
+            reason = f"has {accepted} tokens, which exceeds max_length {self._options.max_length}"
+            raise InvalidFieldError("accepted_ids", reason)
+
+    def commit(self, base_len: int, accepted: Sequence[int], next_id: int) -> None:
+        """Takes over what the target committed, which `check_commit` has checked."""
         added = [*accepted, next_id]
         self.tokens += added
         if self._ngram:
@@ -101,7 +134,7 @@ class DraftSession:
             budget_s: the time in seconds after which no further token is drawn; 0 is no limit.
         """
         began = time.monotonic()
-        if self._ngram and self._ngram.match_length >= (self._min_match or 1):
+        if self._ngram and self._ngram.match_length >= (self._options.ngram_min_match or 1):
             found = self._ngram.propose(k, frozenset(self._sampling.eos_token_id))
             if found.ids:
                 return found
@@ -114,7 +147,7 @@ class DraftSession:
         async for _ in engine.prefill(row, self.tokens):
             pass
         deadline = began + budget_s if budget_s > 0 else float("inf")
-        options = self._options(k, alternatives, deadline)
+        options = self._draft_options(k, alternatives, deadline)
         return await engine.draft(row, self.tokens, self._processors, options)
 
     @property
@@ -152,7 +185,7 @@ class DraftSession:
         async for _ in engine.prefill(row, self.tokens):
             pass
         options = TreeOptions(
-            self._options(k, alternatives, time.monotonic() + (wanted_s or float("inf"))),
+            self._draft_options(k, alternatives, time.monotonic() + (wanted_s or float("inf"))),
             _affordable(engine.step_times, most, k, wanted_s),
             early_verdict,
         )
@@ -160,20 +193,20 @@ class DraftSession:
         self._settle(base_len)
         return ahead
 
-    def _options(self, k: int, alternatives: int, deadline: float) -> DraftOptions:
+    def _draft_options(self, k: int, alternatives: int, deadline: float) -> DraftOptions:
         return DraftOptions(
             k,
-            epoch=self._epoch,
-            confidence=self._confidence,
-            q_width=self._q_width,
+            epoch=self._options.epoch,
+            confidence=self._options.confidence,
+            q_width=self._options.q_width,
             alternatives=alternatives,
-            choose=self._foresight.choose,
+            choose=self._ranking.choose,
             deadline=deadline,
         )
 
     def observe(self, preview: Preview, path: Sequence[int]) -> None:
         """Learns from the result of a verification that was drafted ahead for."""
-        self._foresight.observe(preview, path)
+        self._ranking.observe(preview, path)
 
     def _settle(self, known: int) -> None:
         """Truncates the row to the tokens that still stand; the first `known` tokens do."""

@@ -18,6 +18,7 @@ from foredraft_serving.logs import REQUEST_ID
 from foredraft_serving.messages import kind_from, vocabulary_from
 from foredraft_serving.server import READINESS
 from foredraft_serving.tracing import headers
+from target_service.drafting.draft_status import StreamEnd
 from target_service.drafting.draft_times import DraftTimes
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 4.0
 # A draft service with another vocabulary may be replaced by one with the target's.
 _MISMATCH_PAUSE_S = 15.0
+# So many sequences in a row have to be refused until none is opened for a while.
+_REFUSALS = 8
+_INFO_TIMEOUT_S = 5.0
 _EXCUSE_PERIOD = 100  # in timeouts: a draft service may be late once in that time at no charge
 
 
@@ -56,11 +60,12 @@ class DraftEndpoint:
         """Why its proposals cannot be used; empty if they can."""
         self._vocabulary = vocabulary
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        self._stub = draft_pb2_grpc.DraftServiceStub(self._channel)
+        self._stub: Any = draft_pb2_grpc.DraftServiceStub(self._channel)
         self._pause_s = 0.0
         self._paused_until = 0.0
         self._failure = ""
         self._excused_at = -math.inf
+        self._refusals = 0  # of sequences, since something useful came
 
     @property
     def description(self) -> str:
@@ -92,6 +97,7 @@ class DraftEndpoint:
         if self._failure:
             log.info("draft %s is back", self.address)
         self._failure, self._pause_s, self._paused_until = "", 0.0, 0.0
+        self._refusals = 0
 
     def failed(self, reason: str) -> None:
         """Records that its stream was lost, and pauses longer each time before the next one."""
@@ -100,6 +106,19 @@ class DraftEndpoint:
         self._failure = reason
         self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
         self._paused_until = time.monotonic() + self._pause_s
+
+    def ended(self, end: StreamEnd, reason: str) -> None:
+        """Records that a stream ended, which counts against the draft only if all are concerned."""
+        match end:
+            case StreamEnd.LOST:
+                self.failed(reason)
+            case StreamEnd.WRONG:
+                self._is_wrong(reason)
+            case StreamEnd.REFUSED:
+                log.info("draft %s refuses a sequence: %s", self.address, reason)
+                self._refusals += 1
+                if self._refusals >= _REFUSALS:
+                    self.failed(f"{self._refusals} sequences in a row were refused: {reason}")
 
     def was_late(self, timeout_s: float) -> bool:
         """Records that it did not answer in time, so that other sequences do not wait for it.
@@ -116,8 +135,8 @@ class DraftEndpoint:
             self._excused_at = now
         return now - self._excused_at <= timeout_s  # excuses all sequences that wait at this time
 
-    def check(self, opened: draft_pb2.Opened) -> bool:
-        """Returns whether its vocabulary is the target's; logs once that it is not.
+    async def fits(self, opened: draft_pb2.Opened) -> bool:
+        """Returns whether its vocabulary is the target's; logs once that it is not, and where.
 
         N-gram lookup has no vocabulary and fits every target.
         """
@@ -127,13 +146,28 @@ class DraftEndpoint:
             self.mismatch = ""
             return True
         if not self.mismatch:
-            self.mismatch = (
+            self._is_wrong(
                 f"its vocabulary ({theirs.size} tokens) is not the target's "
-                f"({self._vocabulary.size} tokens): the id-to-token map or the special ids differ"
+                f"({self._vocabulary.size} tokens): {await self._first_difference()}"
             )
-            log.warning("draft %s is not used: %s", self.address, self.mismatch)
         self._paused_until = time.monotonic() + _MISMATCH_PAUSE_S
         return False
+
+    def _is_wrong(self, reason: str) -> None:
+        """Records that it cannot be used for any sequence of this target."""
+        if not self.mismatch:
+            log.warning("draft %s is not used: %s", self.address, reason)
+        self.mismatch = reason
+        self._paused_until = time.monotonic() + _MISMATCH_PAUSE_S
+
+    async def _first_difference(self) -> str:
+        """Returns where its vocabulary differs from the target's, for people."""
+        request = draft_pb2.GetDraftInfoRequest(with_tokens=True)
+        try:
+            info = await self._stub.GetDraftInfo(request, timeout=_INFO_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            return f"where they differ is not known ({error.code().name})"
+        return self._vocabulary.first_difference(info.tokens, dict(info.special_ids))
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -14,6 +14,7 @@ from foredraft.v1 import draft_pb2
 from foredraft_serving.logs import request_id
 from foredraft_serving.metrics import TargetMetrics
 from target_service.drafting.draft_pool import DraftEndpoint
+from target_service.drafting.draft_status import StreamEnd, stream_end
 from target_service.drafting.inbox import Inbox
 
 
@@ -30,6 +31,8 @@ class DraftStream:
         self.endpoint = endpoint
         self.inbox = Inbox()
         self.is_open = True
+        self.end: StreamEnd | None = None
+        """How the stream ended, if the draft service or the connection ended it."""
         self.committed = len(opening.prompt_ids) + len(opening.generated_ids)
         """The number of tokens that the draft service knows to be committed."""
         # A draft service that failed others lately has to answer before anyone waits for it.
@@ -66,15 +69,17 @@ class DraftStream:
         """Returns whether blocks on the newest commit were requested more than `timeout_s` ago."""
         return time.perf_counter() - self.inbox.requested_at(self.committed, 0.0) > timeout_s
 
-    def lose(self, reason: str) -> None:
+    def lose(self, end: StreamEnd, reason: str) -> None:
         """Gives the stream up.
 
         Args:
-            reason: what the draft service did wrong; empty if it may be used again at once.
+            end: what its end says about the draft service.
+            reason: what the draft service did wrong; empty if that was recorded already.
         """
         self._leave()
+        self.end = end
         if reason:
-            self.endpoint.failed(reason)
+            self.endpoint.ended(end, reason)
         self._changed.set()
 
     async def close(self) -> None:
@@ -92,20 +97,20 @@ class DraftStream:
 
     async def _read(self) -> None:
         """Receives messages until the stream ends."""
-        reason = "ended the stream"
+        end, reason = StreamEnd.REFUSED, "ended the stream"
         try:
             async for response in self._call:
                 if response.WhichOneof("message") == "opened":
-                    if not self.endpoint.check(response.opened):
-                        reason = ""
+                    if not await self.endpoint.fits(response.opened):
+                        end, reason = StreamEnd.WRONG, ""
                         break
                 else:
                     self._receive(response.block)
                 self._changed.set()
         except grpc.aio.AioRpcError as error:
-            reason = f"{error.code().name}: {error.details()}"
+            end, reason = stream_end(error.code(), error.details() or "")
         if self.is_open:
-            self.lose(reason)
+            self.lose(end, reason)
 
     def _receive(self, block: draft_pb2.Block) -> None:
         self._metrics.draft_bytes.labels("received").inc(block.ByteSize())

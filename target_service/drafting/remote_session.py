@@ -15,6 +15,7 @@ from foredraft_serving.messages import MessageError, proposal_from
 from foredraft_serving.metrics import TargetMetrics
 from target_service.drafting.draft_messages import DraftMessages, ProposalRequest
 from target_service.drafting.draft_pool import DraftPool
+from target_service.drafting.draft_status import StreamEnd
 from target_service.drafting.draft_stream import DraftStream
 from target_service.drafting.draft_times import DraftTimes
 from target_service.drafting.inbox import ReceivedBlock
@@ -25,6 +26,8 @@ from target_service.request.plan import Plan
 # bias what is accepted under the rejection rule. The draft service is therefore told to finish in
 # time, and a block that still comes too late was delayed by something else.
 _BUDGET_SHARE = 0.7
+# A sequence that draft services refuse is tried a few times more, with a pause before each.
+_MOST_REFUSALS, _REFUSAL_PAUSE_S = 3, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class RemoteSession:
         budget_s = _BUDGET_SHARE * options.timeout_s
         self._messages = DraftMessages(plan, budget_s, options.outcomes)
         self._epoch = 0
+        self._refusals = 0  # of this sequence
+        self._refused_until = 0.0
         self._stream: DraftStream | None = None
 
     @property
@@ -103,7 +108,7 @@ class RemoteSession:
         deadline = stream.inbox.requested_at(len(tokens), began) + self._options.timeout_s
         while (found := stream.inbox.find(tokens)) is None:
             if not stream.is_open:
-                return DraftAnswer(problem="lost")
+                return DraftAnswer(problem=_problem(stream.end))
             left_s = deadline - time.perf_counter()
             if not stream.is_waited_for or left_s <= 0:
                 return self._late(stream, time.perf_counter() - began)
@@ -176,12 +181,22 @@ class RemoteSession:
         return self._stream if self._stream is not None and self._stream.is_open else None
 
     def _reopen(self, tokens: Sequence[int], request: ProposalRequest) -> DraftAnswer:
+        stream, self._stream = self._stream, None
+        if stream is not None and stream.end is StreamEnd.REFUSED:
+            # The next try may go to another draft service, or meet another state of this one.
+            self._refusals += 1
+            self._refused_until = time.monotonic() + _REFUSAL_PAUSE_S
+        if self._refusals >= _MOST_REFUSALS or time.monotonic() < self._refused_until:
+            return DraftAnswer(problem="refused")
         self.begin(tokens, request)
         if self._open_stream is not None:
             # Its first block will build on tokens that are history when it comes. That block is no
             # proposal but shows that the draft service has caught up.
             self._open_stream.is_waited_for = False
-        return DraftAnswer(problem="mismatch" if self._pool.unused_reason else "lost")
+        problem = (
+            "mismatch" if self._pool.unused_reason else _problem(stream.end if stream else None)
+        )
+        return DraftAnswer(problem=problem)
 
     def _late(self, stream: DraftStream, waited_s: float) -> DraftAnswer:
         excused = stream.is_waited_for and stream.endpoint.was_late(self._options.timeout_s)
@@ -208,7 +223,7 @@ class RemoteSession:
             proposal = proposal_from(outcome.proposal, self._options.vocabulary_size)
             proposal = proposal.first(request.k, request.alternatives)
         except MessageError as error:
-            stream.lose(f"sent a bad block: {error}")
+            stream.lose(StreamEnd.REFUSED, f"sent a bad block: {error}")
             self._metrics.discarded_blocks.labels("invalid").inc()
             return DraftAnswer(NOTHING, "refused", waited_s, ahead)
         if not ahead:
@@ -216,6 +231,16 @@ class RemoteSession:
             stream.endpoint.times.observe_proposal(round_trip_s, block.draft_s, tokens)
         problem = "" if proposal.ids else "empty"
         return DraftAnswer(proposal, problem, waited_s, ahead, block.block_id)
+
+
+def _problem(end: StreamEnd | None) -> str:
+    """Returns why there is no proposal after the end of a stream."""
+    match end:
+        case StreamEnd.WRONG:
+            return "mismatch"
+        case StreamEnd.REFUSED:
+            return "refused"
+    return "lost"
 
 
 def _ahead_s(step_s: float, times: DraftTimes) -> float:

@@ -161,19 +161,32 @@ class SparseRows(_message.Message):
     def __init__(self, ids: _Optional[bytes] = ..., probabilities: _Optional[bytes] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GetDraftInfoRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("with_tokens",)
+    WITH_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    with_tokens: bool
+    def __init__(self, with_tokens: bool = ...) -> None: ...
 
 class GetDraftInfoResponse(_message.Message):
-    __slots__ = ("model", "kind", "vocabulary", "max_length", "rows")
+    __slots__ = ("model", "kind", "vocabulary", "max_length", "rows", "tokens", "special_ids")
+    class SpecialIdsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     MODEL_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FIELD_NUMBER: _ClassVar[int]
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SPECIAL_IDS_FIELD_NUMBER: _ClassVar[int]
     model: str
     kind: DrafterKind
     vocabulary: Vocabulary
     max_length: int
     rows: int
-    def __init__(self, model: _Optional[str] = ..., kind: _Optional[_Union[DrafterKind, str]] = ..., vocabulary: _Optional[_Union[Vocabulary, _Mapping]] = ..., max_length: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
+    tokens: _containers.RepeatedScalarFieldContainer[str]
+    special_ids: _containers.ScalarMap[str, int]
+    def __init__(self, model: _Optional[str] = ..., kind: _Optional[_Union[DrafterKind, str]] = ..., vocabulary: _Optional[_Union[Vocabulary, _Mapping]] = ..., max_length: _Optional[int] = ..., rows: _Optional[int] = ..., tokens: _Optional[_Iterable[str]] = ..., special_ids: _Optional[_Mapping[str, int]] = ...) -> None: ...

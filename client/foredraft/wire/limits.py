@@ -12,6 +12,10 @@ MAX_OUTCOMES = 256
 """The largest number of outcomes that a draft is asked to prepare for."""
 MAX_ALTERNATIVES = 64
 """The largest number of alternatives in a proposal."""
+MAX_SEQUENCE_TOKENS = 1 << 20
+"""The largest number of tokens in a sequence that a draft follows."""
+MAX_NGRAM_TOKENS = 1 << 17
+"""The longest sequence in which n-grams are looked up; their index takes memory for each token."""
 MAX_SEQUENCES_OF_IDS = 1024
 """The largest number of entries in `bad_words_ids` and in `sequence_bias`. Every entry is looked at
 in every step, so that more of them would delay all other calls.

@@ -1,0 +1,42 @@
+"""What the end of a draft stream says: about the connection, the service, or that sequence alone.
+
+Only the loss of the transport counts against a draft service. An error that answers one sequence
+says nothing about it to others, and a service of another kind is called by its name.
+
+This module knows nothing of sequences or of connections.
+"""
+
+from enum import Enum, auto
+
+import grpc
+
+
+class StreamEnd(Enum):
+    """How a draft stream ended."""
+
+    LOST = auto()
+    """The transport failed: nobody is served until it is back."""
+    WRONG = auto()
+    """The address answers, but not as a draft service for this target."""
+    REFUSED = auto()
+    """The service answered this sequence with an error."""
+
+
+_LOST = frozenset([grpc.StatusCode.UNAVAILABLE])
+_WRONG = frozenset(
+    [
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    ]
+)
+
+
+def stream_end(code: grpc.StatusCode, details: str) -> tuple[StreamEnd, str]:
+    """Returns how a stream ended that has this status, and the reason for people."""
+    told = f"{code.name}: {details}"
+    if code in _WRONG:
+        return StreamEnd.WRONG, f"it is no draft service for this target ({told})"
+    if "http1" in details.lower():
+        return StreamEnd.WRONG, f"it speaks HTTP/1, so it is no draft service ({told})"
+    return (StreamEnd.LOST if code in _LOST else StreamEnd.REFUSED), told
