@@ -30,6 +30,8 @@ _WRONG = frozenset(
         grpc.StatusCode.PERMISSION_DENIED,
     ]
 )
+# What gRPC says of a server that answers in another protocol.
+_NO_GRPC = ("http1", "Failed parsing HTTP/2")
 
 
 def stream_end(code: grpc.StatusCode, details: str) -> tuple[StreamEnd, str]:
@@ -37,6 +39,6 @@ def stream_end(code: grpc.StatusCode, details: str) -> tuple[StreamEnd, str]:
     told = f"{code.name}: {details}"
     if code in _WRONG:
         return StreamEnd.WRONG, f"it is no draft service for this target ({told})"
-    if "http1" in details.lower():
-        return StreamEnd.WRONG, f"it speaks HTTP/1, so it is no draft service ({told})"
+    if any(sign in details for sign in _NO_GRPC):
+        return StreamEnd.WRONG, f"it does not speak gRPC, so it is no draft service ({told})"
     return (StreamEnd.LOST if code in _LOST else StreamEnd.REFUSED), told

@@ -193,10 +193,9 @@ class RemoteSession:
             # Its first block will build on tokens that are history when it comes. That block is no
             # proposal but shows that the draft service has caught up.
             self._open_stream.is_waited_for = False
-        problem = (
-            "mismatch" if self._pool.unused_reason else _problem(stream.end if stream else None)
-        )
-        return DraftAnswer(problem=problem)
+        if self._pool.unused_reason:
+            return DraftAnswer(problem="mismatch")
+        return DraftAnswer(problem=_problem(stream.end if stream else None))
 
     def _late(self, stream: DraftStream, waited_s: float) -> DraftAnswer:
         excused = stream.is_waited_for and stream.endpoint.was_late(self._options.timeout_s)
