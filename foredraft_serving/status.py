@@ -170,7 +170,7 @@ def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception)
 
 
 def _retry_later(code: grpc.StatusCode, error: OverloadError) -> Any:
-    """Returns a status that says when to come back, as google.rpc.RetryInfo and in gRPC's header."""
+    """Returns a status that says when to come back, in RetryInfo and in gRPC's own header."""
     info = error_details_pb2.RetryInfo()
     info.retry_delay.FromMilliseconds(milliseconds := round(1000 * error.retry_after_s))
     status = _with_details(code, error, info)

@@ -1,4 +1,4 @@
-"""The bounded queue before the rows: who is let in, who is refused at once, and when it is too late.
+"""The bounded queue before the rows: who is let in, who is refused, and when it is too late.
 
 This module knows nothing of how a call is generated, or of the turns in which rows are given.
 """

@@ -94,7 +94,7 @@ def request_again(
     del again.prompts[:], again.negative_prompts[:]
     for index, ids in sorted(open_sequences.items()):
         at = index // each
-        # The prompt as it was read there: it may have been healed, and a template may tell the time.
+        # The prompt as it was read there: it may be healed, and a template may tell the time.
         given = [*request.prompts[at].generated_ids, *ids]
         prompt = generation_pb2.Prompt(token_ids=started.prompt_ids[at], generated_ids=given)
         again.prompts.append(prompt)

@@ -94,11 +94,9 @@ def load_engine(
     )
     # Counted before packing: a packed weight is no parameter any more.
     parameters = sum(p.numel() for p in model.module.parameters())
-    capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
     try:
         packed = pack_weights(model.module) if settings.packed_weights else 0
-        rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
-        step_times = time_steps(rows, cache if rows.quantizes else None)
+        engine = _engine(model, settings, callbacks, spare, cache)
     except ModelError:
         raise
     except Exception as error:  # a model's own code raises what it likes
@@ -106,15 +104,27 @@ def load_engine(
         raise ModelError(
             f"cannot serve {name!r}: its own forward pass fails: {reason}; use another model"
         ) from error
-    engine = Engine(
+    _log_summary(model, settings, engine.rows, parameters, packed)
+    return LoadedEngine(engine, model)
+
+
+def _engine(
+    model: LoadedModel,
+    settings: ModelSettings,
+    callbacks: Callbacks,
+    spare: int,
+    cache: CacheSpec | None,
+) -> Engine:
+    """Proves the rows of a loaded model, times its steps and starts its engine."""
+    capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
+    rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
+    return Engine(
         rows,
         model.known_ids,
         chunk_tokens=settings.chunk_tokens,
         callbacks=callbacks,
-        step_times=step_times,
+        step_times=time_steps(rows, cache if rows.quantizes else None),
     )
-    _log_summary(model, settings, rows, parameters, packed)
-    return LoadedEngine(engine, model)
 
 
 def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
