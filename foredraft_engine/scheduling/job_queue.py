@@ -13,8 +13,10 @@ from typing import Any
 
 from foredraft_engine.errors import DeviceLostError
 from foredraft_engine.job import Job
+from foredraft_engine.scheduling.caller import Caller, acting_for
 from foredraft_engine.scheduling.rejoining import Rejoining
 from foredraft_engine.scheduling.step_times import StepTimes
+from foredraft_engine.scheduling.step_turns import StepTurns
 
 _PIECE_S = 0.001
 # Jobs with a deadline join a step that a sequence waits for if they lengthen it by no more than
@@ -29,6 +31,8 @@ class Waiting:
     job: Job
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
+    caller: Caller | None = None
+    """On whose behalf it waits; None if nobody said so."""
 
 
 class JobQueue:
@@ -48,6 +52,7 @@ class JobQueue:
         """
         self._chunk_tokens, self._step_times = chunk_tokens, step_times
         self._rejoining = Rejoining(is_lent)
+        self._turns = StepTurns()
         self._goes_on = False  # whether jobs of the last step need another
         self._submitted: list[Waiting] = []  # in this turn of the event loop
         self._queue: deque[Waiting] = deque()
@@ -69,7 +74,7 @@ class JobQueue:
             # Jobs are handed over at the end of this turn, so that coroutines that were resumed
             # together share a step.
             loop.call_soon(self._hand_over)
-        self._submitted.append(Waiting(job, future, loop))
+        self._submitted.append(Waiting(job, future, loop, acting_for()))
         return await future
 
     def _hand_over(self) -> None:
@@ -143,13 +148,13 @@ class JobQueue:
     def _take(self) -> list[Waiting]:
         """Removes the jobs of one step from the queue.
 
-        Jobs that a sequence waits for come first, in order, up to the tokens of one step; then
+        Jobs that a sequence waits for come first, by turns, up to the tokens of one step; then
         those with a deadline, the most urgent first.
         """
         batch: list[Waiting] = []
         tokens = 0
         waiting = [w for w in self._queue if not w.future.cancelled()]
-        for one in [w for w in waiting if w.job.wanted_by is None]:
+        for one in self._turns.ordered([w for w in waiting if w.job.wanted_by is None]):
             if batch and tokens + one.job.tokens_fed > self._chunk_tokens:
                 break
             batch.append(one)
@@ -160,6 +165,7 @@ class JobQueue:
                 break
             batch.append(one)
             tokens += one.job.tokens_fed
+        self._turns.took(batch)
         taken = set(map(id, batch))
         self._queue = deque(w for w in waiting if id(w) not in taken)
         return batch

@@ -101,7 +101,7 @@ async def plan_request(
     if checked.heals:
         cache = checked.checked.cache
         prompts = tuple(
-            await asyncio.gather(*(healing.heal(prompt, owner, cache) for prompt in prompts))
+            await asyncio.gather(*(healing.heal(pool, prompt, owner, cache) for prompt in prompts))
         )
     return await pool.run(planner.planned, checked, prompts)
 

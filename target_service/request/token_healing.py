@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.scheduling.engine import Engine
+from foredraft_serving.worker_pool import WorkerPool
 
 # These are transformers' values: a longer token beats all others, and the same token beats a
 # change.
@@ -26,16 +27,16 @@ class TokenHealing:
         self._tokenizer, self._engine = tokenizer, engine
 
     async def heal(
-        self, prompt: Sequence[int], owner: str, cache: CacheSpec | None = None
+        self,
+        pool: WorkerPool,
+        prompt: Sequence[int],
+        owner: str,
+        cache: CacheSpec | None = None,
     ) -> tuple[int, ...]:
         """Returns the prompt with another last token, if the model prefers one, and without white
         space around it.
         """
-        text = self._tokenizer.decode(prompt, skip_special_tokens=True).strip()
-        ids = tuple(self._tokenizer(text)["input_ids"])
-        # The token that begins every text must not speak for another token.
-        before = [token for token in ids[:-1] if token != self._tokenizer.bos_token_id]
-        others = self._extensions(ids[-1]) if before else []
+        ids, before, others = await pool.run(self._candidates, prompt)
         if len(others) <= 1:
             return ids or tuple(prompt)
 
@@ -49,6 +50,14 @@ class TokenHealing:
             async for _ in self._engine.prefill(row, before):
                 pass
             return (*ids[:-1], await self._engine.score(row, before[-1:], 1, choose))
+
+    def _candidates(self, prompt: Sequence[int]) -> tuple[tuple[int, ...], list[int], list[int]]:
+        """Returns the prompt's ids anew, those before its last, and what the last may become."""
+        text = self._tokenizer.decode(prompt, skip_special_tokens=True).strip()
+        ids = tuple(self._tokenizer(text)["input_ids"])
+        # The token that begins every text must not speak for another token.
+        before = [token for token in ids[:-1] if token != self._tokenizer.bos_token_id]
+        return ids, before, self._extensions(ids[-1]) if before else []
 
     def _extensions(self, token: int) -> list[int]:
         """Returns all tokens that begin with the form of this one."""

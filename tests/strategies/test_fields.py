@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from foredraft import AsyncClient, GenerationConfig, InvalidRequestError
+from foredraft_serving.worker_pool import WorkerPool
 from target_service.request.token_healing import TokenHealing
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
@@ -147,13 +148,13 @@ async def test_healing_finds_tokens_that_begin_with_a_space() -> None:
     model = bundled("target")
     tokenizer = model.tokenizer
     async with target_service(rows_of(copy.deepcopy(model.module)), model) as target:
-        healing = TokenHealing(tokenizer, target.engine)
+        healing, pool = TokenHealing(tokenizer, target.engine), WorkerPool("planning", 1, 1)
         for text in ("import o", "def main(sel", "x = re.compi"):
             ids = tokenizer(text)["input_ids"]
-            healed = await healing.heal(ids, "")
+            healed = await healing.heal(pool, ids, "")
             assert healed[:-1] == tuple(ids[:-1])
             assert tokenizer.decode(healed).startswith(text)
-        assert await healing.heal(ids[:1], "") == tuple(ids[:1])
+        assert await healing.heal(pool, ids[:1], "") == tuple(ids[:1])
 
 
 @pytest.mark.parametrize("end", ["def ma", "    return sel", "x = re.compi", "for i in ran"])
