@@ -1,0 +1,85 @@
+"""Every fault of a draft's stream, at every block: callers get their texts, and the draft is used
+again.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from foredraft import AsyncClient
+from tests.fakes import TableRows, random_table, table_model
+from tests.faults.faulty_draft import FAULTS, FaultyDraft, faulty
+from tests.faults.table import FaultTable, Outcome
+from tests.loopback import draft_service, target_service
+
+VOCAB = 12
+PROMPT = [5, 6, 7, 5, 6]
+TABLE = random_table(VOCAB, 3)
+TIMEOUT_S = 0.1
+FIELDS: dict[str, Any] = {
+    "max_new_tokens": 16,
+    "num_assistant_tokens": 2,
+    "assistant_confidence_threshold": 0.0,
+}
+RULES: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "coupled": {"do_sample": True, "top_k": 0, "seed": 11},
+    "rejection": {"do_sample": True, "top_k": 0, "seed": 11, "sampling_rule": "rejection"},
+}
+
+
+async def _meets(name: str, every: int, outcome: Outcome) -> None:
+    """Meets a fault at every `every`-th block, under each rule."""
+    model = table_model(VOCAB)
+    async with (
+        draft_service(TableRows(TABLE), model, ngram="off") as real,
+        faulty(real.address) as (address, draft),
+        target_service(
+            TableRows(TABLE), model, address, fallback="none", draft_timeout=TIMEOUT_S
+        ) as target,
+        AsyncClient(target.address) as client,
+    ):
+        for rule, sampling in RULES.items():
+            fields = {**FIELDS, **sampling}
+            whole = await client.generate(PROMPT, **fields)
+            blocks = draft.blocks
+            assert blocks > 4
+            for at in range(0, blocks, every):
+                draft.fault, draft.at = FAULTS[name], at
+                expected = None if rule == "rejection" else whole.token_ids
+                await outcome.call(client, PROMPT, expected, **fields)
+                await _recovery(client, draft, fields, outcome)
+    assert draft.happened > outcome.requests // 2, "the faults happened"
+
+
+async def _recovery(
+    client: AsyncClient, draft: FaultyDraft, fields: dict[str, Any], outcome: Outcome
+) -> None:
+    """Waits until the draft is used from the first round on."""
+    draft.fault, began = None, time.perf_counter()
+    for _ in range(400):
+        result = await client.generate(PROMPT, **fields)
+        if result.stats.accepted and not result.stats.fallbacks:
+            outcome.recovered(began)
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the draft is not used again")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_fault_of_the_stream_costs_speed_only(name: str, fault_table: FaultTable) -> None:
+    outcome = Outcome(name)
+    await _meets(name, 5, outcome)
+    fault_table.add(outcome)
+    assert outcome.holds, outcome.failed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_fault_at_every_block_costs_speed_only(name: str, fault_table: FaultTable) -> None:
+    outcome = Outcome(f"{name}, every block")
+    await _meets(name, 1, outcome)
+    fault_table.add(outcome)
+    assert outcome.holds, outcome.failed
