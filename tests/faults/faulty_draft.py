@@ -40,13 +40,13 @@ async def _doubled(block: draft_pb2.Block, context: Any) -> AsyncIterator[draft_
 
 
 async def _end(block: draft_pb2.Block, context: Any) -> AsyncIterator[draft_pb2.Block]:
-    for other in ():
-        yield other
+    for _ in range(0):
+        yield block
 
 
 async def _dropped(block: draft_pb2.Block, context: Any) -> AsyncIterator[draft_pb2.Block]:
-    for other in ():
-        yield other
+    for _ in range(0):
+        yield block
 
 
 def _changed(change: Callable[[draft_pb2.Block], None]) -> Fault:
@@ -116,27 +116,26 @@ FAULTS: dict[str, Fault] = {
 
 
 class FaultyDraft(draft_pb2_grpc.DraftServiceServicer):
-    """Passes streams on to a real draft; `fault` befalls the block number `at` of a stream."""
+    """Passes streams on to a real draft; `fault` befalls the message number `at` of a stream, where
+    0 opens it and the others are blocks.
+    """
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address)
         self._stub: Any = draft_pb2_grpc.DraftServiceStub(self._channel)
         self.fault: Fault | None = None
         self.at = 0
-        self.blocks = 0
-        """The number of blocks that passed on the last stream."""
+        self.messages = 0
+        """The number of messages that came on the last stream."""
         self.happened = 0
         """How often the fault happened."""
 
     async def Draft(self, requests: Any, context: Any) -> AsyncIterator[draft_pb2.DraftResponse]:
-        call, self.blocks = self._stub.Draft(requests), 0
+        call, self.messages = self._stub.Draft(requests), 0
         try:
             async for response in call:
-                if not response.HasField("block"):
-                    yield response
-                    continue
-                self.blocks += 1
-                if self.fault is None or self.blocks != self.at + 1:
+                self.messages += 1
+                if self.fault is None or self.messages != self.at + 1:
                     yield response
                     continue
                 fault, self.fault = self.fault, None

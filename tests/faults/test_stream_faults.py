@@ -1,4 +1,4 @@
-"""Every fault of a draft's stream, at every block: callers get their texts, and the draft is used
+"""Every fault of a draft's stream, at every message: callers get their texts, and the draft is used
 again.
 """
 
@@ -31,7 +31,7 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 async def _meets(name: str, every: int, outcome: Outcome) -> None:
-    """Meets a fault at every `every`-th block, under each rule."""
+    """Meets a fault at every `every`-th message, under each rule."""
     model = table_model(VOCAB)
     async with (
         draft_service(TableRows(TABLE), model, ngram="off") as real,
@@ -44,9 +44,9 @@ async def _meets(name: str, every: int, outcome: Outcome) -> None:
         for rule, sampling in RULES.items():
             fields = {**FIELDS, **sampling}
             whole = await client.generate(PROMPT, **fields)
-            blocks = draft.blocks
-            assert blocks > 4
-            for at in range(0, blocks, every):
+            messages = draft.messages
+            assert messages > 5
+            for at in range(0, messages, every):
                 draft.fault, draft.at = FAULTS[name], at
                 expected = None if rule == "rejection" else whole.token_ids
                 await outcome.call(client, PROMPT, expected, **fields)
@@ -78,8 +78,10 @@ async def test_a_fault_of_the_stream_costs_speed_only(name: str, fault_table: Fa
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", FAULTS)
-async def test_a_fault_at_every_block_costs_speed_only(name: str, fault_table: FaultTable) -> None:
-    outcome = Outcome(f"{name}, every block")
+async def test_a_fault_at_every_message_costs_speed_only(
+    name: str, fault_table: FaultTable
+) -> None:
+    outcome = Outcome(f"{name}, every message")
     await _meets(name, 1, outcome)
     fault_table.add(outcome)
     assert outcome.holds, outcome.failed
