@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-long soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-quick charts clean
+.PHONY: setup demo test test-long soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-overload bench-quick charts clean
 
 setup: $(VENV)/.ready
 
@@ -100,6 +100,10 @@ bench-strategies: setup
 # What a quantized cache takes, costs and changes: three minutes.
 bench-quantized: setup
 	$(RUN) -W ignore -m benchmarks.quantized $(ARGS)
+
+# Four times the load that saturates, and a clean caller beside dear ones: some five minutes.
+bench-overload: setup
+	$(RUN) -m benchmarks.overload $(ARGS)
 
 # The charts of the committed results; a benchmark that writes its results draws them, too.
 charts: setup
