@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-long soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-overload bench-quick charts clean
+.PHONY: setup demo test test-long faults soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-overload bench-quick charts clean
 
 setup: $(VENV)/.ready
 
@@ -38,6 +38,11 @@ test-long: setup
 # stop, drafts that die. SOAK_S=60 makes it a minute, SOAK_SEED repeats a run.
 soak: setup
 	SOAK_S=$(or $(SOAK_S),900) $(RUN) -m pytest -m long tests/soak
+
+# Every fault of drafts, links, targets and disks, and the table of what callers noticed: some ten
+# minutes.
+faults: setup
+	$(RUN) -m pytest -m 'long or not long' tests/faults
 
 # What a change has to pass: format, lint, types, generated files, tests.
 check: lint types generated-fresh stubs-fresh test

@@ -9,6 +9,8 @@ from contextlib import ExitStack, aclosing
 from functools import partial
 from typing import Any
 
+import grpc
+
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.scheduling.engine import Engine
@@ -26,6 +28,7 @@ from target_service.drafting.draft_pool import DraftPool
 from target_service.drafting.drafters import Drafters
 from target_service.generation import generation
 from target_service.output.token_forms import TokenForms
+from target_service.request.config_files import ConfigPlaceError, ConfigPlaceFullError
 from target_service.request.defaults import Config
 from target_service.request.maxima import Maxima
 from target_service.request.named_configs import SavingNotAllowedError, places
@@ -39,7 +42,12 @@ from target_service.watermark_detection import Detector
 
 # The largest number of calls that wait for a thread of detection, or of named configs.
 _MAX_WAITING = 16
-STATUS = {**ENGINE_ERRORS, SavingNotAllowedError: PERMISSION_DENIED}
+STATUS = {
+    **ENGINE_ERRORS,
+    SavingNotAllowedError: PERMISSION_DENIED,
+    ConfigPlaceFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ConfigPlaceError: grpc.StatusCode.FAILED_PRECONDITION,
+}
 
 
 class TargetServicer(target_pb2_grpc.TargetServiceServicer):

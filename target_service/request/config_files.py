@@ -3,9 +3,15 @@
 This module knows nothing of names, nor of what a config may ask for.
 """
 
+import errno
 import json
 import os
+import re
+import stat
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +23,34 @@ from target_service.request.defaults import Config
 
 MAX_BYTES = 256 << 10
 """The largest file of a config."""
+# What `write_whole` names its temporary files, and the age at which none is still being written.
+_TEMPORARY = re.compile(r"\.[A-Za-z0-9_-]{1,64}\.json\.[a-z0-9_]{8}\.tmp")
+_LEFT_AFTER_S = 60.0
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UPSTREAM = frozenset(name for name in Upstream().to_dict() if not name.startswith("_"))
+
+
+class ConfigPlaceError(Exception):
+    """The directory of the configs cannot be read or written."""
+
+
+class ConfigPlaceFullError(ConfigPlaceError):
+    """There is no room for a config."""
+
+
+@contextmanager
+def in_place(place: Path, action: str) -> Iterator[None]:
+    """Turns the system's errors into those of the directory. action: "read" or "written to".
+
+    The message names no path: a caller knows nothing of them.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        message = f"the directory of generation configs cannot be {action}: {reason}"
+        kind = ConfigPlaceFullError if error.errno in _FULL else ConfigPlaceError
+        raise kind(message) from error
 
 
 def to_json(config: Config) -> bytes:
@@ -59,10 +92,30 @@ def write_whole(place: Path, name: str, text: bytes) -> None:
             os.fsync(handle)
         os.replace(temporary, place / name)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(OSError):  # its directory may be gone; the first error is the one that tells
+            os.unlink(temporary)
         raise
     directory = os.open(place, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def clear_leftovers(place: Path) -> list[str]:
+    """Removes the temporary files of saves that were killed; returns their names.
+
+    A file is one of these by its name, its kind, its owner and its age, so that neither the files
+    of others go nor what another service is writing.
+    """
+    cleared: list[str] = []
+    with in_place(place, "read"), os.scandir(place) as entries:
+        for entry in entries:
+            if not _TEMPORARY.fullmatch(entry.name):
+                continue
+            found = entry.stat(follow_symlinks=False)
+            is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+            if is_ours and time.time() - found.st_mtime > _LEFT_AFTER_S:
+                os.unlink(entry.path)
+                cleared.append(entry.name)
+    return cleared

@@ -19,7 +19,15 @@ from huggingface_hub import try_to_load_from_cache
 from foredraft.wire import config_message
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.settings import SettingsError
-from target_service.request.config_files import MAX_BYTES, is_config, to_json, write_whole
+from target_service.request.config_files import (
+    MAX_BYTES,
+    ConfigPlaceError,
+    clear_leftovers,
+    in_place,
+    is_config,
+    to_json,
+    write_whole,
+)
 from target_service.request.defaults import Config
 from target_service.settings import TargetSettings
 
@@ -69,6 +77,9 @@ class NamedConfigs:
         """
         self._places, self._check, self._saving = tuple(places), check, saving
         self._lock = threading.Lock()
+        if saving:
+            for name in clear_leftovers(self._places[0]):
+                log.warning("removed %s, which a save left that was killed", name)
 
     def names(self) -> list[str]:
         """Returns all names in alphabetical order.
@@ -125,6 +136,7 @@ class NamedConfigs:
             SavingNotAllowedError: the operator does not allow it.
             InvalidFieldError: the name is none, the config is too large, there are too many, or no
                 call could be made with it.
+            ConfigPlaceError: the directory cannot be read or written, or is full.
         """
         if not self._saving:
             raise SavingNotAllowedError(
@@ -152,21 +164,30 @@ class NamedConfigs:
                 raise InvalidFieldError(
                     "name", f"there are {MAX_CONFIGS} configs, which is the limit; save over one"
                 )
-            write_whole(self._places[0], f"{name}.json", text)
+            with in_place(self._places[0], "written to"):
+                write_whole(self._places[0], f"{name}.json", text)
         log.info("generation config %s is saved in %s", name, self._places[0])
 
     def _files(self) -> dict[str, Path]:
         """Returns the files whose names could be a config's.
 
-        A name is looked up among these and never made into a path.
+        A name is looked up among these and never made into a path. A directory that is gone hides
+        its own configs only.
+
+        Raises:
+            ConfigPlaceError: no directory can be read.
         """
         found: dict[str, Path] = {}
+        unread: list[ConfigPlaceError] = []
         for place in reversed(self._places):
-            with os.scandir(place) as entries:
-                for entry in entries:
-                    name, dot, kind = entry.name.partition(".")
-                    if dot + kind == ".json" and _NAME.fullmatch(name) and entry.is_file():
-                        found[name] = Path(entry.path)
+            try:
+                with in_place(place, "read"):
+                    found |= _files_in(place)
+            except ConfigPlaceError as error:
+                log.warning("%s: %s", place, error)
+                unread.append(error)
+        if unread and len(unread) == len(self._places):
+            raise unread[-1]
         return {name: file for name, file in found.items() if name.lower() not in _RESERVED}
 
     def _unknown(self, name: str) -> str:
@@ -179,6 +200,16 @@ class NamedConfigs:
         if name == "generation_config":
             return f"{name!r} is the model's own, which always holds: leave the name out; {shown}"
         return f"there is no config named {name[:64]!r}{hint}; {shown}"
+
+
+def _files_in(place: Path) -> dict[str, Path]:
+    with os.scandir(place) as entries:
+        parts = {entry.path: entry.name.partition(".") for entry in entries if entry.is_file()}
+    return {
+        name: Path(path)
+        for path, (name, dot, kind) in parts.items()
+        if dot + kind == ".json" and _NAME.fullmatch(name)
+    }
 
 
 def places(settings: TargetSettings) -> tuple[Path, ...]:

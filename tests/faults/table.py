@@ -39,19 +39,27 @@ class Outcome:
         return _FORMAT.format(self.fault, *cells)
 
     async def call(
-        self, client: AsyncClient, prompt: Any, expected: Sequence[int] | None, **fields: Any
+        self,
+        client: AsyncClient,
+        prompt: Any,
+        expected: Sequence[int] | None,
+        at: Callable[[int], None] = lambda came: None,
+        **fields: Any,
     ) -> None:
         """Makes a call that meets the fault.
 
         Args:
             expected: the tokens without a fault; None if no text is promised.
+            at: told the number of tokens that came, at the open and after each chunk.
         """
+        at(0)
         self.requests += 1
         ids: list[int] = []
         try:
             async with client.stream(prompt, **fields) as stream:
                 async for chunk in self._timed(stream):
                     ids += chunk.token_ids
+                    at(len(ids))
         except ForedraftError as error:
             self.failed.append(f"{type(error).__name__}: {error}")
         if expected is not None:

@@ -30,6 +30,12 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is no draft is asked again after 15 seconds, which no test waits for."""
+    monkeypatch.setattr("target_service.drafting.draft_pool._MISMATCH_PAUSE_S", 0.3)
+
+
 async def _meets(name: str, every: int, outcome: Outcome) -> None:
     """Meets a fault at every `every`-th message, under each rule."""
     model = table_model(VOCAB)

@@ -1,5 +1,6 @@
 """Named configs: recognised, kept in a file, refused by name; the precedence of values."""
 
+import errno
 import json
 import os
 import threading
@@ -16,6 +17,7 @@ from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.settings import SettingsError
 from target_service.request import config_files
 from target_service.request import named_configs as configs
+from target_service.request.config_files import ConfigPlaceFullError
 from target_service.request.defaults import Config
 from target_service.request.model_config import model_config
 from target_service.request.named_configs import NamedConfigs, SavingNotAllowedError, places
@@ -228,10 +230,10 @@ def test_a_write_that_fails_leaves_the_old_file(
     named.save("a", Config(top_k=1))
 
     def full(_: int) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(ConfigPlaceFullError, match="no space"):
         named.save("a", Config(top_k=2))
     assert os.listdir(tmp_path) == ["a.json"]
     assert named.get("a").top_k == 1

@@ -1,0 +1,84 @@
+"""A TCP link that a test can slow down, swallow, half-close, cut, or lead to another address."""
+
+import asyncio
+import threading
+from typing import Any
+
+_CHUNK_BYTES = 1 << 16
+
+
+class Link:
+    """Carries connections from its own address to another one, in a thread of its own."""
+
+    def __init__(self, to: str) -> None:
+        self.to = to
+        """Where new connections lead."""
+        self.delay_s = 0.0
+        self.swallows = False
+        """Whether everything is lost, and connections stay open."""
+        self.refuses = False
+        """Whether new connections are closed at once."""
+        self._loop = asyncio.new_event_loop()
+        self._writers: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server: asyncio.Server = self._run(self._listen())
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+
+    def _run(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    def cut(self) -> None:
+        """Breaks all connections off."""
+        self._run(self._break(half=False))
+
+    def half_close(self) -> None:
+        """Closes the direction to the service; the other one stays open and carries nothing new."""
+        self._run(self._break(half=True))
+
+    def close(self) -> None:
+        """Breaks all connections off and ends the thread."""
+        self.refuses = True
+        self.cut()
+        self._server.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _break(self, half: bool) -> None:
+        for there, back in self._writers:
+            if half and there.can_write_eof() and not there.is_closing():
+                there.write_eof()
+            elif not half:
+                there.transport.abort()
+                back.transport.abort()
+        if not half:
+            self._writers.clear()
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._accept, "127.0.0.1", 0)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = self.to.rsplit(":", 1)
+        try:
+            if self.refuses:
+                raise ConnectionRefusedError
+            answers, there = await asyncio.open_connection(host, int(port))
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers.append((there, writer))
+        await asyncio.gather(self._carry(reader, there), self._carry(answers, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(_CHUNK_BYTES):
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                if not self.swallows and not writer.is_closing():
+                    writer.write(data)
+        except OSError:
+            pass
+        finally:
+            writer.close()
