@@ -30,7 +30,7 @@ VOCAB, PROMPT = 20, [1, 2, 3]
 
 def _target(place: Path) -> Any:
     rows, model = TableRows(random_table(VOCAB, 4)), table_model(VOCAB)
-    kept = {"generation_configs": str(place), "save_generation_configs": True}
+    kept: dict[str, Any] = {"generation_configs": str(place), "save_generation_configs": True}
     return target_service(rows, model, **kept)
 
 
@@ -151,7 +151,7 @@ def _outlive(client: Client, models: Path) -> None:
         {"token_healing": True},
         {"cache_implementation": "quantized"},
     ):
-        assert client.generate("def main(arg", max_new_tokens=8, **search).text  # type: ignore[call-overload]
+        assert client.generate("def main(arg", max_new_tokens=8, **search).text
     assert client.tokenize("def main(")
     assert client.info().drafts
     for use in (client.generation_configs, lambda: client.generation_config("any")):
