@@ -39,6 +39,8 @@ _OPTIONS = [
 
 # The last status needs time to leave, and those who watch health never leave by themselves.
 _LAST_WORDS_S = 0.5
+# How long a service that has no calls left refuses those that are on the way.
+_LATE_CALLS_S = 0.1
 LIVENESS, READINESS = "liveness", "readiness"  # the names of health for probes
 
 
@@ -62,7 +64,8 @@ class _Gate(grpc.aio.ServerInterceptor):
 
     def __init__(self, services: Sequence[str]) -> None:
         self._services = services
-        self._inside = 0
+        self._inside: set[asyncio.Task[Any]] = set()
+        self._cut_off: set[asyncio.Task[Any]] = set()
         self.empty = asyncio.Event()
         self.empty.set()
         # the reason why the gate is closed; empty when it is open
@@ -86,16 +89,34 @@ class _Gate(grpc.aio.ServerInterceptor):
 
     def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def run(request: Any, context: Any) -> Any:
-            self._inside += 1
+            task = asyncio.current_task()
+            assert task is not None
+            self._inside.add(task)
             self.empty.clear()
             try:
                 return await method(request, context)
+            except asyncio.CancelledError:
+                if task not in self._cut_off:
+                    raise
+                task.uncancel()
+                return await context.abort(
+                    grpc.StatusCode.UNAVAILABLE, "the service ended before the call did"
+                )
             finally:
-                self._inside -= 1
+                self._cut_off.discard(task)
+                self._inside.discard(task)
                 if not self._inside:
                     self.empty.set()
 
         return run
+
+    def cut_off(self) -> None:
+        """Ends all running calls as UNAVAILABLE, so that clients can go on elsewhere. gRPC's own
+        stop would tell them that they had cancelled.
+        """
+        for task in self._inside - self._cut_off:
+            self._cut_off.add(task)
+            task.cancel()
 
 
 class Server:
@@ -182,7 +203,7 @@ class Server:
         else:
             log.warning("a second signal: what still runs is cut off")
             draining.cancel()
-            await self._server.stop(0)
+            await self._end()
         log.info("stopped")
 
     def fail(self, reason: str) -> None:
@@ -208,6 +229,18 @@ class Server:
                 await self._gate.empty.wait()
         except TimeoutError:
             log.warning("the grace of %g s is over: what still runs is cut off", grace_s)
+        else:
+            # Calls that gRPC has accepted and that did not come to the gate yet are refused there.
+            await asyncio.sleep(min(grace_s, _LATE_CALLS_S))
+        await self._end()
+
+    async def _end(self) -> None:
+        self._gate.cut_off()
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._gate.empty.wait()
+        except TimeoutError:
+            log.warning("a call does not end: its connection is closed")
             await self._server.stop(0)
         await self._server.stop(_LAST_WORDS_S)
 

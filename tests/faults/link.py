@@ -1,4 +1,4 @@
-"""A TCP link that a test can slow down, swallow, half-close, cut, or lead to another address."""
+"""A TCP link that a test can slow down, hold up, half-close, cut, or lead to another address."""
 
 import asyncio
 import threading
@@ -14,8 +14,8 @@ class Link:
         self.to = to
         """Where new connections lead."""
         self.delay_s = 0.0
-        self.swallows = False
-        """Whether everything is lost, and connections stay open."""
+        self.holds = False
+        """Whether nothing arrives until this is over, as when a network is gone for a while."""
         self.refuses = False
         """Whether new connections are closed at once."""
         self._loop = asyncio.new_event_loop()
@@ -76,7 +76,9 @@ class Link:
             while data := await reader.read(_CHUNK_BYTES):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
-                if not self.swallows and not writer.is_closing():
+                while self.holds:
+                    await asyncio.sleep(0.01)
+                if not writer.is_closing():
                     writer.write(data)
         except OSError:
             pass
