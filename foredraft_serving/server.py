@@ -7,7 +7,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc.aio
@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
 from foredraft.wire.limits import MAX_MESSAGE_BYTES
+from foredraft_serving.gate import Gate
 from foredraft_serving.status import StatusInterceptor, Table
 
 log = logging.getLogger(__name__)
@@ -56,69 +57,6 @@ class ServiceLostError(Exception):
     """The service can serve nothing any more, and its process has to end."""
 
 
-class _Gate(grpc.aio.ServerInterceptor):
-    """Lets calls of the services in while it is open, and knows when the last of them has left.
-
-    Other calls are UNAVAILABLE, which clients retry elsewhere. Health and reflection always pass.
-    """
-
-    def __init__(self, services: Sequence[str]) -> None:
-        self._services = services
-        self._inside: set[asyncio.Task[Any]] = set()
-        self._cut_off: set[asyncio.Task[Any]] = set()
-        self.empty = asyncio.Event()
-        self.empty.set()
-        # the reason why the gate is closed; empty when it is open
-        self.closed = "it loads its model"
-
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        if details.method.split("/")[1] not in self._services:
-            return await continuation(details)
-        if self.closed:
-            return grpc.stream_stream_rpc_method_handler(self._refuse)
-        handler = await continuation(details)
-        for kind in ("unary_unary", "unary_stream", "stream_stream"):
-            if method := getattr(handler, kind, None):
-                return handler._replace(**{kind: self._counted(method)})
-        return handler
-
-    async def _refuse(self, requests: Any, context: Any) -> None:
-        await context.abort(
-            grpc.StatusCode.UNAVAILABLE, f"the service takes no calls: {self.closed}"
-        )
-
-    def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def run(request: Any, context: Any) -> Any:
-            task = asyncio.current_task()
-            assert task is not None
-            self._inside.add(task)
-            self.empty.clear()
-            try:
-                return await method(request, context)
-            except asyncio.CancelledError:
-                if task not in self._cut_off:
-                    raise
-                task.uncancel()
-                return await context.abort(
-                    grpc.StatusCode.UNAVAILABLE, "the service ended before the call did"
-                )
-            finally:
-                self._cut_off.discard(task)
-                self._inside.discard(task)
-                if not self._inside:
-                    self.empty.set()
-
-        return run
-
-    def cut_off(self) -> None:
-        """Ends all running calls as UNAVAILABLE, so that clients can go on elsewhere. gRPC's own
-        stop would tell them that they had cancelled.
-        """
-        for task in self._inside - self._cut_off:
-            self._cut_off.add(task)
-            task.cancel()
-
-
 class Server:
     """A gRPC server and its metrics endpoint.
 
@@ -136,7 +74,7 @@ class Server:
             services: the full names of the services, for health and reflection.
             send_timeout_s: how long a caller may not read its stream; None is for ever.
         """
-        self._gate = _Gate(services)
+        self._gate = Gate(services)
         self._server = grpc.aio.server(
             interceptors=[self._gate, StatusInterceptor(table, send_timeout_s)], options=_OPTIONS
         )

@@ -14,10 +14,10 @@ class Link:
         self.to = to
         """Where new connections lead."""
         self.delay_s = 0.0
-        self.holds = False
-        """Whether nothing arrives until this is over, as when a network is gone for a while."""
         self.refuses = False
         """Whether new connections are closed at once."""
+        self._passes = asyncio.Event()
+        self._passes.set()
         self._loop = asyncio.new_event_loop()
         self._writers: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -28,6 +28,14 @@ class Link:
 
     def _run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    def hold(self) -> None:
+        """Lets nothing arrive until `release`, as when a network is gone for a while."""
+        self._loop.call_soon_threadsafe(self._passes.clear)
+
+    def release(self) -> None:
+        """Lets everything arrive that was held."""
+        self._loop.call_soon_threadsafe(self._passes.set)
 
     def cut(self) -> None:
         """Breaks all connections off."""
@@ -76,8 +84,7 @@ class Link:
             while data := await reader.read(_CHUNK_BYTES):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
-                while self.holds:
-                    await asyncio.sleep(0.01)
+                await self._passes.wait()
                 if not writer.is_closing():
                     writer.write(data)
         except OSError:

@@ -74,7 +74,8 @@ class Net:
 
     def heal(self) -> None:
         """Takes every fault away."""
-        self.link.delay_s, self.link.holds, self.link.refuses = 0.0, False, False
+        self.link.delay_s, self.link.refuses = 0.0, False
+        self.link.release()
         if self.link.to != self.draft.address:
             self.lead_to(self.draft.address)
         if self.draft.returncode is not None:
@@ -96,7 +97,7 @@ def _slow(net: Net) -> None:
 
 
 def _holding(net: Net) -> None:
-    net.link.holds = True
+    net.link.hold()
 
 
 def _cut(net: Net) -> None:
@@ -155,7 +156,8 @@ async def test_a_fault_of_the_draft_costs_speed_only(
         if rule not in texts:
             texts[rule] = (await client.generate(PROMPT, **FIELDS, **sampling)).token_ids
     outcome = Outcome(name)
-    for place, rule in product(PLACES, RULES) if name not in SLOW else zip(PLACES, RULES):
+    met = zip(PLACES, RULES, strict=True) if name in SLOW else product(PLACES, RULES)
+    for place, rule in met:
         expected = None if rule == "rejection" else texts[rule]
         at = _once(PLACES[place], lambda: FAULTS[name](net))
         await outcome.call(client, PROMPT, expected, at, **FIELDS, **RULES[rule])

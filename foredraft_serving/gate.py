@@ -1,0 +1,74 @@
+"""The gate in front of a server's own services: who may come in, and who is still inside.
+
+This module knows nothing of what the services do, nor of why the gate closes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Lets calls of the services in while it is open, and knows when the last of them has left.
+
+    Other calls are UNAVAILABLE, which clients retry elsewhere. Health and reflection always pass.
+    """
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._services = services
+        self._inside: set[asyncio.Task[Any]] = set()
+        self._cut_off: set[asyncio.Task[Any]] = set()
+        self.empty = asyncio.Event()
+        self.empty.set()
+        # the reason why the gate is closed; empty when it is open
+        self.closed = "it loads its model"
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        if details.method.split("/")[1] not in self._services:
+            return await continuation(details)
+        if self.closed:
+            return grpc.stream_stream_rpc_method_handler(self._refuse)
+        handler = await continuation(details)
+        for kind in ("unary_unary", "unary_stream", "stream_stream"):
+            if method := getattr(handler, kind, None):
+                return handler._replace(**{kind: self._counted(method)})
+        return handler
+
+    async def _refuse(self, requests: Any, context: Any) -> None:
+        await context.abort(
+            grpc.StatusCode.UNAVAILABLE, f"the service takes no calls: {self.closed}"
+        )
+
+    def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def run(request: Any, context: Any) -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            self._inside.add(task)
+            self.empty.clear()
+            try:
+                return await method(request, context)
+            except asyncio.CancelledError:
+                if task not in self._cut_off:
+                    raise
+                task.uncancel()
+                return await context.abort(
+                    grpc.StatusCode.UNAVAILABLE, "the service ended before the call did"
+                )
+            finally:
+                self._cut_off.discard(task)
+                self._inside.discard(task)
+                if not self._inside:
+                    self.empty.set()
+
+        return run
+
+    def cut_off(self) -> None:
+        """Ends all running calls as UNAVAILABLE, so that clients can go on elsewhere. gRPC's own
+        stop would tell them that they had cancelled.
+        """
+        for task in self._inside - self._cut_off:
+            self._cut_off.add(task)
+            task.cancel()
