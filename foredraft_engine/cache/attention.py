@@ -6,6 +6,7 @@ itself gets its keys as `AttendedKeys`, which bring the call here.
 This module knows nothing of what rows hold: the layout of the pass says what each token attends to.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from foredraft_engine.cache.layout import RowSpan, current_layout
+from foredraft_engine.cache.layout import current_layout
 from foredraft_engine.cache.online_softmax import Scoring
+from foredraft_engine.cache.spans import RowSpan
 
 ATTENTION = "foredraft_rows"
 
@@ -53,7 +55,8 @@ def row_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     parts = []
     for index, span in enumerate(layout.spans):
-        q = _span_queries(query, span, key.shape[1])
+        places = layout.seen[index].places if span.is_padded else None
+        q = _span_queries(query, span, places, key.shape[1])
         scoring = Scoring(scale, softcap, _span_sinks(s_aux, span, key.shape[1]))
         if span.quantized:
             seen = layout.visibility(index, sliding_window)
@@ -65,19 +68,27 @@ def row_attention(
         # out: [rows, kv heads, groups * tokens, size]
         out = out.view(span.rows, key.shape[1], groups, span.tokens, -1).permute(0, 3, 1, 2, 4)
         parts.append(out.reshape(span.rows * span.tokens, query.shape[1], -1))
-    return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
+    return _in_order(parts, layout.order)[None], None
 
 
-def _span_queries(query: Tensor, span: RowSpan, kv_heads: int) -> Tensor:
+def _in_order(parts: Sequence[Tensor], order: Tensor | None) -> Tensor:
+    """Returns the outputs of all spans in the order of the packed tokens, [n, heads, size]."""
+    packed = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    return packed if order is None else packed.index_select(0, order)
+
+
+def _span_queries(query: Tensor, span: RowSpan, places: Tensor | None, kv_heads: int) -> Tensor:
     """Returns the queries of a span, [rows, kv heads, groups * tokens, size].
 
     The query heads of one kv head are folded into the tokens, so that no key is repeated.
 
     Args:
         query: packed, [1, heads, n, size].
+        places: the token of each query, int64 [rows * tokens]; None if they are neighbours.
     """
-    end, groups = span.offset + span.rows * span.tokens, query.shape[1] // kv_heads
-    q = query[0, :, span.offset : end]  # [heads, rows * tokens, size]
+    begin, groups = span.members[0].offset, query.shape[1] // kv_heads
+    new = slice(begin, begin + span.rows * span.tokens)
+    q = query[0, :, new] if places is None else query[0].index_select(1, places)
     q = q.view(kv_heads, groups, span.rows, span.tokens, -1).permute(2, 0, 1, 3, 4)
     return q.reshape(span.rows, kv_heads, groups * span.tokens, -1)
 

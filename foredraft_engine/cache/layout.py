@@ -1,5 +1,7 @@
 """The layout of a forward pass over rows: where its tokens are written, and what each attends to.
 
+All numbers of a layout move to the device in one copy, before the pass begins.
+
 This module knows nothing of keys and values.
 """
 
@@ -13,27 +15,20 @@ import torch
 from torch import Tensor
 
 from foredraft_engine.cache.quantized_row import QuantizedRow
+from foredraft_engine.cache.spans import RowSpan, Sight, spans_of
 from foredraft_engine.cache.visibility import Visibility
-from foredraft_engine.feed import Feed, Tree
+from foredraft_engine.feed import Feed
+from foredraft_engine.transfer import HostArray, to_device
 
 
 @dataclass(frozen=True, slots=True)
-class RowSpan:
-    """Neighbouring rows with equally many new tokens, which one attention call serves."""
+class SpanTensors:
+    """What a span's queries see, on the device. See `Sight` for each."""
 
-    first_row: int
-    rows: int
-    """The number of rows; 1 for a row with a tree, and for a quantized one."""
-    tokens: int
-    """The new tokens of each row."""
-    offset: int
-    """The index of the first token in the packed batch."""
-    starts: tuple[int, ...]
-    """The place of the first new token in each row."""
-    end: int
-    """One past the last place in use once the new tokens are written."""
-    tree: Tree | None = None
-    quantized: QuantizedRow | None = None
+    places: Tensor
+    limits: Tensor
+    positions: Tensor
+    more: Tensor
 
 
 class Layout:
@@ -42,30 +37,36 @@ class Layout:
     def __init__(
         self,
         feeds: Sequence[Feed],
+        scored: Sequence[int],
         device: torch.device,
         quantized: Mapping[int, QuantizedRow] | None = None,
     ) -> None:
         """
         Args:
             feeds: in the order of their rows.
+            scored: for each feed, the number of its last tokens that get logits.
             device: of the tensors.
             quantized: the quantized rows among those that are fed.
         """
         quantized = quantized or {}
-        self.spans = _spans(feeds, quantized)
+        self.spans = spans_of(feeds, quantized)
         self.device = device
         self.layer = 0  # the layer that was written last, whose attention comes next
-        rows = [f.row for f in feeds for _ in f.ids]
-        places = [f.start + i for f in feeds for i in range(len(f.ids))]
-        branching = any(f.tree for f in feeds)
-        positions = [p for f in feeds for p in _positions(f)] if branching else places
-        self.rows, self.places, self.positions = torch.tensor(
-            [rows, places, positions], device=device
-        )  # [n] each
-        dense = [i for i, row in enumerate(rows) if row not in quantized] if quantized else []
-        self.all_dense, self.any_dense = not quantized, not quantized or bool(dense)
-        # The tokens of unquantized rows, if some rows are quantized.
-        self.dense = torch.tensor(dense, dtype=torch.long, device=device)
+        self._sights = [Sight.of(span) for span in self.spans]
+        tokens, order = _tokens(feeds, quantized), _order(self.spans)
+        sights = [a for s in self._sights for a in (s.places, s.limits, s.positions, s.more)]
+        arrays = [*tokens, *([] if order is None else [order]), _scored(feeds, scored), *sights]
+        tensors = iter(to_device(arrays, device))
+        self.ids, self.rows, self.places, self.positions, self.dense = (
+            next(tensors) for _ in tokens
+        )
+        """The packed tokens, [n] each; of unquantized rows the indices of the tokens."""
+        self.order = None if order is None else next(tensors)
+        """For each token its place in the attention's output, span after span; None if in order."""
+        self.scored = next(tensors)
+        """The indices of the tokens that get logits, int64 [sum(scored)]."""
+        self.seen = [SpanTensors(*(next(tensors) for _ in range(4))) for _ in self.spans]
+        self.all_dense, self.any_dense = not quantized, len(self.dense) > 0
         self._masks: dict[tuple[int, int | None, int, torch.dtype], Tensor | None] = {}
         self._visibilities: dict[tuple[int, int | None], Visibility] = {}
 
@@ -97,43 +98,38 @@ class Layout:
         """
         key = (index, window, groups, dtype)
         if key not in self._masks:
-            self._masks[key] = self._make_mask(self.spans[index], window, groups, dtype)
+            shown = self._sights[index].sees_all(self.spans[index].end, window)
+            hidden = None if shown else self._hidden(index, window)
+            self._masks[key] = None if hidden is None else _additive(hidden, groups, dtype)
         return self._masks[key]
 
     def visibility(self, index: int, window: int | None) -> Visibility:
         """Returns what the queries read in the span of a quantized row."""
         key = (index, window)
         if key not in self._visibilities:
-            span, hidden = self.spans[index], self._hidden(self.spans[index], window)[0]
+            span = self.spans[index]
             assert span.quantized is not None
-            positions = span.tree.positions if span.tree else range(span.starts[0], span.end)
+            positions = self._sights[index].positions[0].tolist()
+            hidden = self._hidden(index, window)[0]
             self._visibilities[key] = Visibility.of(span.quantized.spec, hidden, positions, window)
         return self._visibilities[key]
 
-    def _make_mask(
-        self, span: RowSpan, window: int | None, groups: int, dtype: torch.dtype
-    ) -> Tensor | None:
-        if (
-            span.rows == 1
-            and span.tokens == 1
-            and not span.tree
-            and (window is None or span.end <= window)
-        ):
-            return None
-        return _additive(self._hidden(span, window), groups, dtype)
-
-    def _hidden(self, span: RowSpan, window: int | None) -> Tensor:
+    def _hidden(self, index: int, window: int | None) -> Tensor:
         """Returns the places that each new token does not attend to, bool [rows, tokens, end]."""
-        if span.tree:
-            return _hidden_in_tree(span, span.tree, window, self.device)
-        starts = torch.tensor(span.starts, device=self.device)
-        at = (
-            starts[:, None, None] + torch.arange(span.tokens, device=self.device)[:, None]
-        )  # [rows, tokens, 1]
-        seen = torch.arange(span.end, device=self.device)  # [end]
-        hidden = seen > at
-        if window is not None:
-            hidden |= seen <= at - window
+        seen = self.seen[index]
+        places = torch.arange(self.spans[index].end, device=self.device)  # [end]
+        hidden = places >= seen.limits[:, :, None]
+        first = None if window is None else seen.positions - window + 1  # [rows, tokens]
+        if first is not None:
+            hidden |= places < first[:, :, None]
+        if seen.more.shape[1]:
+            row, token, place, position = seen.more
+            left = (
+                torch.zeros_like(row, dtype=torch.bool)
+                if first is None
+                else position < first[row, token]
+            )
+            hidden[row, token, place] = left
         return hidden
 
 
@@ -159,43 +155,38 @@ def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
     return mask[:, None].repeat(1, 1, groups, 1)
 
 
-def _hidden_in_tree(span: RowSpan, tree: Tree, window: int | None, device: torch.device) -> Tensor:
-    """Returns the places that each token of a tree does not attend to, bool [1, tokens, end]."""
-    hidden = np.ones(
-        (1, span.tokens, span.end), dtype=np.bool_
-    )  # numpy is faster at many small writes
-    for i, (position, seen) in enumerate(zip(tree.positions, tree.seen, strict=True)):
-        first = max(0, position - window + 1) if window else 0  # of the window
-        hidden[0, i, first : tree.trunk] = False
-        hidden[0, i, [*seen[max(0, first - tree.trunk) :], span.starts[0] + i]] = False
-    return torch.from_numpy(hidden).to(device)
+def _tokens(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list[HostArray]:
+    """Returns of each token its id, row, place and position, and which are of unquantized rows."""
+    lengths = [len(feed.ids) for feed in feeds]
+    ids = [i for feed in feeds for i in feed.ids]
+    rows = np.repeat([feed.row for feed in feeds], lengths)
+    places = [place for feed in feeds for place in range(feed.start, feed.start + len(feed.ids))]
+    positions = [p for feed in feeds for p in _positions(feed)]
+    is_dense = np.repeat([feed.row not in quantized for feed in feeds], lengths)
+    numbers = (ids, rows, places, positions, np.flatnonzero(is_dense))
+    return [np.asarray(one, dtype=np.int64) for one in numbers]
 
 
 def _positions(feed: Feed) -> Sequence[int]:
     return feed.tree.positions if feed.tree else range(feed.start, feed.start + len(feed.ids))
 
 
-def _spans(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list[RowSpan]:
-    spans: list[RowSpan] = []
-    offset = 0
-    for feed in feeds:
-        last = spans[-1] if spans else None
-        row = quantized.get(feed.row)
-        plain = last is not None and not (last.tree or feed.tree or last.quantized or row)
-        if (
-            plain
-            and last
-            and last.first_row + last.rows == feed.row
-            and last.tokens == len(feed.ids)
-        ):
-            starts, end = (*last.starts, feed.start), max(last.end, feed.start + len(feed.ids))
-            spans[-1] = RowSpan(
-                last.first_row, last.rows + 1, last.tokens, last.offset, starts, end
-            )
-        else:
-            end = feed.start + len(feed.ids)
-            spans.append(
-                RowSpan(feed.row, 1, len(feed.ids), offset, (feed.start,), end, feed.tree, row)
-            )
-        offset += len(feed.ids)
-    return spans
+def _scored(feeds: Sequence[Feed], scored: Sequence[int]) -> HostArray:
+    """Returns the indices of the scored tokens in the packed batch, int64 [sum(scored)]."""
+    ends = np.cumsum([len(feed.ids) for feed in feeds])
+    each = [np.arange(end - n, end) for end, n in zip(ends, scored, strict=True)]
+    return np.concatenate([np.empty(0, dtype=np.int64), *each]).astype(np.int64)
+
+
+def _order(spans: Sequence[RowSpan]) -> HostArray | None:
+    """Returns for each token its place in the spans' padded outputs; None if all are in order."""
+    places: dict[int, int] = {}
+    begin = 0
+    for span in spans:
+        for member in span.members:
+            at = begin + (member.feed.row - span.first_row) * span.tokens
+            places |= {member.offset + i: at + i for i in range(len(member.feed.ids))}
+        begin += span.rows * span.tokens
+    order = np.array([places[i] for i in range(len(places))], dtype=np.int64)
+    in_order = len(order) == begin and bool((order == np.arange(begin)).all())
+    return None if in_order else order

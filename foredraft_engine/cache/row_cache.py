@@ -44,7 +44,7 @@ class RowCache(Cache):  # type: ignore[misc]
         self._stores: dict[int, tuple[Tensor, Tensor]] = {}  # allocated when first needed
         self._quantized: dict[int, QuantizedRow] = {}
 
-    def begin(self, feeds: Sequence[Feed], device: torch.device) -> Layout:
+    def begin(self, feeds: Sequence[Feed], scored: Sequence[int], device: torch.device) -> Layout:
         """Prepares a forward pass and returns its layout.
 
         A row that is fed under another `CacheSpec` than before loses its contents.
@@ -55,7 +55,7 @@ class RowCache(Cache):  # type: ignore[misc]
             elif feed.row not in self._quantized or self._quantized[feed.row].spec != feed.cache:
                 self._quantized[feed.row] = QuantizedRow(feed.cache)
         fed = {f.row: self._quantized[f.row] for f in feeds if f.cache}
-        self.layout = Layout(feeds, device, fed)
+        self.layout = Layout(feeds, scored, device, fed)
         return self.layout
 
     def update(
@@ -76,7 +76,8 @@ class RowCache(Cache):  # type: ignore[misc]
         layout.layer = layer_idx
         for index, span in enumerate(layout.spans):
             if span.quantized:
-                new = slice(span.offset, span.offset + span.tokens)
+                begin = span.members[0].offset
+                new = slice(begin, begin + span.tokens)
                 seen = layout.visibility(index, None)
                 span.quantized.write(
                     layer_idx, seen, key_states[0, :, new], value_states[0, :, new]
@@ -88,8 +89,8 @@ class RowCache(Cache):  # type: ignore[misc]
             self._stores[layer_idx] = (self._allocate(key_states), self._allocate(value_states))
         for store, states in zip(self._stores[layer_idx], (key_states, value_states), strict=True):
             if len(layout.spans) == 1 and layout.spans[0].rows == 1:
-                span = layout.spans[0]
-                store[span.first_row, :, span.starts[0] : span.starts[0] + span.tokens] = states[0]
+                feed = layout.spans[0].members[0].feed
+                store[feed.row, :, feed.start : feed.start + len(feed.ids)] = states[0]
             elif layout.all_dense:
                 store[layout.rows, :, layout.places] = states[0].transpose(0, 1)
             else:

@@ -82,19 +82,17 @@ class PackedRows:
         self.device = next(model.parameters()).device
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        layout = self._cache.begin(feeds, self.device)
-        indices = _scored_indices(feeds, scored, self.device)
-        ids = torch.tensor([[i for feed in feeds for i in feed.ids]], device=self.device)
+        layout = self._cache.begin(feeds, scored, self.device)
         with layout.current():
             output = self._model(
-                input_ids=ids,
+                input_ids=layout.ids[None],
                 position_ids=layout.positions[None],
                 past_key_values=self._cache,
                 use_cache=True,
-                **({"logits_to_keep": indices} if self._keeps else {}),
+                **({"logits_to_keep": layout.scored} if self._keeps else {}),
             )
         logits: Tensor = output.logits[0]
-        return (logits if self._keeps else logits[indices]).float()
+        return (logits if self._keeps else logits[layout.scored]).float()
 
     @property
     def hidden(self) -> Tensor:
@@ -205,16 +203,6 @@ def _body(model: nn.Module) -> nn.Module:
     if len(parts) != 1:
         raise ModelError(f"{type(model).__name__} cannot be served: it names no base model")
     return parts[0]
-
-
-def _scored_indices(feeds: Sequence[Feed], scored: Sequence[int], device: torch.device) -> Tensor:
-    """Returns the indices of the scored tokens in the packed batch, int64 [sum(scored)]."""
-    places: list[int] = []
-    end = 0
-    for feed, n in zip(feeds, scored, strict=True):
-        end += len(feed.ids)
-        places.extend(range(end - n, end))
-    return torch.tensor(places, dtype=torch.long, device=device)
 
 
 def _accepts(model: nn.Module, argument: str) -> bool:
