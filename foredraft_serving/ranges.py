@@ -47,12 +47,12 @@ def check_ranges(config: generation_pb2.GenerationConfig, vocabulary_size: int) 
     """
     for descriptor, value in config.ListFields():
         field = GENERATION_FIELDS[descriptor.name]
+        says = "is" if isinstance(value, int | float) else "has"
         for number in _numbers(value):
             if not math.isfinite(number):
-                raise InvalidFieldError(field.name, f"is or has {number}, which is not finite")
+                raise InvalidFieldError(field.name, f"{says} {number}, which is not finite")
             if field.range and number not in field.range:
-                reason = f"is or has {number:g}; it {field.range.rule}"
-                raise InvalidFieldError(field.name, reason)
+                raise InvalidFieldError(field.name, f"{says} {number:g}; it {field.range.rule}")
         if field.choices and value not in field.choices:
             raise InvalidFieldError(field.name, f"is not one of {', '.join(field.choices)}")
         _check_kind(field, value, vocabulary_size)

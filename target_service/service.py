@@ -41,7 +41,7 @@ from target_service.strategies.resources import Resources
 from target_service.watermark_detection import Detector
 
 # The largest number of calls that wait for a thread of detection, or of named configs.
-_MAX_WAITING = 16
+_MAX_WAITING = 64
 STATUS = {
     **ENGINE_ERRORS,
     SavingNotAllowedError: PERMISSION_DENIED,

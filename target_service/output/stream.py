@@ -126,7 +126,8 @@ class SequenceStream:
         last = end >= len(taken.ids)
         end = min(end, len(taken.ids))
         offsets = taken.offsets[start:end]
-        first_character = offsets[0] if offsets else 0
+        # Text before the offset of the first token was held back from tokens sent earlier.
+        first_character = offsets[0] if start else 0
         characters = slice(first_character, None if last else taken.offsets[end])
         return target_pb2.Chunk(
             sequence_index=self.index,
