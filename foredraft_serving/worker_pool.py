@@ -33,6 +33,11 @@ class _Work:
         self.left = threading.Event()
         self._began = time.monotonic()
 
+    def begin(self) -> None:
+        """Begins, unless the caller left while it waited: the wait is no work to rest from."""
+        self._began = time.monotonic()
+        self.breathe()
+
     def breathe(self) -> None:
         if self.left.is_set():
             raise WorkLeftError
@@ -84,7 +89,7 @@ class WorkerPool:
 
         def begin() -> T:
             _WORK.set(work)
-            work.breathe()
+            work.begin()
             try:
                 return call(*args, **kwargs)
             finally:
