@@ -1,4 +1,4 @@
-"""Faults of drafts as processes of their own, and of the link to them, at three places of a call."""
+"""Faults of drafts as processes of their own, and of the link to them, at three places each."""
 
 import asyncio
 import http.server
