@@ -20,6 +20,9 @@ from foredraft_engine.speculation.tree_job import DraftedAhead
 from foredraft_serving.messages import proposal_message
 from foredraft_serving.ranges import check_asked
 
+# Blocks that wait for the target, from which on its commits wait too.
+_MOST_UNREAD = 64
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
@@ -61,6 +64,8 @@ class Blocks:
         self._first = _Wanted.of(opened)
         # Holds blocks, then None when the target has closed its side, or the error of either task.
         self._answers: asyncio.Queue[draft_pb2.DraftResponse | Exception | None] = asyncio.Queue()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._drafting: asyncio.Task[None] | None = None
         self._sent = 0
         self._own = NOTHING  # the proposal that the target verifies, if it came from here
@@ -75,6 +80,7 @@ class Blocks:
             while (answer := await self._answers.get()) is not None:
                 if isinstance(answer, Exception):
                     raise answer
+                self._has_room.set()
                 yield answer
         finally:
             # Both are cancelled at once, before anything is awaited: a stream that is left in a
@@ -91,6 +97,8 @@ class Blocks:
             async for request in self._requests:
                 if request.WhichOneof("message") != "commit":
                     raise InvalidFieldError("open", "comes once, commits after it")
+                # A target that does not read is not read either: gRPC then holds its commits.
+                await self._has_room.wait()
                 self._check(request.commit)
                 await self._take(request.commit)
             self._answers.put_nowait(None)
@@ -204,6 +212,8 @@ class Blocks:
             draft_s=spent_s,
         )
         self._answers.put_nowait(draft_pb2.DraftResponse(block=block))
+        if self._answers.qsize() >= _MOST_UNREAD:
+            self._has_room.clear()
         return spent_s
 
     async def _give_up(self) -> None:

@@ -6,6 +6,7 @@ This module knows nothing of what is called, and does no input or output itself.
 import itertools
 import math
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from foredraft._errors import InvalidRequestError
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+# What gRPC takes as the name and as the value of a header.
+_NAME, _VALUE = re.compile(r"[a-z0-9_.-]+"), re.compile(r"[ -~]*")
 # A negative number means never.
 _PUSHBACK = "grpc-retry-pushback-ms"
 
@@ -134,7 +137,18 @@ def addresses_of(address: str | Sequence[str]) -> list[str]:
 
 
 def metadata_of(metadata: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    """Returns headers as gRPC takes them, with names in lower case."""
+    """Returns headers as gRPC takes them, with names in lower case.
+
+    Raises:
+        InvalidRequestError: a header has a character that no header can have.
+    """
+    for name, value in (metadata or {}).items():
+        binary = name.lower().endswith("-bin")
+        if not _NAME.fullmatch(name.lower()) or not (binary or _VALUE.fullmatch(value)):
+            raise InvalidRequestError(
+                f"metadata: header {name!r} has a character that is not printable ASCII",
+                field="metadata",
+            )
     return tuple((name.lower(), value) for name, value in (metadata or {}).items())
 
 

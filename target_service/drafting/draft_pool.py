@@ -40,8 +40,8 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 4.0
 # A draft service with another vocabulary may be replaced by one with the target's.
 _MISMATCH_PAUSE_S = 15.0
-# So many sequences in a row have to be refused until none is opened for a while.
-_REFUSALS = 8
+# So many sequences in a row have to meet a fault until none is opened for a while.
+_FAULTS = 8
 _INFO_TIMEOUT_S = 5.0
 _EXCUSE_PERIOD = 100  # in timeouts: a draft service may be late once in that time at no charge
 
@@ -65,7 +65,7 @@ class DraftEndpoint:
         self._paused_until = 0.0
         self._failure = ""
         self._excused_at = -math.inf
-        self._refusals = 0  # of sequences, since something useful came
+        self._faults = 0  # of sequences, since a proposal came that can be verified
 
     @property
     def description(self) -> str:
@@ -92,12 +92,15 @@ class DraftEndpoint:
         metadata = ((REQUEST_ID, request_id),) if request_id else ()
         return self._stub.Draft(requests, metadata=(*metadata, *headers()))
 
-    def succeeded(self) -> None:
-        """Records that it sent something useful."""
+    def answered(self) -> None:
+        """Records that it sent a block, whatever the block holds: it is there."""
         if self._failure:
             log.info("draft %s is back", self.address)
         self._failure, self._pause_s, self._paused_until = "", 0.0, 0.0
-        self._refusals = 0
+
+    def was_useful(self) -> None:
+        """Records that a block of it held a proposal that can be verified."""
+        self._faults = 0
 
     def failed(self, reason: str) -> None:
         """Records that its stream was lost, and pauses longer each time before the next one."""
@@ -116,9 +119,11 @@ class DraftEndpoint:
                 self._is_wrong(reason)
             case StreamEnd.REFUSED:
                 log.info("draft %s refuses a sequence: %s", self.address, reason)
-                self._refusals += 1
-                if self._refusals >= _REFUSALS:
-                    self.failed(f"{self._refusals} sequences in a row were refused: {reason}")
+            case StreamEnd.FAULTY:
+                log.info("draft %s fails a sequence: %s", self.address, reason)
+                self._faults += 1
+                if self._faults >= _FAULTS:
+                    self.failed(f"{self._faults} sequences failed in a row: {reason}")
 
     def was_late(self, timeout_s: float) -> bool:
         """Records that it did not answer in time, so that other sequences do not wait for it.

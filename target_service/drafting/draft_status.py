@@ -19,10 +19,20 @@ class StreamEnd(Enum):
     WRONG = auto()
     """The address answers, but not as a draft service for this target."""
     REFUSED = auto()
-    """The service answered this sequence with an error."""
+    """The service takes this sequence not, or not now: its values are to blame, or the load."""
+    FAULTY = auto()
+    """The service failed in this sequence, or sent what cannot be verified."""
 
 
 _LOST = frozenset([grpc.StatusCode.UNAVAILABLE])
+_REFUSED = frozenset(
+    [
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+    ]
+)
 _WRONG = frozenset(
     [
         grpc.StatusCode.UNIMPLEMENTED,
@@ -41,4 +51,6 @@ def stream_end(code: grpc.StatusCode, details: str) -> tuple[StreamEnd, str]:
         return StreamEnd.WRONG, f"it is no draft service for this target ({told})"
     if any(sign in details for sign in _NO_GRPC):
         return StreamEnd.WRONG, f"it does not speak gRPC, so it is no draft service ({told})"
-    return (StreamEnd.LOST if code in _LOST else StreamEnd.REFUSED), told
+    if code in _LOST:
+        return StreamEnd.LOST, told
+    return (StreamEnd.REFUSED if code in _REFUSED else StreamEnd.FAULTY), told

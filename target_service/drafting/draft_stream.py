@@ -97,7 +97,7 @@ class DraftStream:
 
     async def _read(self) -> None:
         """Receives messages until the stream ends."""
-        end, reason = StreamEnd.REFUSED, "ended the stream"
+        end, reason = StreamEnd.FAULTY, "ended the stream"
         try:
             async for response in self._call:
                 if response.WhichOneof("message") == "opened":
@@ -120,7 +120,7 @@ class DraftStream:
         if all(outcome.path for outcome in block.outcomes):
             longest = max((len(o.proposal.ids) for o in block.outcomes), default=0)
             self.endpoint.times.observe_ahead(block.draft_s, longest)
-        self.endpoint.succeeded()
+        self.endpoint.answered()
         self.is_waited_for = True
 
 

@@ -182,7 +182,7 @@ class RemoteSession:
 
     def _reopen(self, tokens: Sequence[int], request: ProposalRequest) -> DraftAnswer:
         stream, self._stream = self._stream, None
-        if stream is not None and stream.end is StreamEnd.REFUSED:
+        if stream is not None and stream.end in (StreamEnd.REFUSED, StreamEnd.FAULTY):
             # The next try may go to another draft service, or meet another state of this one.
             self._refusals += 1
             self._refused_until = time.monotonic() + _REFUSAL_PAUSE_S
@@ -222,9 +222,10 @@ class RemoteSession:
             proposal = proposal_from(outcome.proposal, self._options.vocabulary_size)
             proposal = proposal.first(request.k, request.alternatives)
         except MessageError as error:
-            stream.lose(StreamEnd.REFUSED, f"sent a bad block: {error}")
+            stream.lose(StreamEnd.FAULTY, f"sent a bad block: {error}")
             self._metrics.discarded_blocks.labels("invalid").inc()
             return DraftAnswer(NOTHING, "refused", waited_s, ahead)
+        stream.endpoint.was_useful()
         if not ahead:
             tokens = len(outcome.proposal.ids)
             stream.endpoint.times.observe_proposal(round_trip_s, block.draft_s, tokens)
@@ -237,7 +238,7 @@ def _problem(end: StreamEnd | None) -> str:
     match end:
         case StreamEnd.WRONG:
             return "mismatch"
-        case StreamEnd.REFUSED:
+        case StreamEnd.REFUSED | StreamEnd.FAULTY:
             return "refused"
     return "lost"
 

@@ -211,7 +211,6 @@ async def test_a_poison_costs_its_sender_alone() -> None:
             name: list(requests(field, known_ids)) for name, field in GENERATION_FIELDS.items()
         }
         kinds["texts"] = list(strings_of_the_call())
-        kinds["texts"] = list(strings_of_the_call())
         kinds["prompts"] = list(prompts_of_the_call(known_ids))
         kinds["scores"] = list(scores_of_the_call())
         clean = {name: await _clean(client, name) for name in CLEAN}

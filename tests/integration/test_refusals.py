@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from foredraft import AsyncClient
+from foredraft import AsyncClient, Client, InvalidRequestError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc, generation_pb2
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.vocabulary import Vocabulary
@@ -82,7 +82,7 @@ async def test_a_refused_sequence_says_nothing_about_others(code: grpc.StatusCod
         assert refused.stats.fallbacks, "the draft refused this one"
         assert fussy.opened <= 3, "a refusal is not asked for again and again"
         clean = await client.generate([1, 2], max_new_tokens=30, **options)
-    if end is StreamEnd.REFUSED:
+    if end in (StreamEnd.REFUSED, StreamEnd.FAULTY):
         assert set(refused.stats.fallbacks) == {"refused"}
         assert not clean.stats.fallbacks, "a refusal of one sequence cost another its draft"
     else:
@@ -180,6 +180,46 @@ async def test_commits_of_a_million_ids_are_refused_at_once() -> None:
                     pass
             assert named_fields(refused.value) == {field}
             assert time.perf_counter() - began < 1.0
+
+
+class Broken(Fussy):
+    """Sends every sequence a block that cannot be verified."""
+
+    async def Draft(self, requests: Any, context: Any) -> AsyncIterator[draft_pb2.DraftResponse]:
+        self.opened += 1
+        async for request in requests:
+            if request.HasField("open"):
+                epoch, length = request.open.epoch, len(request.open.prompt_ids)
+                yield draft_pb2.DraftResponse(opened=draft_pb2.Opened(epoch=epoch))
+                proposal = draft_pb2.Proposal(ids=[VOCAB + 7])
+                block = draft_pb2.Block(
+                    epoch=epoch,
+                    block_id=1,
+                    base_len=length,
+                    outcomes=[draft_pb2.Outcome(proposal=proposal)],
+                )
+                yield draft_pb2.DraftResponse(block=block)
+
+
+async def test_a_draft_that_fails_everybody_is_paused() -> None:
+    broken = Broken(grpc.StatusCode.OK)  # type: ignore[abstract]
+    async with (
+        served(broken) as draft,
+        target_service(TableRows(TABLE), table_model(VOCAB), draft, draft_timeout=5.0) as target,
+        AsyncClient(target.address) as client,
+    ):
+        for i in range(40):
+            await client.generate([1, i % 8], max_new_tokens=4, num_assistant_tokens=2)
+    assert broken.opened < 20, "every sequence paid for a draft that fails everybody"
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"x-name": "a\nb"}, {"x-name": "\0"}, {"x-name": "é"}, {"a b": "c"}, {"é": "c"}]
+)
+def test_a_header_that_is_none_is_refused_by_name(metadata: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        Client("127.0.0.1:1", metadata=metadata)
+    assert refused.value.field == "metadata"
 
 
 async def iter_of(

@@ -25,6 +25,12 @@ PANELS = (
         ((gauge("num_requests_waiting"), BY_JOB),),
     ),
     Panel(
+        "Refused calls",
+        "reqps",
+        "Calls that were refused because of the load, by the reason.",
+        ((rate("requests_refused_total", "reason"), "{{reason}}"),),
+    ),
+    Panel(
         "Where steps spend their time",
         "percentunit",
         "The share of a process' time, by part of a step.",
