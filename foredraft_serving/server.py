@@ -4,6 +4,7 @@ This module knows nothing of what is served.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -120,6 +121,10 @@ class Server:
         Raises:
             ServiceLostError: `fail` was called.
         """
+        # What was loaded stays. A full collection that looks through all of it, torch included,
+        # would hold up the event loop for a quarter of a second every now and then.
+        gc.collect()
+        gc.freeze()
         loop, stop = asyncio.get_running_loop(), self._stop
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)

@@ -36,21 +36,29 @@ class Admission:
         self._tickets: list[Ticket] = []
 
     @contextmanager
-    def enter(self, size_bytes: int, owner: str, left_s: float | None) -> Iterator["Ticket"]:
+    def enter(
+        self, size_bytes: int, owner: str, left_s: float | None, new_tokens: int = 0
+    ) -> Iterator["Ticket"]:
         """Lets a call in for as long as it lasts.
+
+        What is sure to be refused later is refused here, before it costs any planning.
 
         Args:
             size_bytes: the size of its request.
             owner: names its credential.
             left_s: the seconds until its deadline; None if there is none.
+            new_tokens: the tokens that it asks for in each sequence; 0 if it does not say.
 
         Raises:
-            OverloadError: the requests of waiting calls take too much memory.
+            OverloadError: the requests of waiting calls take too much memory, the queue is full, or
+                the deadline would pass even for a single sequence.
         """
         held = sum(ticket.size_bytes for ticket in self._waiting())
         if held and held + size_bytes > self._max_bytes:
             self._refuse("bytes", f"waiting requests take {held} bytes (--max-waiting-bytes)")
         ticket = Ticket(self, size_bytes, owner, left_s)
+        ticket.tokens_each = self._rate.tokens(new_tokens)
+        self._check(ticket, sequences=1)
         self._tickets.append(ticket)
         act_for(ticket.caller)
         try:
@@ -64,14 +72,17 @@ class Admission:
         Raises:
             OverloadError: the call is refused.
         """
-        others = [ticket for ticket in self._waiting() if ticket is not newcomer]
-        coming = sum(plan.sequences for plan in plans)
-        # A call counts once: the sequences of a large one do not shut others out.
-        if len(others) >= self._max_calls:
-            self._refuse("queue", f"{len(others)} calls wait for rows (--max-waiting)")
         newcomer.wait(plans)
+        self._check(newcomer, newcomer.waiting)
+
+    def _check(self, newcomer: "Ticket", sequences: int) -> None:
+        others = [ticket for ticket in self._waiting() if ticket is not newcomer]
         running = sum(ticket.running for ticket in self._tickets)
-        if running + coming <= self._rows:
+        # A call counts once: the sequences of a large one do not shut others out. Those that are
+        # being planned while rows are free will not wait for them.
+        if len(others) >= self._max_calls + max(0, self._rows - running):
+            self._refuse("queue", f"{len(others)} calls wait for rows (--max-waiting)")
+        if running + sequences <= self._rows:
             ahead_tokens = 0.0
         else:
             ahead_tokens = _ahead(newcomer, others) + self._running_tokens()

@@ -106,7 +106,12 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             ExitStack() as entered,
         ):
             ticket = entered.enter_context(
-                self._admission.enter(request.ByteSize(), owner, context.time_remaining())
+                self._admission.enter(
+                    request.ByteSize(),
+                    owner,
+                    context.time_remaining(),
+                    request.config.max_new_tokens,
+                )
             )
             call = await plan_request(self._planner, self._healing, self._planning, request, owner)
             ticket.admit(call.plans)

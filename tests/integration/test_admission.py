@@ -18,6 +18,7 @@ from foredraft import (
     OverloadedError,
 )
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
+from target_service.request.planner import Planner
 from tests.fakes import SlowRows, random_table, table_model
 from tests.integration.processes import until
 from tests.loopback import LoopbackTarget, target_service
@@ -180,4 +181,17 @@ async def test_the_deadline_of_a_call_that_waits_ends_it(client: AsyncClient) ->
     tasks = await _filled(client, ROWS)
     with pytest.raises(DeadlineExceededError):
         await client.generate(PROMPT, max_new_tokens=4, timeout=0.3)
+    await _left(tasks)
+
+
+async def test_what_is_sure_to_be_refused_is_never_planned(
+    target: LoopbackTarget, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.gather(*(client.generate(PROMPT, max_new_tokens=40) for _ in range(8)))
+    tasks = await _filled(client, ROWS + SETTINGS["max_waiting"] // 2)
+    planned: list[object] = []
+    monkeypatch.setattr(Planner, "checked", lambda self, *request: planned.append(request))
+    with pytest.raises(OverloadedError, match="deadline"):
+        await client.generate(PROMPT, max_new_tokens=400, timeout=1.0)
+    assert not planned
     await _left(tasks)
