@@ -3,8 +3,8 @@
 This module knows nothing of models: it hands over to the session.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from foredraft_serving.messages import (
     vocabulary_message,
 )
 from foredraft_serving.metrics import DraftMetrics
+from foredraft_serving.overload import OverloadError
 from foredraft_serving.ranges import check_asked, check_ids, check_ranges
 from foredraft_serving.tracing import serve_span
 
@@ -122,6 +123,7 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
 
     def __init__(self, drafting: Drafting) -> None:
         self._drafting = drafting
+        self._following = 0
 
     async def GetDraftInfo(
         self, request: draft_pb2.GetDraftInfoRequest, context: object
@@ -144,10 +146,26 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         metadata = dict(context.invocation_metadata() or ())
         serve_request(metadata.get(REQUEST_ID, ""))
         span = serve_span("foredraft.draft.Draft", metadata.items())
-        with SequenceRecord(self._drafting.metrics, span) as record:
+        with SequenceRecord(self._drafting.metrics, span) as record, self._place():
             async with aclosing(self._follow(requests, record)) as responses:
                 async for response in responses:
                     yield response
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Keeps a place for one sequence.
+
+        Raises:
+            OverloadError: as many as may wait do so.
+        """
+        settings = self._drafting.settings
+        if self._following >= settings.rows + settings.max_waiting:
+            raise OverloadError("queue", f"{settings.max_waiting} sequences wait for a row")
+        self._following += 1
+        try:
+            yield
+        finally:
+            self._following -= 1
 
     async def _follow(
         self, requests: AsyncIterator[draft_pb2.DraftRequest], record: SequenceRecord

@@ -25,6 +25,9 @@ class DraftSettings:
         True, "on a CPU, store weights in the order that its kernels read; steps are faster"
     )
     rows: int = setting(16, "sequences drafted for at the same time", at_least=1)
+    max_waiting: int = setting(
+        256, "sequences that may wait for a row; more are refused, and go on without", at_least=0
+    )
     max_length: int = setting(
         0, "longest sequence in tokens; 0 is the model's own limit, at most 8192", at_least=0
     )

@@ -222,6 +222,25 @@ def test_a_header_that_is_none_is_refused_by_name(metadata: dict[str, str]) -> N
     assert refused.value.field == "metadata"
 
 
+async def test_a_draft_refuses_more_sequences_than_may_wait() -> None:
+    sampling = generation_pb2.GenerationConfig(top_k=0, max_length=200, max_matching_ngram_size=2)
+    opened = draft_pb2.Open(epoch=1, sampling=sampling, k=1, max_length=200, prompt_ids=[1, 2])
+    async with (
+        draft_service(None, None, ngram="only", max_waiting=1) as draft,
+        grpc.aio.insecure_channel(draft.address) as channel,
+    ):
+        stub: Any = draft_pb2_grpc.DraftServiceStub(channel)
+        calls = [stub.Draft() for _ in range(draft.settings.rows + 1)]
+        for call in calls:
+            await call.write(draft_pb2.DraftRequest(open=opened))
+            assert (await call.read()).HasField("opened")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Draft().read()
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in calls:
+            call.cancel()
+
+
 async def iter_of(
     opened: draft_pb2.Open, commit: draft_pb2.Commit
 ) -> AsyncIterator[draft_pb2.DraftRequest]:
