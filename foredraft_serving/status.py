@@ -152,12 +152,16 @@ class _Parsed:
     """
 
     def __init__(self, raw: AsyncIterator[bytes], parse: Parse) -> None:
-        self._raw, self._parse = aiter(raw), parse
+        self._messages, self._parse = raw, parse
+        # Made with the first message: gRPC's own generator must not be left without a start.
+        self._raw: AsyncIterator[bytes] | None = None
 
     def __aiter__(self) -> "_Parsed":
         return self
 
     async def __anext__(self) -> Any:
+        if self._raw is None:
+            self._raw = aiter(self._messages)
         return self._parse(await anext(self._raw))
 
 
