@@ -16,6 +16,9 @@ from target_service.settings import TargetSettings
 
 # A sequence that is begun and not finished is lost work, so that estimates are taken longer.
 _MARGIN = 1.25
+# While rows are free a text that is late costs nobody but its caller, so that only what takes some
+# times as long as there is time is refused: an estimate can be wrong.
+_DOUBT = 5.0
 
 
 class Admission:
@@ -82,15 +85,12 @@ class Admission:
         # being planned while rows are free will not wait for them.
         if len(others) >= self._max_calls + max(0, self._rows - running):
             self._refuse("queue", f"{len(others)} calls wait for rows (--max-waiting)")
-        if running + sequences <= self._rows:
-            ahead_tokens = 0.0
-        else:
-            ahead_tokens = _ahead(newcomer, others) + self._running_tokens()
+        newcomer.queues = running + sequences > self._rows
+        ahead_tokens = _ahead(newcomer, others) + self._running_tokens() if newcomer.queues else 0.0
         wait_s = self._rate.seconds(ahead_tokens) / self._rows
         if wait_s + newcomer.needs_s > newcomer.left_s():
-            self._refuse(
-                "deadline", f"the deadline would pass: the queue takes {wait_s:.1f} s", wait_s
-            )
+            took = f"the queue takes {wait_s:.1f} s and the text at least {newcomer.needs_s:.1f} s"
+            self._refuse("deadline", f"the deadline would pass: {took}", wait_s)
 
     @property
     def rate(self) -> ServiceRate:
@@ -121,12 +121,15 @@ class Ticket:
         self._deadline = math.inf if left_s is None else time.monotonic() + left_s
         self.waiting, self.running = 1, 0  # one until the plans tell
         self.tokens_each = 0.0
+        self.queues = False
+        """Whether its sequences have to wait for rows."""
         self.caller = Caller(owner, self._is_late)
 
     @property
     def needs_s(self) -> float:
-        """The seconds that a sequence of this call is expected to hold its row."""
-        return _MARGIN * self._rate.seconds(self.tokens_each)
+        """The seconds that a sequence of this call needs its row, as far as that is sure."""
+        factor = _MARGIN if self.queues else 1 / _DOUBT
+        return factor * self._rate.seconds(self.tokens_each)
 
     def left_s(self) -> float:
         """Returns the seconds until the deadline."""

@@ -110,7 +110,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
                     request.ByteSize(),
                     owner,
                     context.time_remaining(),
-                    request.config.max_new_tokens,
+                    # More than fits is refused by planning, which names the field.
+                    min(request.config.max_new_tokens, self._engine.capacity),
                 )
             )
             call = await plan_request(self._planner, self._healing, self._planning, request, owner)

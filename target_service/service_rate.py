@@ -11,7 +11,8 @@ class ServiceRate:
     """Moving means over the sequences that ended by themselves."""
 
     def __init__(self) -> None:
-        self._token_s = 0.0  # the time of a row for a token of its text
+        self._spent_s = 0.0  # the time of a row
+        self._generated = 1.0  # the tokens of a text
         self._share = 1.0  # how much of the allowed length texts have
         self._seen = 0
 
@@ -27,7 +28,9 @@ class ServiceRate:
             return
         self._seen += 1
         new = max(_NEW_SHARE, 1 / self._seen)
-        self._token_s += new * (spent_s / generated - self._token_s)
+        # Two means and no mean of ratios, in which the prompts of short texts would count most.
+        self._spent_s += new * (spent_s - self._spent_s)
+        self._generated += new * (generated - self._generated)
         self._share += new * (generated / allowed - self._share)
 
     def tokens(self, allowed: int) -> float:
@@ -36,4 +39,5 @@ class ServiceRate:
 
     def seconds(self, tokens: float) -> float:
         """Returns how long a row is held for a text; 0 while too little is known."""
-        return tokens * self._token_s if self._seen >= _FEWEST_SEEN else 0.0
+        token_s = self._spent_s / self._generated
+        return tokens * token_s if self._seen >= _FEWEST_SEEN else 0.0
