@@ -44,6 +44,8 @@ class Generation:
         self._streams: list[SequenceStream] = []
         self._tasks = [asyncio.create_task(self._run(plan)) for plan in plans]
         self._all: asyncio.Future[Any] = asyncio.gather(*self._tasks)
+        # `summaries` raises its error; asyncio would log it as never seen where nobody asks.
+        self._all.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def chunks(self) -> AsyncGenerator[target_pb2.Chunk, None]:
         """Yields chunks until all sequences have ended and every chunk was read.
@@ -76,8 +78,6 @@ class Generation:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait([*self._tasks, self._all])
-        if not self._all.cancelled():
-            self._all.exception()  # `summaries` has raised it; asyncio would log it as never seen
 
     async def _run(self, plan: Plan) -> list[target_pb2.SequenceSummary]:
         metrics, drafters = self._resources.metrics, self._resources.drafters
