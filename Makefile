@@ -21,7 +21,7 @@ export PROMPT
 
 PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
-# All tests but the long ones: about five and a half minutes on two cores.
+# All tests but the long ones: about ten minutes on two cores.
 test: setup
 	$(PYTEST)
 
