@@ -1,6 +1,6 @@
 """Both services in the test's own process, on loopback, over real gRPC."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,26 @@ from target_service.service import STATUS, TargetServicer
 from target_service.settings import TargetSettings
 
 ANY_PORT = "127.0.0.1:0"
+
+
+@asynccontextmanager
+async def served(
+    servicer: Any, add: Callable[[Any, Any], None], grace_s: float | None = 0
+) -> AsyncIterator[str]:
+    """Serves a stand-in over bare gRPC; yields its address.
+
+    Args:
+        add: the generated `add_..._to_server` of the servicer.
+        grace_s: the seconds that running calls have at the end; None ends them at once.
+    """
+    server = grpc.aio.server()
+    add(servicer, server)
+    port = server.add_insecure_port(ANY_PORT)
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(grace_s)
 
 
 class LoopbackDraft:

@@ -72,7 +72,7 @@ class PretendedTensor(Tensor):
 
 
 class PretendedDevice(TorchDispatchMode):
-    """While it is entered, tensors that are made on `DEVICE` pretend."""
+    """Tensors that are made on `DEVICE` pretend while the mode is entered."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ class Layout:
         )
         """The packed tokens, [n] each; of unquantized rows the indices of the tokens."""
         self.order = None if order is None else next(tensors)
-        """For each token its place in the attention's output, span after span; None if in order."""
+        """The place of each token in the attention's output, span after span; None if in order."""
         self.scored = next(tensors)
         """The indices of the tokens that get logits, int64 [sum(scored)]."""
         self.seen = [SpanTensors(*(next(tensors) for _ in range(4))) for _ in self.spans]

@@ -17,7 +17,7 @@ class Scoring:
     softcap: float | None = None
     """Bounds the scores by a tanh."""
     sinks: Tensor | None = None
-    """For each query the score of a place without a value, [heads, n, 1]."""
+    """The score of a place without a value, for each query, [heads, n, 1]."""
 
 
 class OnlineSoftmax:

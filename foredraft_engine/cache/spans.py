@@ -88,13 +88,13 @@ class Sight:
     """What the queries of a span see: of each, the places below a limit, and some more."""
 
     places: HostArray
-    """For each query its token in the packed batch, int64 [rows * tokens]."""
+    """The token of each query in the packed batch, int64 [rows * tokens]."""
     limits: HostArray
     """int64 [rows, tokens]; padding sees the first place."""
     positions: HostArray
     """The position of each query in its own text, int64 [rows, tokens]."""
     more: HostArray
-    """For tokens of trees the places that they also see, int64 [4, entries]: row, token, place and
+    """The places that tokens of trees see too, int64 [4, entries]: row, token, place and
     the position of what is at the place.
     """
 

@@ -1,4 +1,4 @@
-"""On whose behalf a coroutine waits: rows and steps are shared by turns between callers.
+"""The caller for whom a coroutine waits: rows and steps are shared by turns between callers.
 
 This module knows nothing of what is waited for.
 """

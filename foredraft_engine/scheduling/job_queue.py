@@ -32,7 +32,7 @@ class Waiting:
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
     caller: Caller | None = None
-    """On whose behalf it waits; None if nobody said so."""
+    """The caller for whom it waits; None if nobody said so."""
 
 
 class JobQueue:

@@ -25,9 +25,9 @@ class Joining(Enum):
     """How tokens are joined to a text."""
 
     BYTES = "the bytes of all tokens are read as UTF-8"
-    """As in byte-level BPE."""
+    """Tokens are joined as in byte-level BPE."""
     BYTE_RUNS = "strings, and runs of tokens that are a byte each"
-    """As in SentencePiece. A run that is no UTF-8 is U+FFFD for each byte."""
+    """Tokens are joined as in SentencePiece; a run that is no UTF-8 is U+FFFD for each byte."""
     OPAQUE = "as the tokenizer decodes them"
 
 

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
+from tests.loopback import served
 
 Fault = Callable[[draft_pb2.Block, Any], AsyncIterator[draft_pb2.Block]]
 """What a stream sends in place of a block; it may end the call."""
@@ -156,12 +157,10 @@ class FaultyDraft(draft_pb2_grpc.DraftServiceServicer):
 async def faulty(address: str) -> AsyncIterator[tuple[str, FaultyDraft]]:
     """Stands in front of a draft; gives the address, and what decides on faults."""
     draft = FaultyDraft(address)  # type: ignore[abstract]
-    server = grpc.aio.server()
-    draft_pb2_grpc.add_DraftServiceServicer_to_server(draft, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
     try:
-        yield f"127.0.0.1:{port}", draft
+        async with served(
+            draft, draft_pb2_grpc.add_DraftServiceServicer_to_server, grace_s=None
+        ) as place:
+            yield place, draft
     finally:
-        await server.stop(None)
         await draft.close()

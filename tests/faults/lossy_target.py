@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 
 from foredraft.v1 import target_pb2, target_pb2_grpc
+from tests.loopback import served
 
 
 class LossyTarget(target_pb2_grpc.TargetServiceServicer):
@@ -48,12 +49,10 @@ class LossyTarget(target_pb2_grpc.TargetServiceServicer):
 async def lossy(address: str) -> AsyncIterator[tuple[str, LossyTarget]]:
     """Stands in front of a target; gives the address, and what decides on losses."""
     target = LossyTarget(address)  # type: ignore[abstract]
-    server = grpc.aio.server()
-    target_pb2_grpc.add_TargetServiceServicer_to_server(target, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
     try:
-        yield f"127.0.0.1:{port}", target
+        async with served(
+            target, target_pb2_grpc.add_TargetServiceServicer_to_server, grace_s=None
+        ) as place:
+            yield place, target
     finally:
-        await server.stop(None)
         await target.close()

@@ -4,10 +4,8 @@ import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc.aio
 import pytest
 from torch import Tensor
 
@@ -15,9 +13,10 @@ from foredraft import AsyncClient, InternalError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from foredraft_engine.feed import Feed
 from tests.fakes import SlowRows, TableRows, random_table, table_model
-from tests.loopback import draft_service, target_service
+from tests.loopback import draft_service, served, target_service
 
 VOCAB = 10
+add_draft = draft_pb2_grpc.add_DraftServiceServicer_to_server
 PROMPT = [1, 2, 3]
 TABLE = random_table(VOCAB, 0)
 
@@ -85,23 +84,11 @@ class Liar(draft_pb2_grpc.DraftServiceServicer):
             yield draft_pb2.DraftResponse(block=self._lie(length, epoch))
 
 
-@asynccontextmanager
-async def _served(servicer: draft_pb2_grpc.DraftServiceServicer) -> AsyncIterator[str]:
-    server = grpc.aio.server()
-    draft_pb2_grpc.add_DraftServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(0)
-
-
 @pytest.mark.parametrize("name", LIES)
 async def test_a_lie_costs_speed_only(name: str) -> None:
     model = table_model(VOCAB)
     async with (
-        _served(Liar(LIES[name])) as draft,  # type: ignore[abstract]
+        served(Liar(LIES[name]), add_draft) as draft,  # type: ignore[abstract]
         target_service(TableRows(TABLE), model, draft, draft_timeout=0.05) as target,
         AsyncClient(target.address) as client,
     ):
@@ -234,7 +221,7 @@ class Mute(draft_pb2_grpc.DraftServiceServicer):
 async def test_a_draft_that_is_behind_is_told_what_is_verified_instead() -> None:
     mute = Mute()  # type: ignore[abstract]
     async with (
-        _served(mute) as draft,
+        served(mute, add_draft) as draft,
         target_service(
             SlowRows(TABLE, 0.01), table_model(VOCAB), draft, draft_timeout=0.05
         ) as target,

@@ -5,7 +5,7 @@ import http.server
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +19,10 @@ from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.vocabulary import Vocabulary
 from target_service.drafting.draft_status import StreamEnd, stream_end
 from tests.fakes import LetterTokenizer, TableRows, random_table, table_model
-from tests.loopback import LoopbackTarget, draft_service, named_fields, target_service
+from tests.loopback import LoopbackTarget, draft_service, named_fields, served, target_service
 
 VOCAB = 10
+add_draft = draft_pb2_grpc.add_DraftServiceServicer_to_server
 TABLE = random_table(VOCAB, 0)
 BAD = 9
 """The token at the beginning of a prompt that the draft refuses."""
@@ -54,25 +55,13 @@ class Fussy(draft_pb2_grpc.DraftServiceServicer):
             )
 
 
-@asynccontextmanager
-async def served(servicer: draft_pb2_grpc.DraftServiceServicer) -> AsyncIterator[str]:
-    server = grpc.aio.server()
-    draft_pb2_grpc.add_DraftServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(0)
-
-
 @pytest.mark.parametrize("code", CODES, ids=lambda code: code.name)
 async def test_a_refused_sequence_says_nothing_about_others(code: grpc.StatusCode) -> None:
     fussy = Fussy(code)  # type: ignore[abstract]
     end, _ = stream_end(code, "")
     options: dict[str, Any] = {"num_assistant_tokens": 1, "assistant_confidence_threshold": 0.0}
     async with (
-        served(fussy) as draft,
+        served(fussy, add_draft) as draft,
         target_service(TableRows(TABLE), table_model(VOCAB), draft, draft_timeout=5.0) as target,
         AsyncClient(target.address) as client,
     ):
@@ -204,7 +193,7 @@ class Broken(Fussy):
 async def test_a_draft_that_fails_everybody_is_paused() -> None:
     broken = Broken(grpc.StatusCode.OK)  # type: ignore[abstract]
     async with (
-        served(broken) as draft,
+        served(broken, add_draft) as draft,
         target_service(TableRows(TABLE), table_model(VOCAB), draft, draft_timeout=5.0) as target,
         AsyncClient(target.address) as client,
     ):

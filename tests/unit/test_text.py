@@ -76,7 +76,7 @@ def test_kinds_of_joining_are_told_apart() -> None:
 
 @KINDS
 def test_pieces_are_the_text_of_all_tokens_at_once(kind: str) -> None:
-    """After every token: what was shown, and what would be shown if the sequence ended there."""
+    """What was shown after every token, and what would be shown if the sequence ended there."""
     tokenizer, forms = _forms(kind)
     for prompt, ids, _ in _sequences(kind, _SEQUENCES):
         text, shown = text_after(forms, prompt), ""
