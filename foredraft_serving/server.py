@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from foredraft.wire.limits import MAX_MESSAGE_BYTES
 from foredraft_serving.gate import Gate
+from foredraft_serving.intake import Intake
 from foredraft_serving.status import StatusInterceptor, Table
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ _OPTIONS = [
     ("grpc.max_connection_age_ms", 300_000),
     # More than a request may have, so that a refusal can name the field that is too long. gRPC
     # itself refuses anything larger.
-    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
 ]
 
 
@@ -43,6 +44,7 @@ _OPTIONS = [
 _LAST_WORDS_S = 0.5
 # How long a service that has no calls left refuses those that are on the way.
 _LATE_CALLS_S = 0.1
+_WAITING_BYTES = 2 * MAX_MESSAGE_BYTES  # of large requests that wait to be read
 LIVENESS, READINESS = "liveness", "readiness"  # the names of health for probes
 
 
@@ -66,7 +68,11 @@ class Server:
     """
 
     def __init__(
-        self, table: Table, services: Sequence[str], send_timeout_s: float | None = None
+        self,
+        table: Table,
+        services: Sequence[str],
+        send_timeout_s: float | None = None,
+        intake: Intake | None = None,
     ) -> None:
         """Makes a server.
 
@@ -74,10 +80,13 @@ class Server:
             table: the gRPC status of each domain exception.
             services: the full names of the services, for health and reflection.
             send_timeout_s: how long a caller may not read its stream; None is for ever.
+            intake: reads the requests; None is one of its own.
         """
+        self._intake = intake or Intake(_WAITING_BYTES)
         self._gate = Gate(services)
         self._server = grpc.aio.server(
-            interceptors=[self._gate, StatusInterceptor(table, send_timeout_s)], options=_OPTIONS
+            interceptors=[self._gate, StatusInterceptor(table, self._intake, send_timeout_s)],
+            options=_OPTIONS,
         )
         self._health = health.aio.HealthServicer()
         self._services = services
@@ -186,6 +195,7 @@ class Server:
             log.warning("a call does not end: its connection is closed")
             await self._server.stop(0)
         await self._server.stop(_LAST_WORDS_S)
+        self._intake.close()
 
     async def _set_ready(self, is_ready: bool) -> None:
         status = health_pb2.HealthCheckResponse

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import grpc
@@ -22,8 +23,8 @@ from foredraft_engine.errors import (
     InvalidFieldError,
     LateStartError,
 )
+from foredraft_serving.intake import Intake
 from foredraft_serving.overload import OverloadError, UnreadError
-from foredraft_serving.parsing import parser
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ ENGINE_ERRORS: Table = {
     BrokenLogitsError: grpc.StatusCode.INTERNAL,
 }
 """The status of what both services' engines raise."""
-Parse = Callable[[bytes], Any]
+Read = Callable[[bytes], Awaitable[Any]]
 # How long the status of a call that was not read is kept for a caller that reads again.
 _UNREAD_STATUS_S = 30.0
 
@@ -49,41 +50,44 @@ _UNREAD_STATUS_S = 30.0
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Runs every handler so that an exception ends the call with the right status."""
 
-    def __init__(self, table: Table, send_timeout_s: float | None = None) -> None:
+    def __init__(self, table: Table, intake: Intake, send_timeout_s: float | None = None) -> None:
         """Registers exceptions.
 
         Args:
             table: the status of each class, the most specific class first.
+            intake: reads the requests.
             send_timeout_s: how long a caller may not read; None is for ever.
         """
-        self._table, self._send_timeout_s = table, send_timeout_s
+        self._table, self._intake, self._send_timeout_s = table, intake, send_timeout_s
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = await continuation(details)
         if handler is None:
             return None
-        parse, serialize = _parser_of(handler), handler.response_serializer
+        # `request_deserializer` is the generated `FromString` of the request's class.
+        read = partial(self._intake.read, handler.request_deserializer.__self__)
+        serialize = handler.response_serializer
         # The handlers get bytes, so that a request that cannot be parsed is refused like any other.
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(handler.stream_stream, parse), None, serialize
+                self._stream(handler.stream_stream, read), None, serialize
             )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._stream(handler.unary_stream, parse), None, serialize
+                self._stream(handler.unary_stream, read), None, serialize
             )
         if not handler.request_streaming:
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(handler.unary_unary, parse), None, serialize
+                self._unary(handler.unary_unary, read), None, serialize
             )
         return handler
 
     def _unary(
-        self, method: Callable[..., Awaitable[Any]], parse: Parse
+        self, method: Callable[..., Awaitable[Any]], read: Read
     ) -> Callable[..., Awaitable[Any]]:
         async def run(request: bytes, context: Any) -> Any:
             try:
-                return await method(parse(request), context)
+                return await method(await read(request), context)
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise
             except Exception as error:
@@ -91,14 +95,15 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
         return run
 
-    def _stream(self, method: Callable[..., Any], parse: Parse) -> Callable[..., Awaitable[None]]:
+    def _stream(self, method: Callable[..., Any], read: Read) -> Callable[..., Awaitable[None]]:
         # This is a coroutine that writes and no generator that yields. When a call is cancelled
         # while a generator waits in `yield`, grpc drops the generator, and what it holds is freed
         # only by the next garbage collection. Here the cancellation arrives in this frame, which
         # closes the generator.
         async def run(request: Any, context: Any) -> None:
             try:
-                given = parse(request) if isinstance(request, bytes) else _Parsed(request, parse)
+                is_one = isinstance(request, bytes)
+                given = await read(request) if is_one else _Messages(request, read)
                 answers = method(given, context)
                 if not hasattr(answers, "__aiter__"):
                     await answers  # reflection and health may write by themselves
@@ -144,25 +149,25 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}")
 
 
-class _Parsed:
-    """The messages of a stream, parsed one by one.
+class _Messages:
+    """The messages of a stream, read one by one.
 
     It is no generator: a task may still wait in it when the call is over, and asyncio cannot close
     a generator that runs.
     """
 
-    def __init__(self, raw: AsyncIterator[bytes], parse: Parse) -> None:
-        self._messages, self._parse = raw, parse
+    def __init__(self, raw: AsyncIterator[bytes], read: Read) -> None:
+        self._messages, self._read = raw, read
         # Made with the first message: gRPC's own generator must not be left without a start.
         self._raw: AsyncIterator[bytes] | None = None
 
-    def __aiter__(self) -> "_Parsed":
+    def __aiter__(self) -> "_Messages":
         return self
 
     async def __anext__(self) -> Any:
         if self._raw is None:
             self._raw = aiter(self._messages)
-        return self._parse(await anext(self._raw))
+        return await self._read(await anext(self._raw))
 
 
 def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception) -> Any:
@@ -187,8 +192,3 @@ def _with_details(code: grpc.StatusCode, error: Exception, *messages: Message) -
     for message in messages:
         status.details.add().Pack(message)
     return rpc_status.to_status(status)
-
-
-def _parser_of(handler: Any) -> Parse:
-    """Returns the parser of a handler, with better errors than the generated `FromString`."""
-    return parser(handler.request_deserializer.__self__)

@@ -31,19 +31,20 @@ class _Work:
 
     def __init__(self) -> None:
         self.left = threading.Event()
-        self._began = time.monotonic()
+        self._began = 0.0
 
     def begin(self) -> None:
-        """Begins, unless the caller left while it waited: the wait is no work to rest from."""
-        self._began = time.monotonic()
+        """Begins, unless the caller left while it waited."""
+        self._began = time.thread_time()
         self.breathe()
 
     def breathe(self) -> None:
         if self.left.is_set():
             raise WorkLeftError
-        if (spent_s := time.monotonic() - self._began) > _EVERY_S:
+        # A wait for the interpreter is no work to rest from.
+        if (spent_s := time.thread_time() - self._began) > _EVERY_S:
             time.sleep(spent_s * _REST)
-            self._began = time.monotonic()
+            self._began = time.thread_time()
 
 
 _WORK: ContextVar[_Work | None] = ContextVar("work", default=None)

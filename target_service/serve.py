@@ -9,6 +9,7 @@ from foredraft.v1 import target_pb2_grpc
 from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.start import LoadedEngine, load_engine
 from foredraft_serving.entry import run
+from foredraft_serving.intake import Intake
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.server import Server, serve_metrics
 from foredraft_serving.settings import SettingsError
@@ -36,7 +37,10 @@ async def serve(settings: TargetSettings) -> None:
     metrics = TargetMetrics(registry)
     # The address is bound first, so that an address in use is reported before a model loads
     # for minutes.
-    async with Server(STATUS, ["foredraft.v1.TargetService"], settings.send_timeout) as server:
+    intake = Intake(settings.max_waiting_bytes, metrics.observe_refusal)
+    async with Server(
+        STATUS, ["foredraft.v1.TargetService"], settings.send_timeout, intake
+    ) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
         loaded = await asyncio.to_thread(

@@ -15,6 +15,7 @@ from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import fits
+from foredraft_serving.intake import received_bytes
 from foredraft_serving.logs import is_request_id, serve_request
 from foredraft_serving.messages import RULES
 from foredraft_serving.metrics import TargetMetrics
@@ -107,7 +108,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         ):
             ticket = entered.enter_context(
                 self._admission.enter(
-                    request.ByteSize(),
+                    received_bytes(),
                     owner,
                     context.time_remaining(),
                     # More than fits is refused by planning, which names the field.

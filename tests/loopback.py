@@ -16,6 +16,7 @@ from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.model.rows import Rows
 from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.engine import Engine
+from foredraft_serving.intake import Intake
 from foredraft_serving.metrics import DraftMetrics, TargetMetrics
 from foredraft_serving.server import Server
 from foredraft_serving.status import ENGINE_ERRORS
@@ -128,7 +129,8 @@ async def target_service(
     )
     metrics.watch(engine.pool, engine.capacity)
     servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)
-    server = Server(STATUS, ["foredraft.v1.TargetService"], chosen.send_timeout)
+    intake = Intake(chosen.max_waiting_bytes, metrics.observe_refusal)
+    server = Server(STATUS, ["foredraft.v1.TargetService"], chosen.send_timeout, intake)
     address = await server.start(ANY_PORT)
     await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
     try:

@@ -26,5 +26,9 @@ MAX_STOP_STRING_LENGTH = 1024
 """The longest stop string, in characters."""
 MAX_MESSAGE_BYTES = 16 << 20
 """The largest message that a service takes."""
+MAX_MESSAGE_PARTS = 1 << 16
+"""The largest number of values and messages in one message, a list of ids being one value."""
+MAX_MESSAGE_IDS = 1 << 22
+"""The largest number of token ids in one message."""
 DEFAULT_TIMEOUT_S = 600.0
 """The time that the SDK allows for a call, where the caller says nothing."""
