@@ -9,8 +9,9 @@ This module knows nothing of what a row holds.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import count
 
 from foredraft_engine.errors import LateStartError
 from foredraft_engine.scheduling.caller import Caller
@@ -24,6 +25,7 @@ _KEPT_SHARE = 8
 class _Waiter:
     rows: int
     caller: Caller
+    arrival: int
     turn: "asyncio.Future[None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -34,13 +36,16 @@ class RowTurns:
 
     def __init__(self, rows: int) -> None:
         self._free, self._kept = rows, rows // _KEPT_SHARE
-        self._waiting: list[_Waiter] = []  # in the order of their arrival
+        # The sequences of each call in the order of their arrival. A turn looks at the first of
+        # each call only: there may be thousands behind them.
+        self._waiting: dict[Caller, deque[_Waiter]] = {}
+        self._arrivals = count()
         self._held: Counter[Caller | str] = Counter()  # rows, by call and by owner
 
     @property
     def waiting(self) -> int:
         """The number of sequences that wait."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     async def take(self, rows: int, caller: Caller) -> None:
         """Takes rows, all at once, and waits for the turn to do so.
@@ -48,14 +53,14 @@ class RowTurns:
         Raises:
             LateStartError: the turn came when the caller had too little time left.
         """
-        waiter = _Waiter(rows, caller)
-        self._waiting.append(waiter)
+        waiter = _Waiter(rows, caller, next(self._arrivals))
+        self._waiting.setdefault(caller, deque()).append(waiter)
         self._give()
         try:
             await waiter.turn
         except asyncio.CancelledError:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            if waiter in self._waiting.get(caller, ()):
+                self._remove(waiter)
                 self._give()
             elif not waiter.turn.cancelled() and waiter.turn.exception() is None:
                 self.give_back(rows, caller)  # the turn came but cannot be used: it is passed on
@@ -72,7 +77,7 @@ class RowTurns:
 
     def _give(self) -> None:
         while (waiter := self._next()) is not None:
-            self._waiting.remove(waiter)
+            self._remove(waiter)
             if waiter.turn.done():  # it was cancelled, and its task has yet to learn of it
                 continue
             if waiter.caller.is_late():
@@ -85,14 +90,20 @@ class RowTurns:
 
     def _next(self) -> _Waiter | None:
         """Returns the waiter whose turn it is, None if it has to wait for more rows."""
-        free = self._free
-        fitting = (w for w in self._waiting if self._leaves_enough(w))
-        if not free or (first := min(fitting, key=self._holds, default=None)) is None:
+        if not self._free:
             return None
-        return first if first.rows <= free else None
+        firsts = (waiting[0] for waiting in self._waiting.values())
+        first = min(filter(self._leaves_enough, firsts), key=self._order, default=None)
+        return first if first is not None and first.rows <= self._free else None
 
-    def _holds(self, waiter: _Waiter) -> tuple[int, int]:
-        return self._held[waiter.caller.owner], self._held[waiter.caller]
+    def _remove(self, waiter: _Waiter) -> None:
+        waiting = self._waiting[waiter.caller]
+        waiting.remove(waiter)
+        if not waiting:
+            del self._waiting[waiter.caller]
+
+    def _order(self, waiter: _Waiter) -> tuple[int, int, int]:
+        return self._held[waiter.caller.owner], self._held[waiter.caller], waiter.arrival
 
     def _leaves_enough(self, waiter: _Waiter) -> bool:
         """Whether the rows may be this waiter's without touching what is kept for others."""

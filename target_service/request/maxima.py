@@ -50,6 +50,16 @@ class Maxima:
                 longest, f"makes {total} listed ids; {_limit('--max-listed-ids', self.listed_ids)}"
             )
 
+    def check_prompts(self, prompts: int, field: str) -> None:
+        """Checks how many prompts there are, before any is tokenized.
+
+        Raises:
+            InvalidFieldError: there are too many.
+        """
+        if prompts > self.sequences:
+            reason = f"makes {prompts} sequences; {_limit('--max-sequences', self.sequences)}"
+            raise InvalidFieldError(field, reason)
+
     def check(self, config: Config, mode: Mode, prompts: int) -> None:
         """Checks the amounts that a config asks for, with all defaults filled in.
 

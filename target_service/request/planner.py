@@ -51,6 +51,10 @@ class Planner:
         Raises:
             InvalidFieldError: a field cannot be honoured; it is named.
         """
+        # What is too much is refused before anything is made of it.
+        self._limits.maxima.check_lists(message.config)
+        self._limits.maxima.check_prompts(len(message.prompts), "prompts")
+        self._limits.maxima.check_prompts(len(message.negative_prompts), "negative_prompts")
         parsed = parse(message, owner, self.prompts, self.configs)
         with _naming(message.config_name):
             config = fill(parsed.config, self._defaults)

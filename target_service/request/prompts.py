@@ -9,6 +9,7 @@ from foredraft.v1 import generation_pb2
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_serving.ranges import check_ids
+from foredraft_serving.worker_pool import breathe
 
 
 class Prompts:
@@ -18,6 +19,8 @@ class Prompts:
         """Reads prompts. capacity: the length of the longest sequence, in tokens."""
         self.tokenizer = model.tokenizer
         self._known_ids, self._capacity = model.known_ids, capacity
+        # Prompts share the numbers of their ids, which would take five times as much as the ids.
+        self._shared = tuple(range(model.known_ids))
         self._longest_token = max(map(len, model.tokenizer.get_vocab()), default=1)
 
     def ids(self, prompt: generation_pb2.Prompt, field: str = "prompts") -> tuple[int, ...]:
@@ -27,6 +30,7 @@ class Prompts:
             InvalidFieldError: the prompt is empty or too long, or has ids that do not exist;
                 `field` or a part of it is named.
         """
+        breathe()
         tokenizer = self.tokenizer
         form = prompt.WhichOneof("content")
         ids: Sequence[int]
@@ -74,4 +78,4 @@ class Prompts:
             raise InvalidFieldError(
                 field, f"has {len(ids)} tokens; with one more they must fit in {self._capacity}"
             )
-        return tuple(ids)
+        return tuple(map(self._shared.__getitem__, ids))
