@@ -130,6 +130,12 @@ class TargetMetrics(EngineMetrics):
         self._hits = registrar.counter("outcome_hits")
         self._misses = registrar.counter("outcome_misses")
 
+    def watch_waiting(self, waiting: Callable[[], int]) -> None:
+        """Reads the number of waiting sequences at every scrape: a call of many has only some of
+        them in the queue of the rows.
+        """
+        self._requests_waiting.set_function(waiting)
+
     def watch_drafts(self, states: Callable[[], Sequence[str]]) -> None:
         """Counts draft services by state at every scrape."""
         for state in DRAFT_STATES:

@@ -93,6 +93,11 @@ class Admission:
             self._refuse("deadline", f"the deadline would pass: {took}", wait_s)
 
     @property
+    def waiting(self) -> int:
+        """The number of sequences inside that wait for a row."""
+        return sum(ticket.waiting for ticket in self._tickets)
+
+    @property
     def rate(self) -> ServiceRate:
         """How fast sequences are served."""
         return self._rate

@@ -4,8 +4,10 @@ This module knows nothing of requests: it runs plans.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import Any
 
 from foredraft.v1 import target_pb2
@@ -33,16 +35,23 @@ STRATEGIES: Mapping[Mode, Strategy] = {
 
 
 class Generation:
-    """The running sequences of one call."""
+    """The running sequences of one call.
+
+    A plan is begun when one of as many places as there are rows is free: a call of hundreds of
+    sequences holds no more than it can use, and begins them one by one between other callers.
+    """
 
     def __init__(
         self, plans: Sequence[Plan], resources: Resources, forms: TokenForms, ticket: Ticket
     ) -> None:
-        """Starts a task for each plan; `close` ends them."""
+        """Starts a task for each place; `close` ends them."""
         self._resources, self._forms, self._ticket = resources, forms, ticket
         self._queue = ChunkQueue()
         self._streams: list[SequenceStream] = []
-        self._tasks = [asyncio.create_task(self._run(plan)) for plan in plans]
+        self._began = time.monotonic()
+        self._plans = iter(plans)
+        places = min(len(plans), resources.engine.pool.count)
+        self._tasks = [asyncio.create_task(self._run_plans()) for _ in range(places)]
         self._all: asyncio.Future[Any] = asyncio.gather(*self._tasks)
         # `summaries` raises its error; asyncio would log it as never seen where nobody asks.
         self._all.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -65,7 +74,8 @@ class Generation:
 
     async def summaries(self) -> list[target_pb2.SequenceSummary]:
         """Returns the summaries of all sequences, in their order."""
-        return [summary for summaries in await self._all for summary in summaries]
+        summaries = [summary for summaries in await self._all for summary in summaries]
+        return sorted(summaries, key=attrgetter("sequence_index"))
 
     def unread(self, error: UnreadError) -> UnreadError:
         """Returns the error with what was generated and not sent, and how much it was in all."""
@@ -79,6 +89,9 @@ class Generation:
             task.cancel()
         await asyncio.wait([*self._tasks, self._all])
 
+    async def _run_plans(self) -> list[target_pb2.SequenceSummary]:
+        return [summary for plan in self._plans for summary in await self._run(plan)]
+
     async def _run(self, plan: Plan) -> list[target_pb2.SequenceSummary]:
         metrics, drafters = self._resources.metrics, self._resources.drafters
         streams = [
@@ -86,7 +99,9 @@ class Generation:
             for i in range(plan.sequences)
         ]
         self._streams += streams
-        outputs = [SequenceOutput(Stopping(plan, self._forms), stream) for stream in streams]
+        outputs = [
+            SequenceOutput(Stopping(plan, self._forms, self._began), stream) for stream in streams
+        ]
         stats = await STRATEGIES[plan.mode](plan, self._resources, outputs)
         for output in outputs:
             allowed, stream = plan.max_length - len(plan.tokens), output.stream

@@ -87,6 +87,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         drafters = Drafters(settings, self._pool, engine, metrics)
         refused = metrics.observe_refusal
         self._admission = Admission(settings, engine.pool.count, refused)
+        metrics.watch_waiting(lambda: self._admission.waiting)
         self._planning = WorkerPool("planning", 2, settings.max_waiting, refused)
         self._detecting = WorkerPool("detection", 1, _MAX_WAITING, refused)
         self._config_files = WorkerPool("configs", 1, _MAX_WAITING, refused)

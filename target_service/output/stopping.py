@@ -30,16 +30,20 @@ class Taken:
 class Stopping:
     """The stop conditions of one sequence, and whether one of them is met."""
 
-    def __init__(self, plan: Plan, forms: TokenForms) -> None:
+    def __init__(self, plan: Plan, forms: TokenForms, began: float | None = None) -> None:
+        """
+        Args:
+            began: when the call began, on the clock of `time.monotonic`; None is now.
+        """
         self.eos_token_id = frozenset(plan.sampling.eos_token_id)
         """The tokens that end the sequence."""
         self.tokens_left = plan.max_length - len(plan.tokens)
         """The number of tokens that may still come."""
         self.reason = ""
         """The finish reason; empty while the sequence goes on."""
-        self._deadline = (
-            time.monotonic() + plan.config.max_time if plan.config.HasField("max_time") else None
-        )
+        limited = plan.config.HasField("max_time")
+        began = time.monotonic() if began is None else began
+        self._deadline = began + plan.config.max_time if limited else None
         prompt = plan.sampling.prompt_length
         self._text = text_after(forms, plan.tokens[:prompt], plan.tokens[prompt:])
         self._stop_strings = StopStrings(plan.config.stop_strings.values, forms, plan.tokens)
