@@ -48,8 +48,15 @@ class Gate(grpc.aio.ServerInterceptor):
             assert task is not None
             self._inside.add(task)
             self.empty.clear()
+            call = method(request, context)
+            del request  # see below
             try:
-                return await method(request, context)
+                return await call
+            except grpc.aio.AbortError as error:
+                # gRPC keeps the error in a cycle, and its traceback would keep all that the call
+                # held, until the next full collection.
+                error.__context__ = None
+                raise error.with_traceback(None)  # noqa: B904
             except asyncio.CancelledError:
                 if task not in self._cut_off:
                     raise

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 
 from google.protobuf.message import Message
 
+from foredraft_serving.freed_memory import FreedMemory
 from foredraft_serving.overload import OverloadError
 from foredraft_serving.parsing import has_few_parts, parser
 from foredraft_serving.worker_pool import WorkerPool
@@ -17,6 +18,7 @@ from foredraft_serving.worker_pool import WorkerPool
 # What is parsed on the event loop takes less than a millisecond.
 _SMALL_BYTES, _FEW_PARTS = 32 << 10, 256
 _TINY_BYTES = 2 * _FEW_PARTS  # a part has at least two
+_LARGE_BYTES = 1 << 20  # what is worth to be given back to the system afterwards
 _THREADS, _MAX_WAITING = 1, 1024
 
 _RECEIVED_BYTES: ContextVar[int] = ContextVar("received_bytes", default=0)
@@ -40,6 +42,7 @@ class Intake:
         """
         self._max_bytes, self._on_refused = max_bytes, on_refused
         self._held_bytes = 0
+        self._freed = FreedMemory()
         self._pool = WorkerPool("parsing", _THREADS, _MAX_WAITING, on_refused)
 
     async def read(self, kind: type[Message], raw: bytes) -> Message:
@@ -53,11 +56,14 @@ class Intake:
         parse = parser(kind)
         if _is_small(kind, raw):
             return parse(raw)
+        if len(raw) >= _LARGE_BYTES:
+            self._freed.grew()
         with self._place(len(raw)):
             return await self._pool.run(parse, raw)
 
     def close(self) -> None:
         """Ends the thread."""
+        self._freed.close()
         self._pool.close()
 
     @contextmanager
