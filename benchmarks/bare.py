@@ -68,7 +68,8 @@ class _Forward:
     def __init__(self, folder: Path) -> None:
         model = load(str(folder))
         pack_weights(model.module)
-        self._rows = prove_rows(model.module, model.text_config, _ROWS, _CAPACITY)
+        proved = prove_rows(model.module, model.text_config, _CAPACITY)
+        self._rows = proved.make(_ROWS, _CAPACITY)
         self._held = 0
 
     @torch.inference_mode()

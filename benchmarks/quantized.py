@@ -93,22 +93,18 @@ class _Measured:
     """All figures of one kind of cache."""
 
     def __init__(self, model: LoadedModel, spec: CacheSpec | None, texts: Sequence[Tensor]) -> None:
-        rows, layers = (
-            PackedRows(model.module, 1, CONTEXT + 128),
-            model.text_config.num_hidden_layers,
-        )
+        rows = PackedRows(model.module, 1, CONTEXT + 128)
         ids = torch.cat(list(texts)).repeat(9)[: CONTEXT + 128].tolist()
         _feed(rows, ids[:CONTEXT], spec)
         self.scratch = _scratch_bytes(rows, ids, CONTEXT, spec) / CONTEXT
         if spec is None:
-            store = rows._cache._stores[0]
-            self.resident = sum(t[0, :, 0].numel() * t.element_size() for t in store) * layers
+            self.resident = rows.row_bytes(0) / CONTEXT
             self.worst = self.resident
         else:
-            self.resident = rows._cache._quantized[0].resident_bytes / CONTEXT
+            self.resident = rows.row_bytes(0) / CONTEXT
             rows.forward([Feed(0, CONTEXT + 1, ids[CONTEXT + 1 : WORST], cache=spec)], [0])
             scratch_bytes = _scratch_bytes(rows, ids, WORST, spec)
-            self.worst = (rows._cache._quantized[0].resident_bytes + scratch_bytes) / WORST
+            self.worst = (rows.row_bytes(0) + scratch_bytes) / WORST
         self.pass_s = statistics.median(
             _timed(rows, ids[WORST : WORST + PROPOSED + 1], spec) for _ in range(11)
         )

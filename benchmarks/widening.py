@@ -97,7 +97,7 @@ def stock_forward_s(model: PreTrainedModel) -> float:
 def forward_s(model: PreTrainedModel) -> float:
     """Returns the same in foredraft's own rows; the model's weights are packed from then on."""
     pack_weights(model)
-    rows = prove_rows(model, model.config, 1, 2 * CACHED)
+    rows = prove_rows(model, model.config, 2 * CACHED).make(1, 2 * CACHED)
     rows.forward([Feed(0, 0, range(CACHED))], [0])
     return _fastest_s(lambda: rows.forward([Feed(0, CACHED, range(TOKENS))], [TOKENS]))
 

@@ -49,7 +49,9 @@ async def serve(settings: DraftSettings) -> None:
                 load_engine, settings.model, settings, callbacks, BRANCH_PLACES
             )
             metrics.watch(loaded.engine.pool, loaded.engine.capacity)
-        metrics.serves(loaded.model.name if loaded else "", settings)
+            metrics.serves(loaded.model.name, settings.device, loaded.model.dtype)
+        else:
+            metrics.serves("", "", "")
         drafting = Drafting(
             settings, metrics, *(loaded.engine, loaded.model) if loaded else (None, None)
         )

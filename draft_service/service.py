@@ -12,7 +12,7 @@ from draft_service.blocks import Blocks
 from draft_service.outcome_ranking import OutcomeRanking
 from draft_service.sequence_record import SequenceRecord
 from draft_service.session import DraftSession, SessionOptions
-from draft_service.settings import DraftSettings
+from draft_service.settings import ROWS_ALONE, DraftSettings
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from foredraft.wire.limits import MAX_SEQUENCE_TOKENS
 from foredraft_engine.errors import InvalidFieldError
@@ -46,6 +46,13 @@ class Drafting:
         default_factory=lambda: {rule: OutcomeRanking() for rule in Rule}
     )
     """What all sequences under a rule taught, by rule."""
+
+    @property
+    def rows(self) -> int:
+        """The number of sequences that are drafted for at the same time."""
+        if self.engine is None:
+            return self.settings.rows or ROWS_ALONE
+        return self.engine.rows.count
 
     @property
     def kind(self) -> str:
@@ -135,7 +142,7 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
             kind=kind_message(self._drafting.kind),
             vocabulary=vocabulary_message(model.vocabulary) if model else None,
             max_length=engine.capacity if engine else 0,
-            rows=engine.rows.count if engine else self._drafting.settings.rows,
+            rows=self._drafting.rows,
             tokens=told.tokens if told else (),
             special_ids=told.special_ids if told else {},
         )
@@ -159,7 +166,7 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
             OverloadError: as many as may wait do so.
         """
         settings = self._drafting.settings
-        if self._following >= settings.rows + settings.max_waiting:
+        if self._following >= self._drafting.rows + settings.max_waiting:
             raise OverloadError("queue", f"{settings.max_waiting} sequences wait for a row")
         self._following += 1
         try:

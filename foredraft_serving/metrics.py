@@ -28,15 +28,6 @@ class Pool(Protocol):
     def tokens(self) -> int: ...
 
 
-class Placed(Protocol):
-    """The settings that say how a model is run."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-
-
 class Step(Protocol):
     """The times of a step of an engine, in seconds."""
 
@@ -68,9 +59,9 @@ class EngineMetrics:
         self._parts = [step.labels(part) for part in ("waiting", "forward", last_part)]
         self._step_tokens = registrar.histogram("step_tokens")
 
-    def serves(self, model: str, placed: Placed) -> None:
+    def serves(self, model: str, device: str, dtype: str) -> None:
         """Records what the service serves; a service without a model drafts by n-grams alone."""
-        self._info.labels(__version__, model, placed.device, placed.dtype).set(1)
+        self._info.labels(__version__, model, device, dtype).set(1)
 
     def watch(self, pool: Pool, capacity: int) -> None:
         """Reads the gauges of the rows off the pool at every scrape.

@@ -51,7 +51,7 @@ async def serve(settings: TargetSettings) -> None:
             settings.alternatives,
             check_default(own, can_quantize=True),
         )
-        metrics.serves(loaded.model.name, settings)
+        metrics.serves(loaded.model.name, settings.device, loaded.model.dtype)
         metrics.watch(loaded.engine.pool, loaded.engine.capacity)
         defaults = _defaults(settings, loaded, own)
         servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)

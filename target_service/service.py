@@ -148,7 +148,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             vocabulary_size=self._model.known_ids,
             rows=rows.count,
             row_layout=rows.layout,
-            dtype=self._settings.dtype,
+            dtype=self._model.dtype,
             device=str(rows.device),
             drafts={e.address: e.description for e in self._pool.endpoints},
             generation_config=self._defaults,

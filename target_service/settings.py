@@ -18,14 +18,23 @@ class TargetSettings:
     revision: str | None = setting(None, "revision of the model on the hub")
     trust_remote_code: bool = setting(False, "run code that comes with the model")
     device: str = setting("cpu", "torch device")
-    dtype: str = setting("float32", "data type of the weights", ("float32", "bfloat16", "float16"))
+    dtype: str = setting(
+        "auto",
+        "data type of the weights; 'auto' is the checkpoint's own, or float32 if the device only "
+        "emulates it",
+        ("auto", "float32", "bfloat16", "float16"),
+    )
     threads: int = setting(0, "torch threads; 0 leaves torch's own choice", at_least=0)
     listen: str = setting("127.0.0.1:50052", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9102", "HOST:PORT for Prometheus metrics")
     packed_weights: bool = setting(
         True, "on a CPU, store weights in the order that its kernels read; rounds are faster"
     )
-    rows: int = setting(16, "sequences generated at the same time", at_least=1)
+    rows: int = setting(
+        0,
+        "sequences generated at the same time; 0 is what fits, at most 16 on a CPU, 64 elsewhere",
+        at_least=0,
+    )
     max_waiting: int = setting(
         128, "calls with sequences that wait for a row, before others are refused", at_least=1
     )
@@ -43,7 +52,13 @@ class TargetSettings:
         16384, "token ids in all lists of one call, such as bad_words_ids", at_least=0
     )
     max_length: int = setting(
-        0, "longest sequence in tokens; 0 is the model's own limit, at most 8192", at_least=0
+        0, "longest sequence in tokens; 0 is what fits, at most the model's own limit", at_least=0
+    )
+    memory_share: float = setting(
+        0.8,
+        "share that rows may take of the memory that the weights leave free on the device",
+        at_least=0.01,
+        at_most=1,
     )
     cache_implementation: str = setting(
         "dynamic",

@@ -67,6 +67,9 @@ class TableRows:
         self._held[target] = self._held[source][:length]
         self.copied.append(length - start)
 
+    def row_bytes(self, row: int) -> int:
+        return 0
+
     def _logits(self, tokens: Sequence[int]) -> Tensor:
         return self.table[tokens[-2] if len(tokens) > 1 else 0, tokens[-1]]
 

@@ -66,7 +66,7 @@ def outcome(kind: str) -> Outcome:
         bundled("target").tokenizer.save_pretrained(folder)
         try:
             module: Any = load(folder).module
-            rows = prove_rows(module, module.config.get_text_config(), 3, 128, 8)
+            rows = prove_rows(module, module.config.get_text_config(), 128, 8).make(3, 128)
         except ModelError as error:
             return Outcome(kind, "refused", note=_line(error, folder))
         except Exception as error:  # what a start must not end in

@@ -44,7 +44,7 @@ def bundled(kind: str) -> LoadedModel:
 def rows_of(model: nn.Module, count: int = 4, capacity: int = 512, spare: int = 0) -> Rows:
     """Returns fresh rows. A model that had rows is proved again, against its stock attention."""
     stock(model)
-    return prove_rows(model, model.config, count, capacity, spare)
+    return prove_rows(model, model.config, capacity, spare).make(count, capacity)
 
 
 def stock(model: nn.Module) -> nn.Module:

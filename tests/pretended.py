@@ -21,7 +21,7 @@ _CPU = torch.device("cpu")
 _VIEWS = ["view", "_unsafe_view", "slice", "select", "expand", "unsqueeze", "squeeze", "transpose"]
 _MORE_VIEWS = ["t", "permute", "as_strided", "split", "split_with_sizes", "unbind", "detach"]
 _MEMORY = ["alias", "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty"]
-_NO_KERNELS = frozenset([*_VIEWS, *_MORE_VIEWS, *_MEMORY])
+NO_KERNELS = frozenset([*_VIEWS, *_MORE_VIEWS, *_MEMORY])
 _WAITS = frozenset(["_local_scalar_dense", "equal", "nonzero", "masked_select", "is_nonzero"])
 _INDEXING = frozenset(["index", "index_put", "index_put_", "_index_put_impl_"])
 
@@ -126,7 +126,7 @@ def _run(traffic: Traffic, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if name not in _INDEXING:
             raise RuntimeError(f"{func}: tensors of the device and of the host at {_line()}")
         traffic.copies[_line()] += 1
-    if name not in _NO_KERNELS | _WAITS:
+    if name not in NO_KERNELS | _WAITS:
         traffic.kernels[name] += 1
     traffic.operations.append((name, tuple(tuple(tensor.shape) for tensor in tensors)))
     result = func(*_held(args), **_held(kwargs))

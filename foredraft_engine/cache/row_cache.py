@@ -12,7 +12,7 @@ both inside the model's own forward. A row can be quantized instead, see
 This module knows nothing of tokens or texts, or of who owns a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,13 +21,19 @@ from transformers.cache_utils import Cache
 
 from foredraft_engine.cache.layout import Layout
 from foredraft_engine.cache.quantized_row import QuantizedRow
+from foredraft_engine.cache.row_store import RowStore
 from foredraft_engine.feed import Feed
+
+# So many places behind the end of a text keep their memory. Branches come and go in them, and
+# giving memory back takes longer than a step of a small model.
+_KEPT_PLACES = 512
 
 
 class RowCache(Cache):  # type: ignore[misc]
     """The keys and values of all rows.
 
-    Each layer has a pair of tensors [rows, kv heads, capacity, head size].
+    Each layer has a pair of stores. The memory of a row follows the text that it holds, so far as
+    `RowStore` can give memory back.
     """
 
     def __init__(self, rows: int, capacity: int, keys: type[Tensor] = Tensor) -> None:
@@ -41,7 +47,8 @@ class RowCache(Cache):  # type: ignore[misc]
         self._keys = keys
         self.rows, self.capacity = rows, capacity
         self.layout: Layout | None = None
-        self._stores: dict[int, tuple[Tensor, Tensor]] = {}  # allocated when first needed
+        self._stores: dict[int, tuple[RowStore, RowStore]] = {}  # made when first needed
+        self._used = [0] * rows  # the places of each row that have memory
         self._quantized: dict[int, QuantizedRow] = {}
 
     def begin(self, feeds: Sequence[Feed], scored: Sequence[int], device: torch.device) -> Layout:
@@ -50,6 +57,7 @@ class RowCache(Cache):  # type: ignore[misc]
         A row that is fed under another `CacheSpec` than before loses its contents.
         """
         for feed in feeds:
+            self._use(feed.row, 0 if feed.cache else feed.start + len(feed.ids))
             if feed.cache is None:
                 self._quantized.pop(feed.row, None)
             elif feed.row not in self._quantized or self._quantized[feed.row].spec != feed.cache:
@@ -86,8 +94,10 @@ class RowCache(Cache):  # type: ignore[misc]
             # Attention needs their shapes only.
             return key_states.as_subclass(self._keys), value_states
         if layer_idx not in self._stores:
-            self._stores[layer_idx] = (self._allocate(key_states), self._allocate(value_states))
-        for store, states in zip(self._stores[layer_idx], (key_states, value_states), strict=True):
+            size = (self.rows, self.capacity)
+            self._stores[layer_idx] = (RowStore(*size, key_states), RowStore(*size, value_states))
+        keys, values = (store.tensor for store in self._stores[layer_idx])
+        for store, states in ((keys, key_states), (values, value_states)):
             if len(layout.spans) == 1 and layout.spans[0].rows == 1:
                 feed = layout.spans[0].members[0].feed
                 store[feed.row, :, feed.start : feed.start + len(feed.ids)] = states[0]
@@ -96,7 +106,6 @@ class RowCache(Cache):  # type: ignore[misc]
             else:
                 rows, places = layout.rows[layout.dense], layout.places[layout.dense]
                 store[rows, :, places] = states[0].transpose(0, 1)[layout.dense]
-        keys, values = self._stores[layer_idx]
         return keys.as_subclass(self._keys), values
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
@@ -108,13 +117,28 @@ class RowCache(Cache):  # type: ignore[misc]
         if row := self._quantized.get(source):
             self._quantized[target] = row.fork(length)
             return
-        for store in (tensor for pair in self._stores.values() for tensor in pair):
-            store[target, :, start:length] = store[source, :, start:length]
+        self._use(target, length)
+        for store in self._all_stores:
+            store.tensor[target, :, start:length] = store.tensor[source, :, start:length]
+
+    def row_bytes(self, row: int) -> int:
+        """Returns the bytes of the places that a row has in use, in all layers."""
+        if quantized := self._quantized.get(row):
+            return quantized.resident_bytes
+        return self._used[row] * sum(store.place_bytes for store in self._all_stores)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Returns 0: positions are explicit, and no model code may derive them from the cache."""
         return 0
 
-    def _allocate(self, states: Tensor) -> Tensor:
-        _, heads, _, size = states.shape
-        return states.new_zeros(self.rows, heads, self.capacity, size)
+    @property
+    def _all_stores(self) -> Iterator[RowStore]:
+        return (store for pair in self._stores.values() for store in pair)
+
+    def _use(self, row: int, end: int) -> None:
+        """Notes that a row is used up to a place, and gives the memory of a longer text back."""
+        if self._used[row] > end + _KEPT_PLACES:
+            for store in self._all_stores:
+                store.give_back(row, end)
+            self._used[row] = end
+        self._used[row] = max(self._used[row], end)

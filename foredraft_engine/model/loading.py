@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from foredraft_engine.errors import ModelError
+from foredraft_engine.model.dtypes import dtype_for
 from foredraft_engine.model.generation_config import readable_generation_config
 from foredraft_engine.vocabulary import Vocabulary
 
@@ -35,7 +36,6 @@ _TOKENIZER_FILES = (
     "tekken.json",
 )
 _NO_TOKENIZER = "it has no tokenizer; put the model's tokenizer.json next to config.json"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Kinds of RoPE whose frequencies follow the longest position in the batch: a token's logits would
 # depend on other sequences. Up to the original length the frequencies are fixed, and only such
 # sequences are served.
@@ -56,6 +56,10 @@ class LoadedModel:
     """The largest number of tokens in a sequence."""
     length_note: str = ""
     """Why this is less than the model's own maximum; empty if it is not."""
+    dtype: str = "float32"
+    """The data type of the weights."""
+    dtype_note: str = ""
+    """Why it is not the checkpoint's own, if it was to be; empty otherwise."""
 
     @property
     def text_config(self) -> Any:
@@ -94,11 +98,17 @@ def load(
     name: str,
     *,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Loads a model from a directory or by hub id. Weights are loaded from safetensors only.
+
+    They go to the device one by one. On a CPU they stay in the file, which is mapped, as long as
+    they have its data type.
+
+    Args:
+        dtype: "auto" for the checkpoint's own, see `foredraft_engine.model.dtypes`.
 
     Raises:
         ModelError: the model is missing or incomplete, is of a kind that cannot be served, or does
@@ -117,15 +127,17 @@ def load(
         raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
     if (own := readable_generation_config(name, revision)) is not None:
         origin["generation_config"] = own
-    module = _weights(name, {"dtype": DTYPES[dtype], **origin})
+    chosen, dtype_note = dtype_for(dtype, config, place)
+    module = _weights(name, {"dtype": chosen, "device_map": place, **origin}).eval()
     if getattr(module, "_is_stateful", False):
         raise ModelError(
             f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be "
             "rolled back; use a model with attention layers only"
         )
-    placed = _load_part(name, f"the weights onto {device}", lambda: module.to(place).eval())
-    max_length, note = _max_length(placed.config.get_text_config())
-    return LoadedModel(name, placed, tokenizer, Vocabulary.of(tokenizer), max_length, note)
+    max_length, note = _max_length(module.config.get_text_config())
+    said = str(chosen).removeprefix("torch.")
+    vocabulary = Vocabulary.of(tokenizer)
+    return LoadedModel(name, module, tokenizer, vocabulary, max_length, note, said, dtype_note)
 
 
 def _weights(name: str, options: dict[str, Any]) -> Any:

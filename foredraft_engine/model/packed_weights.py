@@ -28,7 +28,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TOKENS)
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        self._bias = None if linear.bias is None else linear.bias.detach().clone()
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [..., in_features] to [..., out_features]."""
@@ -40,7 +40,7 @@ class PackedLinear(nn.Module):
 
 @torch.inference_mode()
 def pack_weights(model: nn.Module, least_bytes: int | None = None) -> int:
-    """Packs the weights of the linear layers of a causal LM.
+    """Packs the weights of the linear layers of a causal LM, and lets go of the unpacked ones.
 
     Other layers that share a weight (tied embeddings) keep the unpacked one.
 
@@ -71,6 +71,8 @@ def pack_weights(model: nn.Module, least_bytes: int | None = None) -> int:
             ):
                 setattr(parent, name, PackedLinear(child))
                 packed += 1
+    if packed:
+        _leave_file(model)
     _check_logits(model, ids, before)
     return packed
 
@@ -81,6 +83,12 @@ def _supported(dtype: torch.dtype) -> bool:
     return dtype is torch.float32 or (
         dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
+
+
+def _leave_file(model: nn.Module) -> None:
+    """Copies the weights that stay out of the file, which is mapped as long as one is in it."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def _check_logits(model: nn.Module, ids: Tensor, before: Tensor) -> None:

@@ -12,6 +12,7 @@ This module knows nothing of architectures: it compares numbers.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,16 +32,55 @@ log = logging.getLogger(__name__)
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 _SHORT = 9
 _LONG = 48
+# A quantized row keeps its last tokens exactly, which many tokens make up for.
+_MEASURED_TOKENS = 512
 
 
-def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: int = 0) -> Rows:
+@dataclass(frozen=True, slots=True)
+class ProvedRows:
+    """The best kind of rows that is right for a model, and the abilities that are."""
+
+    kind: Kind
+    model: nn.Module
+    spare: int = 0
+    """The number of places in a row beyond its positions, for branches."""
+    branches: bool = False
+    quantizes: bool = False
+
+    def make(self, count: int, capacity: int) -> Rows:
+        """Returns rows.
+
+        Args:
+            count: the number of rows.
+            capacity: the number of positions in a row.
+        """
+        rows = self.kind(self.model, count, capacity, self.spare)
+        if isinstance(rows, PackedRows):
+            rows.branches, rows.quantizes = self.branches, self.quantizes
+        return rows
+
+    def token_bytes(self, capacity: int, cache: CacheSpec | None = None) -> int:
+        """Returns the bytes that a token of a row takes, by trying.
+
+        Args:
+            capacity: the number of positions in a row.
+            cache: how the row is quantized.
+        """
+        tokens = min(capacity, _MEASURED_TOKENS)
+        rows = self.make(1, tokens)
+        cache = cache if rows.quantizes else None
+        with torch.inference_mode():
+            rows.forward([Feed(0, 0, [0] * tokens, cache=cache)], [1])
+        return -(-rows.row_bytes(0) // tokens)
+
+
+def prove_rows(model: nn.Module, config: Any, capacity: int, spare: int = 0) -> ProvedRows:
     """Returns the best kind of rows that is right for a model.
 
     Args:
         model: a decoder-only causal LM in evaluation mode.
         config: its text config.
-        count: the number of rows.
-        capacity: the number of positions in a row.
+        capacity: the largest number of positions in a row.
         spare: the number of places in a row beyond its positions, for branches. Rows have no spare
             places if branches are not right for the model.
 
@@ -66,7 +106,7 @@ def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: 
             if not failure:
                 if kind is SeparateRows:
                     log.warning("rows are kept %s, because %s", kind.layout, "; ".join(failures))
-                return _rows_of_kind(kind, model, (count, capacity, spare), long, expected[0])
+                return _rows_of_kind(kind, model, spare, long, expected[0])
             failures.append(f"{kind.__name__} fail: {failure}")
             model.set_attn_implementation(stock)  # type: ignore[operator]
     raise ModelError(
@@ -75,30 +115,22 @@ def prove_rows(model: nn.Module, config: Any, count: int, capacity: int, spare: 
 
 
 def _rows_of_kind(
-    kind: Kind,
-    model: nn.Module,
-    size: tuple[int, int, int],
-    long: list[int],
-    expected: Tensor,
-) -> Rows:
+    kind: Kind, model: nn.Module, spare: int, long: list[int], expected: Tensor
+) -> ProvedRows:
     """Returns rows of a kind, with the abilities that are right for the model.
 
     Args:
-        size: the number of rows, of positions in a row, and of spare places.
+        spare: the number of spare places in a row.
         long: the long sequence.
         expected: the logits of its last tokens, [8, vocab].
     """
     if not issubclass(kind, PackedRows):
-        return kind(model, *size)
-    count, capacity, spare = size
-    if failure := _failure(lambda: [_branch_logits(kind, model, long)], [expected[-2:]]):
-        log.warning("rows have no branches, because %s", failure)
-    rows = kind(model, count, capacity, 0 if failure else spare)
-    rows.branches = not failure
-    if failure := _failure(lambda: [_group_logits(kind, model, long)], [expected]):
-        log.warning("rows cannot be quantized, because %s", failure)
-        rows.quantizes = False
-    return rows
+        return ProvedRows(kind, model)
+    if no_branches := _failure(lambda: [_branch_logits(kind, model, long)], [expected[-2:]]):
+        log.warning("rows have no branches, because %s", no_branches)
+    if no_groups := _failure(lambda: [_group_logits(kind, model, long)], [expected]):
+        log.warning("rows cannot be quantized, because %s", no_groups)
+    return ProvedRows(kind, model, 0 if no_branches else spare, not no_branches, not no_groups)
 
 
 def _failure(compute: Callable[[], list[Tensor]], expected: list[Tensor]) -> str:

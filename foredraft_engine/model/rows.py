@@ -58,6 +58,9 @@ class Rows(Protocol):
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
         """Copies positions `start` to `length` of row `source` to row `target`."""
 
+    def row_bytes(self, row: int) -> int:
+        """Returns the bytes that the keys and values of a row take."""
+
 
 class PackedRows:
     """Rows that share one forward pass, see `foredraft_engine.cache.row_cache`."""
@@ -100,6 +103,9 @@ class PackedRows:
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
         self._cache.copy_row(source, target, length, start)
+
+    def row_bytes(self, row: int) -> int:
+        return self._cache.row_bytes(row)
 
 
 class InlineRows(PackedRows):
@@ -168,6 +174,10 @@ class SeparateRows:
                 values = torch.cat([kept.values[:, :, :start], values], dim=2)
             copy.update(keys.clone(), values.clone(), index)
         self._caches[target] = copy
+
+    def row_bytes(self, row: int) -> int:
+        layers = self._caches[row].layers
+        return int(sum(layer.keys.nbytes + layer.values.nbytes for layer in layers))
 
 
 class _LastHidden:

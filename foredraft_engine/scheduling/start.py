@@ -14,17 +14,20 @@ import torch
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed
+from foredraft_engine.model.free_memory import free_bytes, trim_heap
 from foredraft_engine.model.loading import LoadedModel, load
 from foredraft_engine.model.packed_weights import pack_weights
-from foredraft_engine.model.proof import prove_rows
+from foredraft_engine.model.proof import ProvedRows, prove_rows
 from foredraft_engine.model.rows import Rows
 from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.engine import Engine
+from foredraft_engine.scheduling.row_plan import RowLimits, RowPlan, plan_rows, size_text
 from foredraft_engine.scheduling.step_times import WIDTHS, StepTimes
 
 log = logging.getLogger(__name__)
 
-_DEFAULT_LENGTH = 8192
+# More rows make each wait longer for a step than they gain together.
+_MOST_ROWS, _MOST_ROWS_OF_CPU = 64, 16
 # How long a thread that computes keeps the interpreter from one that waits. Python's default of
 # 5 ms is ten times a round trip between the services.
 _SWITCH_S = 0.0005
@@ -49,6 +52,8 @@ class ModelSettings(Protocol):
     def rows(self) -> int: ...
     @property
     def max_length(self) -> int: ...
+    @property
+    def memory_share(self) -> float: ...
     @property
     def chunk_tokens(self) -> int: ...
     @property
@@ -116,8 +121,11 @@ def _engine(
     cache: CacheSpec | None,
 ) -> Engine:
     """Proves the rows of a loaded model, times its steps and starts its engine."""
-    capacity = min(settings.max_length or _DEFAULT_LENGTH, model.max_length)
-    rows = prove_rows(model.module, model.text_config, settings.rows, capacity, spare)
+    longest = min(settings.max_length or model.max_length, model.max_length)
+    proved = prove_rows(model.module, model.text_config, longest, spare)
+    trim_heap()
+    plan = _plan(proved, settings, longest, cache)
+    rows = proved.make(plan.rows, plan.length)
     return Engine(
         rows,
         model.known_ids,
@@ -125,6 +133,31 @@ def _engine(
         callbacks=callbacks,
         step_times=time_steps(rows, cache if rows.quantizes else None),
     )
+
+
+def _plan(
+    proved: ProvedRows, settings: ModelSettings, longest: int, cache: CacheSpec | None
+) -> RowPlan:
+    """Plans the rows that fit the memory that the weights have left free."""
+    device = next(proved.model.parameters()).device
+    most_rows = _MOST_ROWS_OF_CPU if device.type == "cpu" else _MOST_ROWS
+    token_bytes, free = proved.token_bytes(longest, cache), free_bytes(device)
+    budget = int(free * settings.memory_share)
+    limits = RowLimits(budget, token_bytes, longest, most_rows, proved.spare)
+    plan = plan_rows(limits, settings.rows, settings.max_length)
+    log.info(
+        "memory: %s are free on %s, %s of them for rows: %d tokens of %d bytes; planned are %d "
+        "rows of %d tokens, which take up to %s",
+        size_text(free),
+        device,
+        size_text(budget),
+        budget // token_bytes,
+        token_bytes,
+        plan.rows,
+        plan.length,
+        size_text(plan.rows * (plan.length + proved.spare) * token_bytes),
+    )
+    return plan
 
 
 def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
@@ -163,12 +196,14 @@ def _log_summary(
         model.name,
         type(model.module).__name__,
         parameters / 1e6,
-        settings.dtype,
+        model.dtype,
         settings.device,
         f", weights of {packed} layers packed" if packed else "",
         rows.count,
         rows.layout,
         rows.capacity,
     )
+    if model.dtype_note:
+        log.warning("%s: %s", model.name, model.dtype_note)
     if model.length_note:
         log.warning("%s: %s; longer sequences are refused", model.name, model.length_note)

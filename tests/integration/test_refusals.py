@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from draft_service.settings import ROWS_ALONE
 from foredraft import AsyncClient, Client, InvalidRequestError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc, generation_pb2
 from foredraft_engine.model.loading import LoadedModel
@@ -219,7 +220,7 @@ async def test_a_draft_refuses_more_sequences_than_may_wait() -> None:
         grpc.aio.insecure_channel(draft.address) as channel,
     ):
         stub: Any = draft_pb2_grpc.DraftServiceStub(channel)
-        calls = [stub.Draft() for _ in range(draft.settings.rows + 1)]
+        calls = [stub.Draft() for _ in range(ROWS_ALONE + 1)]
         for call in calls:
             await call.write(draft_pb2.DraftRequest(open=opened))
             assert (await call.read()).HasField("opened")

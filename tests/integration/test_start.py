@@ -55,7 +55,7 @@ def test_a_model_that_is_missing() -> None:
         "target", "--model", "/no/such/model"
     )
     assert "--model is required" in _start("target")
-    assert "rows: 0 is not a number from 1 on" in _start("draft", "--rows", "0")
+    assert "rows: -1 is not a number from 0 on" in _start("draft", "--rows", "-1")
 
 
 def test_named_configs_without_a_place() -> None:

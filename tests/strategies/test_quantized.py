@@ -375,7 +375,7 @@ def test_four_bits_take_a_third_at_4k(name: str, measured: Callable[[str], None]
         scratch = _scratch_bytes(rows, ids, CONTEXT, spec)
         resident = rows._cache._quantized[0].resident_bytes
         rows.forward([Feed(0, 0, [1])], [1])
-    fp16 = sum(2 * t[0, :, 0].numel() for pair in rows._cache._stores.values() for t in pair)
+    fp16 = sum(store.place_bytes for pair in rows._cache._stores.values() for store in pair)
     share = (resident + scratch) / CONTEXT / fp16
     measured(
         f"{name}: {(resident + scratch) / CONTEXT:.0f} bytes a token at 4k, {share:.3f} of fp16"

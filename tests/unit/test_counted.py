@@ -20,9 +20,11 @@ from foredraft_engine.sampling import Rule, Sampling
 from foredraft_engine.scheduling.step import step
 from foredraft_engine.speculation.round import Round, round_feed
 from foredraft_engine.speculation.verify_job import VerifyJob, VerifyOptions
-from tests.pretended import DEVICE, PretendedDevice, Traffic
+from tests.pretended import DEVICE, NO_KERNELS, PretendedDevice, Traffic
 
 VOCAB, ROWS, PROMPT = 256, 16, 12
+SPARE = 16
+WRITES = frozenset(["index_put_", "_index_put_impl_", "copy_"])
 LAYERS = (2, 4)
 SAMPLED = {"temperature": 0.8, "top_k": 50}
 
@@ -64,12 +66,12 @@ def jobs_of(wanted: Sequence[Round]) -> list[VerifyJob]:
 
 
 def verify(
-    layers: int, wanted: Sequence[Round], device: PretendedDevice
+    layers: int, wanted: Sequence[Round], device: PretendedDevice, capacity: int = 128
 ) -> tuple[list[Verdict], Traffic]:
     """Verifies rounds in one step on the device; returns the verdicts and what it counted."""
     module = device.take(model(layers))
     with torch.no_grad(), device:
-        rows = PackedRows(module, ROWS, 128, 16)
+        rows = PackedRows(module, ROWS, capacity, SPARE)
         for i, one in enumerate(wanted):
             rows.forward([Feed(i, 0, one.tokens[:-1])], [0])
         device.forget()
@@ -112,6 +114,23 @@ def test_rounds_of_one_shape_dispatch_the_same_operations(rule: Rule) -> None:
         verify(2, rounds(8, True, rule, token), PretendedDevice())[1].operations for token in (5, 9)
     )
     assert first == second
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_what_a_step_computes_does_not_depend_on_the_capacity(rule: Rule) -> None:
+    """Whole rows are written to and looked into; nothing that is computed has their length."""
+    short, long = (_without_stores(rounds(8, True, rule), capacity) for capacity in (128, 8192))
+    assert short == long
+
+
+def _without_stores(wanted: Sequence[Round], capacity: int) -> list[object]:
+    """Returns the operations of a verification, those aside that look or write into whole rows."""
+    _, traffic = verify(2, wanted, PretendedDevice(), capacity)
+    return [
+        (name, shapes)
+        for name, shapes in traffic.operations
+        if not (name in NO_KERNELS | WRITES and any(capacity + SPARE in s for s in shapes))
+    ]
 
 
 @pytest.mark.parametrize("rule", Rule)

@@ -22,6 +22,7 @@ from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed, Tree
 from foredraft_engine.model.loading import load
 from foredraft_engine.model.proof import prove_rows
+from foredraft_engine.model.rows import Rows
 from tests.models import PACKED, bundled, random_model, rows_of
 
 
@@ -120,11 +121,16 @@ def test_a_step_copies_no_keys() -> None:
     rows = rows_of(model, 4, 64)
     with torch.inference_mode():
         rows.forward([Feed(0, 0, [1, 2, 3]), Feed(1, 0, [4, 5, 6])], [0, 0])
-        stores = [t.data_ptr() for pair in rows._cache._stores.values() for t in pair]  # type: ignore[attr-defined]
-        key, _ = rows._cache._stores[0]  # type: ignore[attr-defined]
+        stores = _addresses(rows)
+        key = rows._cache._stores[0][0].tensor  # type: ignore[attr-defined]
         assert key[0:2, :, :3].untyped_storage().data_ptr() == key.untyped_storage().data_ptr()
         rows.forward([Feed(0, 3, [7]), Feed(1, 3, [8])], [1, 1])
-    assert [t.data_ptr() for pair in rows._cache._stores.values() for t in pair] == stores  # type: ignore[attr-defined]
+    assert _addresses(rows) == stores
+
+
+def _addresses(rows: Rows) -> list[int]:
+    pairs = rows._cache._stores.values()  # type: ignore[attr-defined]
+    return [store.tensor.data_ptr() for pair in pairs for store in pair]
 
 
 def test_a_model_whose_window_is_ignored_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +219,7 @@ def test_rope_that_looks_at_the_batch_is_served_up_to_its_switch(kind: str, tmp_
     with torch.inference_mode():
         text = list(range(5, 69))
         want = model.module(torch.tensor([text])).logits[0]
-        rows = prove_rows(model.module, model.text_config, 2, model.max_length)
+        rows = prove_rows(model.module, model.text_config, 64).make(2, 64)
         assert rows.layout == "packed"
         rows.forward([Feed(0, 0, [1, 2, 3]), Feed(1, 0, text[:60])], [0, 0])
         got = rows.forward([Feed(0, 3, [4]), Feed(1, 60, text[60:])], [0, 4])
@@ -243,7 +249,7 @@ def test_a_text_model_whose_base_model_is_itself_has_hidden_states() -> None:
     """The base model of Llama 4 for text is named as the part of the larger model is."""
     model = _llama4()
     assert model.base_model is model
-    rows = prove_rows(model, model.config, 2, 64)
+    rows = prove_rows(model, model.config, 64).make(2, 64)
     rows.forward([Feed(0, 0, [1, 2, 3])], [1])
     with torch.inference_mode():
         want = model.model(torch.tensor([[1, 2, 3]])).last_hidden_state[0]
@@ -261,5 +267,5 @@ def test_a_model_whose_own_forward_fails_is_refused_in_one_line(error: Exception
     with pytest.raises(
         ModelError, match=f"Llama.* own forward pass fails: {type(error).__name__}"
     ) as caught:
-        prove_rows(model, model.config, 2, 64)
+        prove_rows(model, model.config, 64)
     assert "\n" not in str(caught.value)
