@@ -16,7 +16,6 @@ import yaml
 
 from deploy.monitoring.generate import RULES
 from foredraft.catalog import METRICS
-from target_service.settings import TargetSettings
 from tests.deploy.rendered import (
     COMPONENTS,
     HERE,
@@ -156,9 +155,7 @@ def test_the_adapter_has_the_metric_of_the_autoscaler() -> None:
 @overlays
 def test_pods_are_added_before_their_rows_are_used_up(overlay: str) -> None:
     manifests = render(overlay, ("autoscaling",))
-    rows = int(
-        environment_of(manifests, "target").get("FOREDRAFT_TARGET_ROWS", TargetSettings().rows)
-    )
+    rows = int(environment_of(manifests, "target")["FOREDRAFT_TARGET_ROWS"])
     in_use = of_kind(manifests, "HorizontalPodAutoscaler")["target"]["spec"]["metrics"][1]["pods"]
     triggers = of_kind(render(overlay, ("autoscaling-keda",)), "ScaledObject")["target"]["spec"][
         "triggers"

@@ -236,3 +236,18 @@ def test_the_command_line(target: Process) -> None:
     wrong = run("generate", "x", "--temperature", "0.5")
     assert wrong.returncode == 1
     assert "do_sample" in wrong.stderr
+
+
+def test_a_start_tells_what_it_chose(logs: Path) -> None:
+    """The bundled pair is kept in float16, which CPUs only emulate."""
+    flags = ("--model", str(MODELS / "target"), "--max-length", "96", "--memory-share", "0.5")
+    with (
+        service("target", logs / "planned.log", *flags) as target,
+        Client(target.address) as client,
+    ):
+        info = client.info()
+    assert (info.dtype, info.rows, info.max_length) == ("float32", 16, 96)
+    log = target.log.read_text()
+    assert "the checkpoint has float16, but cpu does not compute in it" in log
+    assert re.search(r"memory: .* are free on cpu, .* for rows: \d+ tokens of \d+ bytes", log)
+    assert "planned are 16 rows of 96 tokens" in log

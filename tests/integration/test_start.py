@@ -58,6 +58,12 @@ def test_a_model_that_is_missing() -> None:
     assert "rows: -1 is not a number from 0 on" in _start("draft", "--rows", "-1")
 
 
+def test_rows_that_do_not_fit() -> None:
+    line = _start("target", "--model", str(MODELS / "target"), "--rows", "100000000")
+    assert "rows: 100000000 rows of 64 tokens take" in line
+    assert "use --rows " in line
+
+
 def test_named_configs_without_a_place() -> None:
     assert "there is no directory '/no/such'; make it" in _start(
         "target", "--model", "/no/such/model", "--generation-configs", "/no/such"
