@@ -1,60 +1,45 @@
 """A target under more load than it can serve: goodput at one and four times saturation, with and
-without a draft, and what a clean caller beside dear calls feels.
+without a draft, and what a clean caller feels beside floods of dear calls.
 
     python -m benchmarks.overload [--seconds 40]
 
 Saturation is what as many callers as rows, who never pause, are served. The load of calls comes by
-a clock, whether the earlier ones are served or not, and each has a deadline.
+a clock, whether the earlier ones are served or not, and each has a deadline. Beside each flood the
+time of a clean call is told as a multiple of that beside a well-behaved neighbour.
 """
 
 import argparse
 import asyncio
 import itertools
+import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+from benchmarks.bystander import Bystander, Felt
+from benchmarks.floods import FLOODS, NEIGHBOUR, PROMPT, flood
+from benchmarks.memory import peak_bytes, reset_peak
 from benchmarks.services import Service, service
 from foredraft import AsyncClient, ForedraftError
 
 MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 ROWS, NEW_TOKENS, DEADLINE_S = 16, 64, 10.0
-PROMPT = "def main(arguments):\n"
 _CLEAN_CALLS = 5
-_GREEN = {"greenlist_ratio": 0.25, "bias": 2.0, "context_width": 1, "seeding_scheme": "lefthash"}
+# A flood needs a while to arrive, and what it leaves behind needs one to end.
+_ARRIVAL_S, _REST_S = 1.5, 2.0
 
-Flood = Callable[[AsyncClient], Awaitable[object]]
-FLOODS: dict[str, tuple[int, Flood]] = {
-    "one long call": (1, lambda c: c.generate(PROMPT, max_new_tokens=900)),
-    "detection, 8 calls": (
-        8,
-        lambda c: c.detect_watermark(["def f(x): return x\n" * 250] * 256, _GREEN),
-    ),
-    "256 sampled": (
-        1,
-        lambda c: c.generate(PROMPT, max_new_tokens=400, do_sample=True, num_return_sequences=256),
-    ),
-    "256 times 4 beams": (
-        1,
-        lambda c: c.generate([PROMPT] * 256, max_new_tokens=200, num_beams=4),
-    ),
-    "contrastive": (
-        1,
-        lambda c: c.generate(PROMPT, max_new_tokens=900, penalty_alpha=0.6, top_k=128),
-    ),
-    "1,000 bad words, 4 calls": (
-        4,
-        lambda c: c.generate(
-            PROMPT, max_new_tokens=900, bad_words_ids=[[5 + i] * 15 + [7] for i in range(1000)]
-        ),
-    ),
-}
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is measured, and who feels it."""
+
+    target: Service
+    draft: Service
+    bystander: Bystander
 
 
 def main() -> None:
@@ -63,32 +48,42 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="length of each load")
     seconds = parser.parse_args().seconds
     for drafted in (False, True):
-        with _services(drafted) as target:
-            asyncio.run(_measure(target, "with a draft" if drafted else "alone", seconds))
+        with _setup(drafted) as setup:
+            print("with a draft" if drafted else "alone", flush=True)
+            asyncio.run(_measure(setup, seconds))
 
 
-async def _measure(target: Service, name: str, seconds: float) -> None:
-    async with AsyncClient(target.address, max_retries=0) as client:
+async def _measure(setup: Setup, seconds: float) -> None:
+    alone = await setup.bystander.feels(calls=_CLEAN_CALLS)
+    _tell("a clean caller alone", setup.target, alone)
+    async with AsyncClient(setup.target.address, max_retries=0) as client:
         saturation = await _saturation(client, seconds / 2)
-        print(f"{name}: saturation {saturation:.1f} calls/s")
+        print(f"  saturation: {saturation:.1f} calls/s", flush=True)
         for times in (1, 4):
-            done, health_s = await _beside_health(
-                target, _goodput(client, times * saturation, seconds)
-            )
-            print(
-                f"  {times} times: goodput {done / saturation:.2f}, health at most "
-                f"{1000 * health_s:.0f} ms, memory {_memory_mib(target.pid):.0f} MiB"
-            )
-        headers = {"authorization": "Bearer somebody else"}
-        async with AsyncClient(target.address, metadata=headers, max_retries=0) as other:
-            for flood, (calls, make) in FLOODS.items():
-                clean_s, health_s = await _beside_health(
-                    target, _beside(client, other, calls, make)
-                )
-                print(
-                    f"  clean caller beside {flood}: {clean_s:.2f} s, health at most "
-                    f"{1000 * health_s:.0f} ms, memory {_memory_mib(target.pid):.0f} MiB"
-                )
+            reset_peak(setup.target.pid)
+            felt = asyncio.create_task(setup.bystander.feels(calls=0, after_s=seconds))
+            done = await _goodput(client, times * saturation, seconds)
+            _tell(f"{times} times: goodput {done / saturation:.2f}", setup.target, await felt)
+    neighbour_s = 0.0
+    for name in FLOODS:
+        reset_peak(setup.target.pid)
+        felt = asyncio.create_task(setup.bystander.feels(_CLEAN_CALLS, _ARRIVAL_S))
+        async with flood(name, setup.target.address, setup.draft.address):
+            beside = await felt
+        if name == NEIGHBOUR:
+            neighbour_s = median(beside.calls_s)
+        ratio = median(beside.calls_s) / neighbour_s
+        _tell(f"beside {name}: {ratio:.1f} times", setup.target, beside)
+        await asyncio.sleep(_REST_S)
+
+
+def _tell(what: str, target: Service, felt: Felt) -> None:
+    calls = f"a clean call {median(felt.calls_s):.2f} s, " if felt.calls_s else ""
+    print(
+        f"  {what}; {calls}health at most {1000 * felt.health_s:.0f} ms, "
+        f"memory at most {peak_bytes(target.pid) / 2**20:.0f} MiB",
+        flush=True,
+    )
 
 
 async def _saturation(client: AsyncClient, seconds: float) -> float:
@@ -121,52 +116,23 @@ async def _goodput(client: AsyncClient, calls_per_s: float, seconds: float) -> f
     return next(served) / (time.monotonic() - began)
 
 
-async def _beside(client: AsyncClient, other: AsyncClient, calls: int, make: Flood) -> float:
-    """Returns the median time of clean calls while others are made."""
-    flood = [asyncio.ensure_future(make(other)) for _ in range(calls)]
-    await asyncio.sleep(1.0)
-    spent = []
-    for _ in range(_CLEAN_CALLS):
-        began = time.monotonic()
-        await client.generate(PROMPT, max_new_tokens=32)
-        spent.append(time.monotonic() - began)
-    for task in flood:
-        task.cancel()
-    await asyncio.wait(flood)
-    await asyncio.sleep(1.0)
-    return median(spent)
-
-
-async def _beside_health(target: Service, work: Awaitable[float]) -> tuple[float, float]:
-    """Returns the result of a piece of work, and the longest answer of health meanwhile."""
-    task, longest_s = asyncio.ensure_future(work), 0.0
-    async with grpc.aio.insecure_channel(target.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while not task.done():
-            began = time.monotonic()
-            await stub.Check(health_pb2.HealthCheckRequest(service="liveness"))
-            longest_s = max(longest_s, time.monotonic() - began)
-            await asyncio.wait({task}, timeout=0.1)
-    return await task, longest_s
-
-
-def _memory_mib(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
-
 @contextmanager
-def _services(drafted: bool) -> Iterator[Service]:
-    """Runs a target, and a draft for it if there is to be one."""
+def _setup(drafted: bool) -> Iterator[Setup]:
+    """Runs a target, a draft, which the target has if it is to have one, and the bystander."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         flags = ["--rows", str(ROWS)]
-        if drafted:
-            running = service("draft", MODELS / "draft", [1], folder / "draft.log", *flags)
-            flags += ["--draft", stack.enter_context(running).address]
-        yield stack.enter_context(
-            service("target", MODELS / "target", [0], folder / "target.log", *flags)
-        )
+        running = service("draft", MODELS / "draft", [1], folder / "draft.log", *flags)
+        draft = stack.enter_context(running)
+        flags += ["--draft", draft.address] if drafted else []
+        running = service("target", MODELS / "target", [0], folder / "target.log", *flags)
+        target = stack.enter_context(running)
+        bystander = Bystander(folder / "bystander.log", _all_cores(), target.address, draft.address)
+        yield Setup(target, draft, stack.enter_context(bystander))
+
+
+def _all_cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":
