@@ -21,6 +21,8 @@ from foredraft.v1 import draft_pb2, generation_pb2, target_pb2, target_pb2_grpc
 PROMPT = "def main(arguments):\n"
 NEIGHBOUR = "one long call"
 """The name of the flood that is none: a well-behaved neighbour."""
+UNREAD = "16 callers who do not read"
+"""The name of the flood that holds its rows until the service ends it."""
 # When a caller comes back whose call was refused or is over.
 _PAUSE_S = 1.0
 # Longer than a service waits for a reader by default.
@@ -168,7 +170,7 @@ FLOODS: dict[str, tuple[int, Call]] = {
         8,
         lambda at: at.client.detect_watermark(["def f(x): return x\n" * 250] * 256, _GREEN),
     ),
-    "16 callers who do not read": (16, _unread),
+    UNREAD: (16, _unread),
     "8 commits of a million ids": (8, _large_commit),
     "24 calls of 8 MB of ids": (24, _large_lists),
     # A run of 32 spaces is one token of the bundled models, so that all of it fits and waits.
