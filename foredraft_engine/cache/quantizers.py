@@ -91,11 +91,13 @@ class Quanto:
     """
 
     def __init__(self, nbits: int) -> None:
-        from optimum.quanto import MaxOptimizer, qint2, qint4, quantize_weight
+        from optimum.quanto import MaxOptimizer, qint2, qint4
+        from optimum.quanto.tensor.packed import pack_weights
 
         self._nbits, self._type = nbits, {2: qint2, 4: qint4}[nbits]
         self._optimize: Any = MaxOptimizer()
-        self._quantize: Any = quantize_weight
+        self._quantize: Any = torch.ops.quanto.quantize_affine
+        self._pack: Any = pack_weights
 
     def quantize(self, states: Tensor, axis: int) -> Parts:
         # quanto divides each index of axis 0 into groups, so that the matrix gets a leading axis.
@@ -103,9 +105,9 @@ class Quanto:
         scale, shift = self._optimize(matrix, self._type, axis, size)
         # The scale of equal numbers is 0, which would make them NaN.
         scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)
-        # Not optimized, because some shapes would be stored in the order of a kernel for weights.
-        made = self._quantize(matrix, self._type, axis, scale, shift, size, optimized=False)
-        return made._data._data, made._scale, made._shift
+        # What its `quantize_weight` consists of, which would wrap the numbers as a weight.
+        data = self._quantize(matrix, self._nbits, axis, size, scale, shift)
+        return self._pack(data, self._nbits), scale, shift
 
     def dequantize(self, groups: Sequence[Parts], axis: int, shape: torch.Size) -> Tensor:
         # quanto's own unpacking compiles an extension at its first call, which takes more than a
