@@ -39,6 +39,41 @@ class Scored:
         return Scored(self.processors, self.tokens[: len(self.tokens) - self.count + 1], 1)
 
 
+class _Histories:
+    """The processors that read texts, for a batch.
+
+    Texts of the same length under the same parameters go through the processors together.
+    """
+
+    def __init__(self, batch: Sequence[Scored]) -> None:
+        groups: dict[tuple[Sampling, int], list[tuple[int, Scored]]] = {}
+        row = 0
+        for item in batch:
+            for length in range(len(item.tokens) - item.count + 1, len(item.tokens) + 1):
+                if item.processors.history:
+                    groups.setdefault((item.processors.history, length), []).append((row, item))
+                row += 1
+        self._processors = [members[0][1].processors for members in groups.values()]
+        self.arrays: list[HostArray] = []
+        """The rows of each group, int64 [n], and their texts, int64 [n, length]."""
+        for (_, length), members in groups.items():
+            texts = [item.tokens[:length] for _, item in members]
+            self.arrays += [
+                np.array([row for row, _ in members], dtype=np.int64),
+                np.array(texts, dtype=np.int64),
+            ]
+
+    def apply(self, logits: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+        """Applies them all; logits float32 [n, vocab], `tensors` are `arrays` on the device."""
+        if not self._processors:
+            return logits
+        scores = logits.clone()
+        groups = zip(self._processors, tensors[::2], tensors[1::2], strict=True)
+        for processors, rows, texts in groups:
+            scores[rows] = processors.apply_history(texts, logits[rows])
+        return scores
+
+
 class Processing:
     """The processing of a batch, whose parameters move to the device together with other numbers.
 
@@ -54,6 +89,7 @@ class Processing:
         self._batch = batch
         rows = [item.processors.sampling for item in batch for _ in range(item.count)]
         self._warping = Warping(rows, vocab)
+        self._histories = _Histories(batch)
         self._arrays = dict(self._warping.arrays)
         self._is_marked = any(sampling.watermark for sampling in rows)
         if any(sampling.renormalize_logits for sampling in rows):
@@ -63,7 +99,7 @@ class Processing:
     @property
     def arrays(self) -> list[HostArray]:
         """The parameters on the host."""
-        return list(self._arrays.values())
+        return [*self._arrays.values(), *self._histories.arrays]
 
     def apply(self, logits: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         """Applies the processors of many sequences at once.
@@ -75,10 +111,10 @@ class Processing:
         Returns:
             Scores, float32 [n, vocab].
         """
-        batch, parameters = self._batch, dict(zip(self._arrays, tensors, strict=True))
+        batch, own = self._batch, len(self._arrays)
+        parameters = dict(zip(self._arrays, tensors[:own], strict=True))
         counts = [item.count for item in batch]
-        if any(item.processors.history for item in batch):
-            logits = _apply_histories(batch, logits)
+        logits = self._histories.apply(logits, tensors[own:])
         logits = self._warping.apply(logits, parameters)
         if any(item.processors.has_rare_warpers for item in batch):
             parts = zip(batch, logits.split(counts), strict=True)
@@ -120,27 +156,4 @@ def _watermarked(item: Scored, scores: Tensor) -> Tensor:
                 for context, row in zip(contexts, scores, strict=True)
             ]
         )
-    return scores
-
-
-def _apply_histories(batch: Sequence[Scored], logits: Tensor) -> Tensor:
-    """Applies all history processors; logits float32 [n, vocab].
-
-    Texts of the same length under the same parameters go through the processors together.
-    """
-    groups: dict[tuple[Sampling, int], list[tuple[int, Scored]]] = {}
-    row = 0
-    for item in batch:
-        for i in range(item.count):
-            if item.processors.history:
-                length = len(item.tokens) - item.count + 1 + i
-                groups.setdefault((item.processors.history, length), []).append((row, item))
-            row += 1
-    scores = logits.clone()
-    for (_, length), members in groups.items():
-        rows = torch.tensor([row for row, _ in members], device=logits.device)
-        context = torch.tensor(
-            [list(item.tokens[:length]) for _, item in members], device=logits.device
-        )
-        scores[rows] = members[0][1].processors.apply_history(context, logits[rows])
     return scores

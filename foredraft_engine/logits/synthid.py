@@ -55,7 +55,7 @@ def g_values(watermark: SynthId, ids: Sequence[int]) -> Tensor:
     grams = _accumulate(hashes, torch.tensor(ids[length:]))[
         _unseen_positions(watermark, hashes, range(len(hashes)), 0)
     ]
-    table = _table(watermark.sampling_table_seed, watermark.sampling_table_size)
+    table = _table(watermark, grams.device)
     return torch.stack([_g(table, grams, key) for key in watermark.keys], dim=1)
 
 
@@ -72,7 +72,7 @@ def _tournament(watermark: SynthId, contexts: Tensor, scores: Tensor) -> Tensor:
     alive = (scores > float("-inf")).any(dim=0).nonzero()[:, 0]
     p = scores[:, alive].softmax(dim=-1)
     grams = _accumulate(contexts[:, None], alive[None])  # [n, alive]
-    table = _table(watermark.sampling_table_seed, watermark.sampling_table_size).to(scores.device)
+    table = _table(watermark, scores.device)
     for key in watermark.keys:
         g = _g(table, grams, key)
         p = p * (1 + g - (g * p).sum(dim=-1, keepdim=True))
@@ -113,6 +113,11 @@ def _accumulate(hashes: Tensor, data: Tensor | int) -> Tensor:
     return (hashes + data) * _MULTIPLIER + 1
 
 
+def _table(watermark: SynthId, device: torch.device) -> Tensor:
+    return _bits(watermark.sampling_table_seed, watermark.sampling_table_size, device)
+
+
 @lru_cache(maxsize=8)
-def _table(seed: int, size: int) -> Tensor:
-    return torch.randint(0, 2, (size,), generator=torch.Generator().manual_seed(seed)).float()
+def _bits(seed: int, size: int, device: torch.device) -> Tensor:
+    bits = torch.randint(0, 2, (size,), generator=torch.Generator().manual_seed(seed))
+    return bits.float().to(device)

@@ -13,6 +13,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from foredraft_engine.transfer import to_host
+
 _NEVER = -1e9  # the score of a beam that cannot be chosen, as in transformers
 
 Ends = Callable[[tuple[int, ...]], bool]
@@ -114,7 +116,7 @@ class BeamSearch:
         keep = min(max(2, 1 + self.settings.num_eos) * n, n * vocab)
         ranked = totals if noise is None else totals.double() + noise.view(-1)
         places = ranked.topk(keep).indices
-        scores, places = totals[places].cpu(), places.cpu()
+        scores, places = map(torch.tensor, to_host([totals[places], places]))
         moves = [Move(place // vocab, place % vocab) for place in places.tolist()]
         texts = [(*self.texts[m.parent], m.token) for m in moves]
         ended = torch.tensor([ends(text) for text in texts])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from foredraft_engine.search.beams import Ends, Hypothesis, Move, shared_beginning
+from foredraft_engine.transfer import to_host
 
 _NEVER = -1e9  # the score of a beam that cannot be chosen, as in transformers
 
@@ -72,7 +73,7 @@ class _Group:
         settings, (size, vocab) = self.settings, scores.shape
         totals = (scores + torch.tensor(self._scores, device=scores.device)[:, None]).view(-1)
         keep = min(max(2, 1 + len(settings.eos_token_ids)) * size, size * vocab)
-        ranked, places = (found.tolist() for found in totals.topk(keep))
+        ranked, places = (found.tolist() for found in to_host(totals.topk(keep)))
         length = len(self.texts[0]) + 1
         live: list[tuple[float, Move]] = []
         for rank, (score, place) in enumerate(zip(ranked, places, strict=True)):
@@ -205,9 +206,9 @@ class DiverseBeamSearch:
         if not moves:
             return scores
         tokens = torch.tensor([move.token for move in moves], device=scores.device)
-        return scores - self.settings.diversity_penalty * tokens.bincount(
-            minlength=scores.shape[-1]
-        )
+        chosen = torch.zeros(scores.shape[-1], device=scores.device)
+        chosen.index_add_(0, tokens, torch.ones_like(tokens, dtype=chosen.dtype))
+        return scores - self.settings.diversity_penalty * chosen
 
     def _ranked(self, found: list[Hypothesis]) -> list[Hypothesis]:
         """Sorts hypotheses, the best first and the later of two equals first.

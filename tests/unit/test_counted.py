@@ -4,7 +4,9 @@ On an accelerator this decides: kernels do not depend on the number of rows, and
 waits a fixed number of times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,14 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from foredraft_engine.feed import Feed
+from foredraft_engine.job import UNFINISHED
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.model.rows import PackedRows
 from foredraft_engine.proposal import Proposal, SparseRows, Verdict
 from foredraft_engine.sampling import Rule, Sampling
 from foredraft_engine.scheduling.step import step
+from foredraft_engine.speculation.draft_job import DraftJob
+from foredraft_engine.speculation.draft_options import DraftOptions
 from foredraft_engine.speculation.round import Round, round_feed
 from foredraft_engine.speculation.verify_job import VerifyJob, VerifyOptions
 from tests.pretended import DEVICE, NO_KERNELS, PretendedDevice, Traffic
@@ -26,7 +31,8 @@ VOCAB, ROWS, PROMPT = 256, 16, 12
 SPARE = 16
 WRITES = frozenset(["index_put_", "_index_put_impl_", "copy_"])
 LAYERS = (2, 4)
-SAMPLED = {"temperature": 0.8, "top_k": 50}
+SAMPLED: dict[str, Any] = {"temperature": 0.8, "top_k": 50}
+PENALTIES: dict[str, Any] = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3}
 
 
 def model(layers: int) -> nn.Module:
@@ -43,7 +49,13 @@ def model(layers: int) -> nn.Module:
     return made
 
 
-def rounds(rows: int, ragged: bool, rule: Rule, token: int = 5) -> list[Round]:
+def rounds(
+    rows: int,
+    ragged: bool,
+    rule: Rule,
+    token: int = 5,
+    penalties: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Round]:
     """Returns rounds that are verified together; ragged ones differ in length and draft length."""
     made = []
     for i in range(rows):
@@ -51,7 +63,7 @@ def rounds(rows: int, ragged: bool, rule: Rule, token: int = 5) -> list[Round]:
         q = SparseRows(np.full(k, token, dtype=np.uint32), np.ones(k, dtype=np.float32), (1,) * k)
         proposal = Proposal((token,) * k, q if rule is Rule.REJECTION else None)
         warpers = {} if rule is Rule.GREEDY else SAMPLED
-        sampling = Sampling(rule=rule, seed=i, prompt_length=4, **warpers)  # type: ignore[arg-type]
+        sampling = Sampling(rule=rule, seed=i, prompt_length=4, **warpers, **penalties)
         tokens = list(range(1, PROMPT + 1 + (i if ragged else 0)))
         made.append(Round(tokens, proposal, Processors(sampling, DEVICE)))
     return made
@@ -105,6 +117,46 @@ def test_a_verification_copies_twice_and_waits_once(rule: Rule, rows: int) -> No
     _, traffic = verify(2, rounds(rows, True, rule), PretendedDevice())
     assert traffic.copies.total() <= 2, traffic.copies
     assert traffic.waits.total() <= 1, traffic.waits
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_penalties_travel_with_the_rest(rule: Rule) -> None:
+    _, traffic = verify(2, rounds(8, True, rule, penalties=PENALTIES), PretendedDevice())
+    assert traffic.copies.total() <= 2, traffic.copies
+    assert traffic.waits.total() <= 1, traffic.waits
+
+
+@pytest.mark.parametrize("rule", Rule)
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_drafted_token_copies_twice_and_waits_once(rule: Rule, rows: int) -> None:
+    traffic, k = draft(rounds(rows, True, rule), 5), 5
+    assert traffic.copies.total() <= 2 * k, traffic.copies
+    assert traffic.waits.total() <= k, traffic.waits
+
+
+def draft(wanted: Sequence[Round], k: int) -> Traffic:
+    """Drafts k tokens after every round's text, together; returns what host and device said."""
+    device = PretendedDevice()
+    module = device.take(model(2))
+    with torch.no_grad(), device:
+        rows = PackedRows(module, ROWS, 128, SPARE)
+        for i, one in enumerate(wanted):
+            rows.forward([Feed(i, 0, one.tokens[:-1])], [0])
+        device.forget()
+        jobs = [
+            DraftJob(
+                Feed(i, len(one.tokens) - 1, one.tokens[-1:]),
+                one.tokens,
+                one.processors,
+                DraftOptions(k, q_width=8),
+            )
+            for i, one in enumerate(wanted)
+        ]
+        for at in range(k):
+            results = step(rows, jobs, VOCAB).results
+            assert all((result is UNFINISHED) is (at < k - 1) for result in results), results
+    assert all(len(result.ids) == k for result in results)
+    return device.traffic
 
 
 @pytest.mark.parametrize("rule", Rule)
