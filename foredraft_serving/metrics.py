@@ -136,6 +136,7 @@ class TargetMetrics(EngineMetrics):
 
     def observe_refusal(self, reason: str) -> None:
         """Records a request that is refused because of load."""
+        self.failures.labels("overloaded").inc()
         self._refusals.labels(reason).inc()
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:

@@ -5,8 +5,10 @@ This module knows nothing of how a call is generated, or of the turns in which r
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from foredraft_engine.scheduling.caller import Caller, act_for
 from foredraft_serving.overload import OverloadError
@@ -56,9 +58,6 @@ class Admission:
             OverloadError: the requests of waiting calls take too much memory, the queue is full, or
                 the deadline would pass even for a single sequence.
         """
-        held = sum(ticket.size_bytes for ticket in self._waiting())
-        if held and held + size_bytes > self._max_bytes:
-            self._refuse("bytes", f"waiting requests take {held} bytes (--max-waiting-bytes)")
         ticket = Ticket(self, size_bytes, owner, left_s)
         ticket.tokens_each = self._rate.tokens(new_tokens)
         self._check(ticket, sequences=1)
@@ -79,18 +78,35 @@ class Admission:
         self._check(newcomer, newcomer.waiting)
 
     def _check(self, newcomer: "Ticket", sequences: int) -> None:
-        others = [ticket for ticket in self._waiting() if ticket is not newcomer]
-        running = sum(ticket.running for ticket in self._tickets)
+        load = self._load_beside(newcomer)
         # A call counts once: the sequences of a large one do not shut others out. Those that are
         # being planned while rows are free will not wait for them.
-        if len(others) >= self._max_calls + max(0, self._rows - running):
-            self._refuse("queue", f"{len(others)} calls wait for rows (--max-waiting)")
-        newcomer.queues = running + sequences > self._rows
-        ahead_tokens = _ahead(newcomer, others) + self._running_tokens() if newcomer.queues else 0.0
+        if load.calls >= self._max_calls + max(0, self._rows - load.running):
+            self._refuse("queue", f"{load.calls} calls wait for rows (--max-waiting)")
+        if load.size_bytes and load.size_bytes + newcomer.size_bytes > self._max_bytes:
+            held = f"waiting requests take {load.size_bytes} bytes (--max-waiting-bytes)"
+            self._refuse("bytes", held)
+        newcomer.queues = load.running + sequences > self._rows
+        ahead_tokens = load.ahead_of(newcomer) if newcomer.queues else 0.0
         wait_s = self._rate.seconds(ahead_tokens) / self._rows
         if wait_s + newcomer.needs_s > newcomer.left_s():
             took = f"the queue takes {wait_s:.1f} s and the text at least {newcomer.needs_s:.1f} s"
             self._refuse("deadline", f"the deadline would pass: {took}", wait_s)
+
+    def _load_beside(self, newcomer: "Ticket") -> "_Load":
+        load = _Load()
+        # One pass, because a flood of calls that are refused has to cost those inside little.
+        for ticket in self._tickets:
+            if ticket.running:
+                load.running += ticket.running
+                # They have half of their texts to go, on average.
+                load.running_tokens += ticket.running * ticket.tokens_each / 2
+            if ticket.waiting and ticket is not newcomer:
+                load.calls += 1
+                load.size_bytes += ticket.size_bytes
+                tokens = min(ticket.waiting, newcomer.waiting) * ticket.tokens_each
+                load.waiting_tokens[ticket.owner] += tokens
+        return load
 
     @property
     def waiting(self) -> int:
@@ -102,16 +118,37 @@ class Admission:
         """How fast sequences are served."""
         return self._rate
 
-    def _waiting(self) -> list["Ticket"]:
-        return [ticket for ticket in self._tickets if ticket.waiting]
-
-    def _running_tokens(self) -> float:
-        """Returns the tokens that running sequences have to go: half of their texts, on average."""
-        return sum(ticket.running * ticket.tokens_each / 2 for ticket in self._tickets)
-
     def _refuse(self, reason: str, message: str, retry_after_s: float = 1.0) -> None:
         self._on_refused(reason)
         raise OverloadError(reason, f"overloaded: {message}", retry_after_s)
+
+
+@dataclass(slots=True)
+class _Load:
+    """What is inside beside a newcomer."""
+
+    calls: int = 0
+    """The calls with sequences that wait for a row."""
+    size_bytes: int = 0
+    """The size of their requests."""
+    running: int = 0
+    """The sequences that have their rows."""
+    running_tokens: float = 0.0
+    """The tokens that these have to go."""
+    waiting_tokens: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """The tokens of waiting calls by owner; a call counts with as many sequences as the newcomer
+    has.
+    """
+
+    def ahead_of(self, newcomer: "Ticket") -> float:
+        """Returns how many tokens are generated before the newcomer's, as rows are given by turns:
+        of an owner as many as the newcomer's own calls have.
+        """
+        own = newcomer.waiting * newcomer.tokens_each + self.waiting_tokens[newcomer.owner]
+        others = (n for owner, n in self.waiting_tokens.items() if owner != newcomer.owner)
+        # The last of its sequences waits for nobody but these.
+        waiting = own + sum(min(tokens, own) for tokens in others) - newcomer.tokens_each
+        return waiting + self.running_tokens
 
 
 class Ticket:
@@ -166,20 +203,3 @@ class Ticket:
 
     def _is_late(self) -> bool:
         return self.left_s() < self.needs_s
-
-
-def _ahead(newcomer: Ticket, others: Sequence[Ticket]) -> float:
-    """Returns how many tokens are generated before the newcomer's, as rows are given by turns.
-
-    A call is ahead with as many sequences as the newcomer has, an owner with as many tokens as
-    the newcomer's own calls.
-    """
-    by_owner: dict[str, float] = {newcomer.owner: newcomer.waiting * newcomer.tokens_each}
-    for other in others:
-        tokens = min(other.waiting, newcomer.waiting) * other.tokens_each
-        by_owner[other.owner] = by_owner.get(other.owner, 0.0) + tokens
-    own = by_owner[newcomer.owner]
-    total = sum(min(tokens, own) for tokens in by_owner.values())
-    return (
-        total - newcomer.tokens_each
-    )  # the last of its sequences has nobody to wait for but these

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _NAMES = {number: name for name, number in FINISH_REASONS.items()}
 
+# Refusals are logged together, see `Refusals`.
+_LEVELS = {"error": logging.WARNING, "overloaded": logging.DEBUG}
 # A client that gives up at its deadline says so a little before our deadline: gRPC rounds the time
 # left up, by as much as a hundredth, and our clock began when the call arrived.
 _ROUNDING, _TRAVEL_S = 0.01, 0.05
@@ -91,13 +93,13 @@ class CallRecord:
         outcome = self._outcome(error)
         if self._admitted:
             self._metrics.requests_running.dec()
-        if outcome != "ok":
+        if outcome not in ("ok", "overloaded"):  # who refuses a call counts it
             self._metrics.failures.labels(outcome).inc()
         self._span.end(outcome, outcome not in ("invalid", "error", "deadline"), self._said)
         if self._decode:
             self._said["prompts"] = self._prompts
             self._said["outputs"] = [self._decode(ids) for _, ids in sorted(self._outputs.items())]
-        level = logging.WARNING if outcome == "error" else logging.INFO
+        level = _LEVELS.get(outcome, logging.INFO)
         spent_s = time.perf_counter() - self._began
         log.log(
             level, "request ended", extra=fields(outcome=outcome, **self._said, duration_s=spent_s)

@@ -29,6 +29,7 @@ from target_service.drafting.draft_pool import DraftPool
 from target_service.drafting.drafters import Drafters
 from target_service.generation import generation
 from target_service.output.token_forms import TokenForms
+from target_service.refusals import Refusals
 from target_service.request.config_files import ConfigPlaceError, ConfigPlaceFullError
 from target_service.request.defaults import Config
 from target_service.request.maxima import Maxima
@@ -85,7 +86,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._pool = DraftPool(settings.draft_addresses, model.vocabulary)
         metrics.watch_drafts(lambda: [endpoint.state for endpoint in self._pool.endpoints])
         drafters = Drafters(settings, self._pool, engine, metrics)
-        refused = metrics.observe_refusal
+        refused = Refusals(metrics)
         self._admission = Admission(settings, engine.pool.count, refused)
         metrics.watch_waiting(lambda: self._admission.waiting)
         self._planning = WorkerPool("planning", 2, settings.max_waiting, refused)
@@ -100,22 +101,16 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         named = request.request_id if is_request_id(request.request_id) else ""
         request_id = named or secrets.token_hex(8)  # parsing refuses a name that is none
         serve_request(request_id)
-        decode = tokenizer.decode if self._settings.log_texts else None
-        span = serve_span("foredraft.target.Generate", metadata)
-        owner = owner_of(metadata)
-        with (
-            CallRecord(self._metrics, context.time_remaining(), decode, span) as record,
-            ExitStack() as entered,
-        ):
-            ticket = entered.enter_context(
-                self._admission.enter(
-                    received_bytes(),
-                    owner,
-                    context.time_remaining(),
-                    # More than fits is refused by planning, which names the field.
-                    min(request.config.max_new_tokens, self._engine.capacity),
-                )
-            )
+        left_s, owner = context.time_remaining(), owner_of(metadata)
+        # More than fits is refused by planning, which names the field.
+        new_tokens = min(request.config.max_new_tokens, self._engine.capacity)
+        with ExitStack() as entered:
+            # Who is refused here costs next to nothing: there is no record and no span.
+            door = self._admission.enter(received_bytes(), owner, left_s, new_tokens)
+            ticket = entered.enter_context(door)
+            decode = tokenizer.decode if self._settings.log_texts else None
+            span = serve_span("foredraft.target.Generate", metadata)
+            record = entered.enter_context(CallRecord(self._metrics, left_s, decode, span))
             call = await plan_request(self._planner, self._healing, self._planning, request, owner)
             ticket.admit(call.plans)
             record.admitted(call.prompts)
