@@ -78,7 +78,9 @@ async def _measure(setup: Setup, seconds: float) -> None:
 
 
 def _tell(what: str, target: Service, felt: Felt) -> None:
-    calls = f"a clean call {median(felt.calls_s):.2f} s, " if felt.calls_s else ""
+    calls = ""
+    if felt.calls_s:  # the median says nothing of a single one that was starved
+        calls = f"a clean call {median(felt.calls_s):.2f} s, at most {max(felt.calls_s):.2f} s, "
     print(
         f"  {what}; {calls}health at most {1000 * felt.health_s:.0f} ms, "
         f"memory at most {peak_bytes(target.pid) / 2**20:.0f} MiB",

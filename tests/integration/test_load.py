@@ -85,8 +85,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _neighbour_s(running: Site) -> float:
-    """Returns the time of a clean call beside a well-behaved neighbour."""
-    asyncio.run(running.bystander.feels(calls=12))  # until the target knows how long to speculate
+    """Returns the time of a clean call beside a well-behaved neighbour.
+
+    The first calls are slower, until the target knows how far it pays to speculate.
+    """
+    asyncio.run(running.beside(NEIGHBOUR, calls=12))
     return median(asyncio.run(running.beside(NEIGHBOUR, calls=9)).calls_s)
 
 
@@ -145,6 +148,7 @@ async def test_a_flood_is_hardly_felt(
     felt = await large.beside(name, patience_s=10.0)
     measured(f"{_told(name, felt)}, {median(felt.calls_s) / large_neighbour_s:.1f} times")
     assert median(felt.calls_s) <= 3 * large_neighbour_s
+    assert max(felt.calls_s) < math.inf
     assert felt.health_s <= 0.05
     until(large.is_quiet, 40.0)
 
