@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-long faults soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-quantized bench-overload bench-quick charts clean
+.PHONY: setup demo test test-long faults soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-lookups bench-quantized bench-overload bench-quick charts clean
 
 setup: $(VENV)/.ready
 
@@ -101,6 +101,10 @@ bench-distance: setup
 # Every strategy beside transformers' own, alone and eight at once: some ten minutes.
 bench-strategies: setup
 	$(RUN) -m benchmarks.strategies $(ARGS)
+
+# N-grams that a target looks up by itself against plain decoding: two minutes.
+bench-lookups: setup
+	$(RUN) -m benchmarks.lookups $(ARGS)
 
 # What a quantized cache takes, costs and changes: three minutes.
 bench-quantized: setup

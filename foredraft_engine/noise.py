@@ -69,7 +69,7 @@ def gumbel(keys: Tensor, width: int) -> Tensor:
 
 
 class KeptGumbel:
-    """The Gumbel noise of one sequence's latest positions under the coupled rule.
+    """The Gumbel noise of one sequence's latest positions.
 
     A position that is scored again after a rejection finds its row of noise here.
     """
@@ -85,13 +85,19 @@ class KeptGumbel:
         return list(dict.fromkeys(key for kept, key in wanted if key not in kept._rows))
 
     @staticmethod
-    def rows(wanted: Sequence[tuple["KeptGumbel", int]], missing: Tensor, width: int) -> Tensor:
+    def rows(
+        wanted: Sequence[tuple["KeptGumbel", int]],
+        missing: Tensor,
+        width: int,
+        forgets: bool = False,
+    ) -> Tensor:
         """Returns the noise of keys of several sequences, float64 [n, width].
 
         Args:
             wanted: the sequences and the keys.
             missing: the keys whose rows are not kept, int64; they are computed together.
             width: the vocabulary.
+            forgets: whether rows of these sequences that are not wanted now are forgotten.
         """
         found = {key: kept._rows[key] for kept, key in wanted if key in kept._rows}
         owners = {key: kept for kept, key in wanted if key not in kept._rows}
@@ -100,6 +106,9 @@ class KeptGumbel:
                 found[key] = kept._rows[key] = row
                 if len(kept._rows) > kept._limit:
                     del kept._rows[next(iter(kept._rows))]
+        if forgets:
+            for kept in {id(kept): kept for kept, _ in wanted}.values():
+                kept._rows = {key: row for key, row in kept._rows.items() if key in found}
         return torch.stack([found[key] for _, key in wanted])
 
 

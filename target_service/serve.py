@@ -56,14 +56,9 @@ async def serve(settings: TargetSettings) -> None:
         defaults = _defaults(settings, loaded, own)
         servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
         await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
-        if settings.draft_addresses:
-            without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
-            log.info("drafts: %s; without them: %s", ", ".join(settings.draft_addresses), without)
-        else:
-            log.info(
-                "drafts: none; n-gram lookup for requests that ask for it, plain decoding "
-                "for the others"
-            )
+        without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
+        drafts = ", ".join(settings.draft_addresses) or "none"
+        log.info("drafts: %s; without them: %s", drafts, without)
         log.info("ready on %s, metrics on %s", address, metrics_address)
         await server.run(settings.grace)
     await servicer.close()

@@ -75,7 +75,9 @@ class TargetSettings:
         at_least=0,
     )
     fallback: str = setting(
-        "ngram", "what makes proposals while no draft service does", ("ngram", "none")
+        "ngram",
+        "what makes proposals where no draft service does, or promises less",
+        ("ngram", "none"),
     )
     outcomes: int = setting(
         32,

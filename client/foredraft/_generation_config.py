@@ -169,7 +169,8 @@ class GenerationConfig:
     prompt_lookup_num_tokens: int | None = None
     """Drafts by n-gram lookup alone, this number of tokens in a round."""
     max_matching_ngram_size: int | None = None
-    """The longest n-gram that is looked up."""
+    """The longest n-gram that is looked up; by default 2 with `prompt_lookup_num_tokens` and 16
+    without it."""
     num_beams: int | None = None
     """The number of beams of a beam search; 1 is no beam search."""
     length_penalty: float | None = None

@@ -32,7 +32,7 @@ _MOST_ROWS, _MOST_ROWS_OF_CPU = 64, 16
 # 5 ms is ten times a round trip between the services.
 _SWITCH_S = 0.0005
 # The widest step that is timed, and the time after which no wider one is.
-_TIMED_TOKENS, _TIMING_S = 64, 2.0
+_TIMED_TOKENS, _TIMING_S = 256, 2.0
 
 
 class ModelSettings(Protocol):

@@ -1,7 +1,12 @@
-"""Verification where the target's token is certain: under greedy decoding and the coupled rule.
+"""Verification where the target's token at each position is certain, whatever is proposed.
 
-There p is one-hot, and the rule of `foredraft_engine.speculation.acceptance` accepts a proposed
-token if and only if it is the target's own. Alternatives are possible for the same reason. A
+Under greedy decoding and the coupled rule p is one-hot, and the rule of
+`foredraft_engine.speculation.acceptance` accepts a proposed token if and only if it is the target's
+own. Alternatives are possible for the same reason.
+
+Under the rejection rule this holds where nothing was drawn, so that q is one-hot. A proposed token
+x is then accepted with probability p(x), as the rule demands, if the target draws its own tokens as
+in plain decoding and compares them. The text is that of plain decoding with the same seed. A
 position whose scores allow no token ends a round before it; a round that begins with such a
 position has no decision.
 """
@@ -13,7 +18,7 @@ from torch import Tensor
 from foredraft_engine.logits.processing import Processing
 from foredraft_engine.logits.validity import NO_TOKEN
 from foredraft_engine.proposal import Proposal
-from foredraft_engine.speculation.ranking import Ranking
+from foredraft_engine.speculation.ranking import OWN, Ranking
 from foredraft_engine.speculation.round import Decision, Round
 from foredraft_engine.transfer import to_device
 
@@ -25,7 +30,7 @@ def match_exactly(rounds: Sequence[Round], logits: Tensor) -> list[Decision | No
         For each round its decision; None if its first scores allow no token.
     """
     scored = [text for one in rounds for text in one.scored_texts]
-    processing, ranking = Processing(scored, logits.shape[1]), Ranking(scored)
+    processing, ranking = Processing(scored, logits.shape[1]), Ranking(scored, OWN)
     # The step's one copy to the device.
     tensors = to_device([*processing.arrays, *ranking.arrays], logits.device)
     scores = processing.apply(logits, tensors[: len(processing.arrays)])

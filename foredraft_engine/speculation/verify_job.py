@@ -1,6 +1,6 @@
 """The job that verifies proposals, for all rounds of a step at once.
 
-Under the rejection rule `foredraft_engine.speculation.rejection` decides, under the others
+Proposals that were drawn are decided by `foredraft_engine.speculation.rejection`, all others by
 `foredraft_engine.speculation.exact_match`; each brings its results to the host in one transfer.
 
 This module knows nothing of where proposals come from.
@@ -123,12 +123,16 @@ def _decide_together(rounds: Sequence[Round], logits: Tensor) -> list[Decision |
         chosen = [
             i
             for i, one in enumerate(rounds)
-            if (one.processors.sampling.rule is Rule.REJECTION) is sampled
+            if (one.proposal.q is not None and _is_rejection(one)) is sampled
         ]
         if chosen:
             theirs = logits if len(chosen) == len(rounds) else torch.cat([parts[i] for i in chosen])
             decided |= zip(chosen, verify_all([rounds[i] for i in chosen], theirs), strict=True)
     return [decided[i] for i in range(len(rounds))]
+
+
+def _is_rejection(one: Round) -> bool:
+    return one.processors.sampling.rule is Rule.REJECTION
 
 
 def _guided(jobs: Sequence[VerifyJob], logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,9 @@
 This module knows nothing of time.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from operator import mul
 
 _PRIOR_ROUNDS = 4.0  # the weight of the prior, in rounds
 _PRIOR_RATE = 0.7  # of the first token; later positions take over from the position before
@@ -12,17 +14,23 @@ _MAX_POSITIONS = 32  # positions that are told apart
 ALTERNATIVE_COUNTS = (0, 4, 8, 16, 32)
 """The numbers of alternatives that are compared with one another."""
 _PRIOR_RESCUE_RATES = (0.35, 0.45, 0.55, 0.6)  # for each of those numbers but 0
+_MATCHES = (1, 2, 4, 8)  # lengths of matches that are told apart, each up to the next
+_PRIOR_LOOKUP_RATES = (0.15, 0.35, 0.6, 0.85)  # of the first token after each of these matches
 
 
 class AcceptanceEstimate:
     """How often the token at a position is accepted, provided that all tokens before it are."""
 
-    def __init__(self, prior: "AcceptanceEstimate | None" = None) -> None:
+    def __init__(
+        self, prior: "AcceptanceEstimate | None" = None, first_rate: float = _PRIOR_RATE
+    ) -> None:
         """Creates an estimate from a prior, which counts until enough rounds were observed.
 
         Args:
             prior: the estimate of all sequences together; None starts from constants.
+            first_rate: the prior of the first token, without an estimate of all sequences.
         """
+        self._first_rate = first_rate
         self._prior_rates = prior.rates(_MAX_POSITIONS) if prior else None
         self._prior_rounds = [_PRIOR_ROUNDS] * _MAX_POSITIONS
         # At each position: rounds that reached it, and those in which its token was accepted.
@@ -41,9 +49,8 @@ class AcceptanceEstimate:
         """
         rates: list[float] = []
         for i in range(min(k, _MAX_POSITIONS)):
-            prior = (
-                self._prior_rates[i] if self._prior_rates else rates[-1] if rates else _PRIOR_RATE
-            )
+            before = rates[-1] if rates else self._first_rate
+            prior = self._prior_rates[i] if self._prior_rates else before
             weight = self._prior_rounds[i]
             rates.append((self._accepted[i] + weight * prior) / (self._reached[i] + weight))
         return rates + rates[-1:] * (k - len(rates))
@@ -57,6 +64,10 @@ class AcceptanceEstimate:
             reached *= rate
             length += reached
         return length + (1 - reached) * self.rescue_rate(alternatives)
+
+    def mean_lengths(self, k: int) -> list[float]:
+        """Returns the mean acceptance lengths of rounds with 0 to k proposed tokens."""
+        return list(accumulate(accumulate(self.rates(k), mul), initial=1.0))
 
     def rescue_rate(self, alternatives: int) -> float:
         """Returns how often one of the alternatives is accepted when a proposed token is not."""
@@ -76,6 +87,27 @@ class AcceptanceEstimate:
         """Records whether one of the alternatives was accepted where a proposed token was not."""
         counts = self._rescues[_bucket(alternatives)]
         counts[:] = [_DECAY * counts[0] + rescued, _DECAY * counts[1] + 1]
+
+
+class LookupAcceptance:
+    """How often tokens that were looked up are accepted, by the length of the match: a long one is
+    no accident.
+    """
+
+    def __init__(self, prior: "LookupAcceptance | None" = None) -> None:
+        """Creates estimates.
+
+        Args:
+            prior: the estimates of all sequences together; None starts from constants.
+        """
+        self._by_match = [
+            AcceptanceEstimate(prior.after(match) if prior else None, rate)
+            for match, rate in zip(_MATCHES, _PRIOR_LOOKUP_RATES, strict=True)
+        ]
+
+    def after(self, match_length: int) -> AcceptanceEstimate:
+        """Returns the estimate for tokens that follow a match of at least one token."""
+        return self._by_match[bisect_right(_MATCHES, match_length) - 1]
 
 
 def _bucket(alternatives: int) -> int:

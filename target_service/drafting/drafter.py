@@ -11,7 +11,7 @@ from foredraft_engine.proposal import NOTHING, Proposal, Verdict
 from foredraft_serving.metrics import TargetMetrics
 from target_service.drafting.draft_messages import ProposalRequest
 from target_service.drafting.goodput import Goodput
-from target_service.drafting.ngram_lookup import NgramLookup
+from target_service.drafting.ngram_lookup import Lookup, NgramLookup
 from target_service.drafting.remote_session import RemoteSession
 from target_service.drafting.shared_estimates import SharedEstimates
 
@@ -27,6 +27,8 @@ class RoundProposal:
     """When the round began, on the clock of `time.perf_counter`."""
     waited_s: float = 0.0
     """The time that the target waited for it."""
+    looked_up: bool = False
+    """Whether the target looked it up itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,9 @@ class ProposalSources:
     remote: RemoteSession | None = None
     ngrams: NgramLookup | None = None
     goodput: Goodput | None = None
-    """Chooses the draft length; None if the call sets the draft length itself."""
+    """Chooses the draft length, and in each round between the two; None if the call sets the draft
+    length itself, or if there is no draft service.
+    """
 
 
 class Drafter:
@@ -48,14 +52,16 @@ class Drafter:
         self._remote, self._ngrams = sources.remote, sources.ngrams
         self._goodput, self._estimates, self._metrics = sources.goodput, estimates, metrics
         self._request = ProposalRequest(0)  # of the next proposal
-        # The next proposal and its fallback, if they are known since the last commit.
-        self._prepared: tuple[Proposal, str] | None = None
+        # The next proposal, if it is known since the last commit.
+        self._prepared: RoundProposal | None = None
         # What the verification before the next proposal counts as, unless its outcome was drafted
         # for: "late" or "unforeseen"; empty if it has been counted, or is not counted at all.
         self._miss = ""
 
     def begin(self, tokens: Sequence[int], k: int) -> None:
         """Opens a draft session, as soon as the sequence has its row."""
+        if self._ngrams and k > 0:
+            self._ngrams.begin(tokens)
         if self._remote:
             self._request = self._next_request(k)
             # The stream is opened also where the first round decodes plainly.
@@ -66,20 +72,12 @@ class Drafter:
         """Returns at most k tokens to verify after the committed ones."""
         prepared, self._prepared = self._prepared, None
         requested_at = time.perf_counter()
-        request = replace(self._request, k=min(k, self._request.k) if self._goodput else k)
-        if request.k <= 0:
-            return RoundProposal(requested_at=requested_at)
         if prepared is not None:
-            proposal, fallback = prepared
-            proposal = proposal.first(request.k, request.alternatives)
-            return RoundProposal(proposal, fallback, requested_at)
-        return await self._obtain(tokens, request, requested_at)
-
-    async def _obtain(
-        self, tokens: Sequence[int], request: ProposalRequest, requested_at: float
-    ) -> RoundProposal:
+            proposal = prepared.proposal.first(k, self._request.alternatives)
+            return replace(prepared, proposal=proposal, requested_at=requested_at)
+        request = replace(self._request, k=min(k, self._request.k) if self._goodput else k)
         fallback, waited_s = "", 0.0
-        if self._remote:
+        if self._remote and request.k > 0:
             answer = await self._remote.propose(tokens, request)
             self._count_outcome("late" if answer.drafted_ahead else "")
             if answer.excused:
@@ -89,8 +87,8 @@ class Drafter:
             if answer.proposal.ids:
                 return RoundProposal(answer.proposal, "", requested_at, waited_s)
             fallback = answer.problem
-        found = await self._look_up(tokens, request.k)
-        return RoundProposal(found, fallback, requested_at, waited_s)
+        found = (await self._look_up(tokens, k)).proposal
+        return RoundProposal(found, fallback, requested_at, waited_s, looked_up=True)
 
     async def commit(
         self, tokens: Sequence[int], drafted: RoundProposal, verdict: Verdict, k: int
@@ -106,38 +104,55 @@ class Drafter:
         remote, base_len = self._remote, len(tokens) - len(verdict.ids)
         if self._goodput:
             round_s = time.perf_counter() - drafted.requested_at
-            self._goodput.observe(drafted.proposal, verdict, round_s, drafted.waited_s)
+            self._goodput.observe(
+                drafted.proposal, verdict, round_s, drafted.waited_s, drafted.looked_up
+            )
+        proposed = bool(drafted.proposal.ids) and self._request.k > 0
         self._request = request = self._next_request(k)
-        proposed = bool(drafted.proposal.ids)
         if not remote or not remote.is_open or not (request.k or proposed):
-            return  # plain rounds are sent together, once a proposal is requested again
+            return  # rounds without it are sent together, once a proposal is requested again
         answer = remote.drafted_ahead(tokens, request) if request.k > 0 else None
         self._miss = remote.miss_reason(base_len) if request.k > 0 and proposed else ""
         if answer is not None:
             self._count_outcome("in_time")
-        if answer is not None and answer.proposal.ids:
-            self._prepared = answer.proposal, ""
+        found = await self._look_up(tokens, k) if self._goodput else Lookup()
+        has_come = answer is not None and bool(answer.proposal.ids)
+        if answer is not None and has_come and not self._prefers(found):
+            self._prepared = RoundProposal(answer.proposal)
             await remote.commit(tokens, request, block_id=answer.block_id)
-        elif remote.is_waited_for and request.k > 0 and await self._waits(tokens, request.k):
+        elif not has_come and remote.is_waited_for and request.k > 0 and self._waits(found):
             await remote.commit(tokens, request)
         else:
-            # The round goes on without the draft service, which learns what is verified instead.
-            found = await self._look_up(tokens, request.k)
-            self._prepared = found, "cheaper" if remote.is_waited_for else "late"
-            self._count_outcome("")
-            await remote.commit(tokens, request, explicit_ids=found.ids)
+            await self._go_on(remote, tokens, k)
 
     async def close(self) -> None:
         """Frees what the draft service holds."""
         if self._remote:
             await self._remote.close()
+        if self._ngrams:
+            await self._ngrams.close()
 
-    async def _waits(self, tokens: Sequence[int], k: int) -> bool:
+    async def _go_on(self, remote: RemoteSession, tokens: Sequence[int], k: int) -> None:
+        """Prepares a round without the draft service, which learns what is verified instead."""
+        found = (await self._look_up(tokens, k)).proposal
+        wanted = "cheaper" if remote.is_waited_for else "late"
+        self._prepared = RoundProposal(found, wanted if self._request.k > 0 else "", looked_up=True)
+        self._count_outcome("")
+        await remote.commit(tokens, self._request, explicit_ids=found.ids)
+
+    def _prefers(self, found: Lookup) -> bool:
+        """Returns whether the next round takes what was looked up, though the draft is there."""
+        asked = self._request
+        return self._goodput is not None and self._goodput.prefers(
+            found, asked.k, asked.alternatives
+        )
+
+    def _waits(self, found: Lookup) -> bool:
         """Returns whether the next round waits for the draft, as nothing was drafted ahead."""
         times = self._remote.times if self._remote else None
         if self._goodput is None or times is None:
             return True
-        return self._goodput.waits(k, times, len((await self._look_up(tokens, k)).ids))
+        return self._goodput.waits(self._request.k, times, found)
 
     def _count_outcome(self, hit: str) -> None:
         """Counts the last verification, once: a hit "in_time" or "late", or empty for a miss."""
@@ -155,5 +170,5 @@ class Drafter:
             alternatives = self._goodput.alternatives(k, times)
         return ProposalRequest(k, alternatives, self._estimates.step_s(k + alternatives) or 0.0)
 
-    async def _look_up(self, tokens: Sequence[int], k: int) -> Proposal:
-        return await self._ngrams.propose(tokens, k) if self._ngrams else NOTHING
+    async def _look_up(self, tokens: Sequence[int], k: int) -> Lookup:
+        return await self._ngrams.propose(tokens, k) if self._ngrams else Lookup()

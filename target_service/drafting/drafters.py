@@ -13,6 +13,7 @@ from target_service.drafting.draft_pool import DraftPool
 from target_service.drafting.drafter import Drafter, ProposalSources
 from target_service.drafting.goodput import Goodput
 from target_service.drafting.length_schedule import HeuristicLengths, LengthSchedule
+from target_service.drafting.lookup_goodput import LookupGoodput
 from target_service.drafting.ngram_lookup import NgramLookup
 from target_service.drafting.remote_session import RemoteSession, SessionOptions
 from target_service.drafting.shared_estimates import SharedEstimates
@@ -30,9 +31,9 @@ class Drafters:
         self._options = SessionOptions(
             settings.draft_timeout, settings.outcomes, engine.vocabulary_size
         )
-        self._has_ngram_fallback = settings.fallback == "ngram"
+        self._looks_up = settings.fallback == "ngram"
         self._max_alternatives = min(settings.alternatives, engine.rows.spare)
-        self._estimates = SharedEstimates(engine.step_times)
+        self._estimates = SharedEstimates(engine.step_times, engine.chunk_tokens)
         self._heuristic = HeuristicLengths()
 
     def length_schedule(self, plan: Plan) -> LengthSchedule:
@@ -51,13 +52,19 @@ class Drafters:
     def _sources(self, plan: Plan) -> ProposalSources:
         config = plan.config
         if config.HasField("prompt_lookup_num_tokens"):
-            return ProposalSources(ngrams=NgramLookup(plan, is_fallback=False))
-        if not self._pool.endpoints or config.num_assistant_tokens <= 0:
+            return ProposalSources(ngrams=NgramLookup(plan, None))
+        if config.num_assistant_tokens <= 0:
             return ProposalSources()
+        chooses = config.num_assistant_tokens_schedule == "goodput"
+        ngrams = None
+        if self._looks_up:
+            rows = 2 if plan.negative else 1
+            ngrams = NgramLookup(plan, LookupGoodput(self._estimates, rows))
+        if not self._pool.endpoints:
+            return ProposalSources(ngrams=ngrams if chooses else None)
         remote = RemoteSession(self._pool, plan, self._options, self._metrics)
-        ngrams = NgramLookup(plan, is_fallback=True) if self._has_ngram_fallback else None
         goodput = None
-        if config.num_assistant_tokens_schedule == "goodput":
+        if chooses:
             # Alternatives are exact only where acceptance is an exact match.
             is_exact = plan.sampling.rule is not Rule.REJECTION
             max_alternatives = self._max_alternatives if is_exact else 0

@@ -12,9 +12,9 @@ This module knows nothing of messages or rows.
 from foredraft_engine.proposal import Proposal, Verdict
 from target_service.drafting.acceptance_estimate import ALTERNATIVE_COUNTS, AcceptanceEstimate
 from target_service.drafting.draft_times import DraftTimes
+from target_service.drafting.ngram_lookup import Lookup
 from target_service.drafting.shared_estimates import SharedEstimates
 
-_WEIGHT = 0.1  # of a new observation in a running average
 _MIN_GAIN = 1.02  # estimates are too coarse to tell smaller gains
 _FIRST_K = 5  # tokens to draft before anything was measured
 _TRIAL_K = 3  # tokens to draft at most where assistance does not seem to pay
@@ -33,7 +33,6 @@ class Goodput:
         """
         self._shared, self._max_k, self._max_alternatives = shared, max_k, max_alternatives
         self._acceptance = AcceptanceEstimate(shared.acceptance)
-        self._ngram_length = 1.3  # mean acceptance length of rounds with an n-gram proposal
 
     def k(self, max_k: int, times: DraftTimes | None) -> int:
         """Returns how many tokens to draft, at most `max_k`; 0 where plain decoding is faster."""
@@ -67,20 +66,34 @@ class Goodput:
         best, without = max(rates), next(rate for rate, count in rates if not count)
         return -best[1] if best[0] > _MIN_GAIN * without else 0
 
-    def waits(self, k: int, times: DraftTimes, ngram_tokens: int) -> bool:
+    def waits(self, k: int, times: DraftTimes, lookup: Lookup) -> bool:
         """Returns whether to wait for a proposal of k tokens, as none was drafted ahead.
 
-        The other ways are to verify `ngram_tokens` tokens of an n-gram proposal, or to decode
-        plainly.
+        The other way is to go on at once with what was looked up, or plainly if that is nothing.
         """
-        plain_s, round_s, ngram_s = (self._shared.round_s(n) for n in (0, k, ngram_tokens))
-        if plain_s is None or round_s is None or ngram_s is None:
+        round_s, at_once = self._shared.round_s(k), self._lookup_rate(lookup)
+        if round_s is None or at_once is None:
             return True
-        at_once = max(1 / plain_s, self._ngram_length / ngram_s if ngram_tokens else 0.0)
         return self._acceptance.mean_length(k) / (round_s + times.wait_s(k)) > at_once
 
+    def prefers(self, lookup: Lookup, k: int, alternatives: int) -> bool:
+        """Returns whether what was looked up promises more than a proposal that has come.
+
+        The answer depends on what was requested, not on what came: under the rejection rule it
+        would bias what is accepted to drop a proposal because of its tokens, or of their number.
+        """
+        round_s, at_once = self._shared.round_s(k + alternatives), self._lookup_rate(lookup)
+        if not lookup.proposal.ids or round_s is None or at_once is None:
+            return False
+        return at_once > self._acceptance.mean_length(k, alternatives) / round_s
+
     def observe(
-        self, proposal: Proposal, verdict: Verdict, round_s: float, waited_s: float
+        self,
+        proposal: Proposal,
+        verdict: Verdict,
+        round_s: float,
+        waited_s: float,
+        looked_up: bool = False,
     ) -> None:
         """Records one round.
 
@@ -89,20 +102,23 @@ class Goodput:
             verdict: what became of it.
             round_s: from the request for the proposal to the verdict.
             waited_s: the part of `round_s` in which the target waited for the proposal.
+            looked_up: whether the target looked the proposal up itself. The draft service then
+                answers for nothing but `waited_s`.
         """
         shared, proposed, accepted = self._shared, len(proposal.ids), verdict.accepted
         shared.observe(proposed + len(proposal.alternatives), round_s - waited_s)
         plain_s = shared.round_s(0)
         if plain_s is None:
             return
-        if not proposed and not waited_s:
+        if not waited_s and (looked_up or not proposed):
             shared.budget.observe_plain(plain_s)
+            return
+        if looked_up:
+            shared.budget.observe_assisted(-waited_s, plain_s)
             return
         spent_s = min(round_s, 3 * plain_s + waited_s)  # a stall of the target is no one's fault
         shared.budget.observe_assisted((accepted + 1) * plain_s - spent_s, plain_s)
-        if proposal.made_by == "ngram":
-            self._ngram_length += _WEIGHT * (accepted + 1 - self._ngram_length)
-        elif proposed:
+        if proposed:
             self._observe_acceptance(proposal, verdict)
 
     def _observe_acceptance(self, proposal: Proposal, verdict: Verdict) -> None:
@@ -112,6 +128,11 @@ class Goodput:
             acceptance.observe(proposed, accepted)
             if alternatives and accepted < proposed:
                 acceptance.observe_rescue(alternatives, verdict.used_alternative)
+
+    def _lookup_rate(self, lookup: Lookup) -> float | None:
+        """Returns the expected tokens per second of a round with what was looked up."""
+        round_s = self._shared.round_s(len(lookup.proposal.ids))
+        return None if round_s is None else lookup.length / round_s
 
     def _tokens_per_s(self, k: int, times: DraftTimes, plain_s: float) -> float:
         """Returns the expected tokens per second of rounds with k proposed tokens.

@@ -5,41 +5,81 @@ This module knows nothing of draft services.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from foredraft_engine.proposal import NOTHING, Proposal
 from foredraft_engine.speculation.ngram import NgramDrafter
+from target_service.drafting.lookup_goodput import LookupGoodput
 from target_service.request.plan import Plan
 
-# As a fallback, n-grams are seldom right; the longer the match, the longer the proposal may be.
-_TOKENS_PER_MATCH = 3
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What was looked up for one round."""
+
+    proposal: Proposal = NOTHING
+    length: float = 1.0
+    """The mean acceptance length of a round with it, where goodput chose its tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prediction:
+    """All tokens that were found for one round."""
+
+    base_len: int
+    match_length: int
+    ids: Sequence[int]
 
 
 class NgramLookup:
-    """The n-gram index of one sequence, built when it is first used."""
+    """The n-gram index of one sequence."""
 
-    def __init__(self, plan: Plan, is_fallback: bool) -> None:
+    def __init__(self, plan: Plan, goodput: LookupGoodput | None) -> None:
         """Creates the lookup of one sequence.
 
         Args:
             plan: the plan of the sequence.
-            is_fallback: whether it stands in for a draft service; a proposal then has at most three
-                tokens for each token of the match.
+            goodput: chooses how many tokens are proposed; None proposes as many as are asked for.
         """
         self._max_ngram = plan.config.max_matching_ngram_size
         self._eos = frozenset(plan.sampling.eos_token_id)
-        self._is_fallback = is_fallback
+        self._goodput = goodput
+        self._building: asyncio.Task[NgramDrafter] | None = None
         self._index: NgramDrafter | None = None
+        self._predicted: _Prediction | None = None
 
-    async def propose(self, tokens: Sequence[int], k: int) -> Proposal:
+    def begin(self, tokens: Sequence[int]) -> None:
+        """Begins to index the prompt, which takes a while if it is long, outside the event loop."""
+        building = asyncio.to_thread(NgramDrafter, list(tokens), max_ngram=self._max_ngram)
+        self._building = asyncio.create_task(building)
+
+    async def propose(self, tokens: Sequence[int], k: int) -> Lookup:
         """Returns at most k tokens that followed the same n-gram earlier in the text."""
         if k <= 0:
-            return NOTHING
+            return Lookup()
         if self._index is None:
-            # Indexing a long prompt takes a while, so it is done outside the event loop.
-            self._index = await asyncio.to_thread(
-                NgramDrafter, list(tokens), max_ngram=self._max_ngram
-            )
-        self._index.extend(tokens[len(self._index.tokens) :])
-        if self._is_fallback:
-            k = min(k, _TOKENS_PER_MATCH * self._index.match_length)
-        return self._index.propose(k, self._eos)
+            if self._building is None:
+                self.begin(tokens)
+            assert self._building is not None
+            self._index = await self._building
+        index = self._index
+        index.extend(tokens[len(index.tokens) :])
+        found = index.propose(k, self._eos)
+        if self._goodput is None:
+            return Lookup(found)
+        self._learn(tokens, self._goodput)
+        self._predicted = _Prediction(len(tokens), index.match_length, found.ids)
+        chosen, length = self._goodput.choose(index.match_length, len(found.ids))
+        return Lookup(found.first(chosen) if chosen else NOTHING, length)
+
+    async def close(self) -> None:
+        """Ends what runs."""
+        if self._building is not None:
+            self._building.cancel()
+            await asyncio.wait([self._building])
+
+    def _learn(self, tokens: Sequence[int], goodput: LookupGoodput) -> None:
+        """Compares what was found last with what came."""
+        last = self._predicted
+        if last is not None and last.ids:
+            goodput.observe(last.match_length, last.ids, tokens[last.base_len :])

@@ -6,7 +6,7 @@ This module knows nothing of draft services.
 from dataclasses import dataclass, field
 
 from foredraft_engine.scheduling.step_times import StepTimes
-from target_service.drafting.acceptance_estimate import AcceptanceEstimate
+from target_service.drafting.acceptance_estimate import AcceptanceEstimate, LookupAcceptance
 from target_service.drafting.speculation_budget import SpeculationBudget
 
 _WEIGHT = 0.05  # of a new observation in a running average
@@ -17,16 +17,26 @@ class SharedEstimates:
     """Estimates that every sequence reads and adds to."""
 
     step_times: StepTimes
+    most_tokens: int = 256
+    """The largest number of tokens in a step of several jobs."""
     acceptance: AcceptanceEstimate = field(default_factory=AcceptanceEstimate)
+    lookups: LookupAcceptance = field(default_factory=LookupAcceptance)
     budget: SpeculationBudget = field(default_factory=SpeculationBudget)
     overhead_s: list[float] = field(default_factory=lambda: [0.0005, 0.001])
     """The time of a round outside its step: [of a plain round, of a round with a proposal]."""
 
-    def step_s(self, k: int) -> float | None:
+    def step_s(self, k: int, rows: int = 1) -> float | None:
         """Returns the expected time of a step in which every sequence has k proposed tokens or
         alternatives; None before any step was measured.
+
+        Args:
+            rows: the number of rows that each sequence feeds.
         """
-        return self.step_times.at(max(1.0, self.step_times.jobs) * (k + 1))
+        tokens = max(1.0, self.step_times.jobs) * rows * (k + 1)
+        # More tokens than a step takes are several steps.
+        steps = max(1.0, tokens / self.most_tokens)
+        step_s = self.step_times.at(tokens / steps)
+        return None if step_s is None else steps * step_s
 
     def round_s(self, k: int) -> float | None:
         """Returns the expected time of a round, without the time that it waits for a draft."""

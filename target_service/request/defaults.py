@@ -10,6 +10,7 @@ from foredraft.wire import GENERATION_FIELDS
 Config = generation_pb2.GenerationConfig
 
 DEFAULT_NEW_TOKENS = 20
+_FIXED_NGRAM, _LONGEST_NGRAM = 2, 16
 # These depend on one another and on the prompt: `target_service.request.lengths` resolves them.
 _LENGTHS = frozenset(["max_length", "max_new_tokens", "min_length", "min_new_tokens"])
 
@@ -39,6 +40,10 @@ def fill(asked: Config, model: Config) -> Config:
         # A call that sets the number of tokens drafts that many in every round, as in transformers.
         is_set = full.HasField("num_assistant_tokens")
         full.num_assistant_tokens_schedule = "constant" if is_set else "goodput"
+    if not full.HasField("max_matching_ngram_size"):
+        # Only a lookup by itself goes by transformers' default, for proposals of a fixed length.
+        fixed = full.HasField("prompt_lookup_num_tokens")
+        full.max_matching_ngram_size = _FIXED_NGRAM if fixed else _LONGEST_NGRAM
     for field in GENERATION_FIELDS.values():
         if field.default is not None and not full.HasField(field.name):
             setattr(full, field.name, field.default)

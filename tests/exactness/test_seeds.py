@@ -170,3 +170,31 @@ async def test_generation_goes_on_from_given_tokens() -> None:
 async def _generate(client: AsyncClient, **fields: Any) -> Result:
     result: Result = await client.generate(PROMPT, **{**FIELDS, **fields})
     return result
+
+
+async def test_what_is_looked_up_by_itself_changes_no_text() -> None:
+    """Under every rule a seed gives the text of plain decoding, on a target that looks up n-grams
+    of its own accord: its draws are those of plain decoding, and proposals are compared with them.
+    """
+    vocab = 8
+    rows = SlowRows(random_table(vocab, 0, spread=3.0), 0.002)
+    rules: list[dict[str, Any]] = [
+        {"do_sample": False},
+        FIELDS,
+        {**FIELDS, "sampling_rule": "rejection"},
+        {**FIELDS, "sampling_rule": "rejection", "repetition_penalty": 1.2},
+    ]
+    async with (
+        target_service(rows, table_model(vocab)) as target,
+        AsyncClient(target.address) as client,
+    ):
+        for rule in rules:
+            fields = {**rule, "max_new_tokens": 120, "eos_token_id": []}
+            fields.pop("assistant_confidence_threshold", None)
+            plain = await client.generate(PROMPT, **fields, num_assistant_tokens=0)
+            looked_up = await client.generate(PROMPT, **fields)
+            fixed = await client.generate(PROMPT, **fields, prompt_lookup_num_tokens=3)
+            assert plain.token_ids == looked_up.token_ids == fixed.token_ids
+            assert (plain.stats.drafter, plain.stats.rounds) == ("none", 120)
+            assert (looked_up.stats.drafter, fixed.stats.drafter) == ("ngram", "ngram")
+            assert looked_up.stats.accepted > 0

@@ -51,10 +51,11 @@ async def _services(**settings: Any) -> AsyncIterator[tuple[AsyncClient, LossyTa
         yield client, losses
 
 
+@pytest.mark.parametrize("fallback", ["none", "ngram"])
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_call_goes_on_wherever_it_is_lost(name: str) -> None:
+async def test_a_call_goes_on_wherever_it_is_lost(name: str, fallback: str) -> None:
     fields: dict[str, Any] = {"inputs": PROMPT, "max_new_tokens": 24, "resume": True, **CALLS[name]}
-    async with _services() as (client, target):
+    async with _services(fallback=fallback) as (client, target):
         whole = await client.generate(**fields)
         if name.startswith("unseeded"):
             fields |= {"seed": whole.stats.seed, "sampling_rule": "rejection"}
@@ -67,17 +68,20 @@ async def test_a_call_goes_on_wherever_it_is_lost(name: str) -> None:
                     chunks.append(chunk)
             if len(target.requests) == 1:
                 break
-            _compare(whole, stream.result)
+            # The rounds of lookups depend on the time of steps, unless their length is fixed.
+            _compare(whole, stream.result, rounds=fallback == "none")
             assert [c.token_ids for c in chunks if c.sequence_index == 0 and c.token_ids]
             messages += 1
         assert messages > 2, "a message for each round"
 
 
-def _compare(whole: Any, resumed: Any) -> None:
+def _compare(whole: Any, resumed: Any, *, rounds: bool = False) -> None:
     for one, other in zip(
         *(r if isinstance(r, list) else [r] for r in (whole, resumed)), strict=True
     ):
         assert _said(other) == _said(one)
+        if not rounds:
+            continue
         assert other.stats.rounds == one.stats.rounds
         assert other.stats.proposed == one.stats.proposed
         assert other.stats.accepted == one.stats.accepted

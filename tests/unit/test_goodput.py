@@ -9,6 +9,7 @@ from foredraft_engine.scheduling.step_times import StepTimes
 from target_service.drafting.acceptance_estimate import AcceptanceEstimate
 from target_service.drafting.draft_times import DraftTimes
 from target_service.drafting.goodput import Goodput
+from target_service.drafting.ngram_lookup import Lookup
 from target_service.drafting.shared_estimates import SharedEstimates
 
 
@@ -31,7 +32,7 @@ def settled(
     for _ in range(300):
         k = goodput.k(bound, times)
         missed = draw.random() > times.hit_rate
-        k = 0 if missed and k and not goodput.waits(k, times, 0) else k
+        k = 0 if missed and k and not goodput.waits(k, times, Lookup()) else k
         waited_s = times.wait_s(k) if missed and k else 0.0
         accepted = 0
         while accepted < k and draw.random() < acceptance:
@@ -84,8 +85,8 @@ def test_no_draft_makes_it_much_slower(acceptance: float, times: DraftTimes) -> 
 
 def test_waiting_or_going_on() -> None:
     goodput, _ = settled(steps(0.03, 0.0001), DraftTimes(0.0, 0.001, 0.8), 0.8)
-    assert goodput.waits(5, DraftTimes(0.0, 0.001, 0.8), 0)
-    assert not goodput.waits(5, DraftTimes(0.3, 0.001, 0.8), 0)
+    assert goodput.waits(5, DraftTimes(0.0, 0.001, 0.8), Lookup())
+    assert not goodput.waits(5, DraftTimes(0.3, 0.001, 0.8), Lookup())
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,11 @@ DRAFTING = (
         34,
         "max_matching_ngram_size",
         Kind.UINT,
-        "The longest n-gram that is looked up",
+        (
+            "The longest n-gram that is looked up; by default 2 with "
+            "`prompt_lookup_num_tokens` and 16 without it"
+        ),
         applied_by=Applier.DRAFTING,
-        default=2,
-        off=(2,),
         range=between(1, MAX_NGRAM),
     ),
 )
