@@ -19,6 +19,8 @@ class StepTimes:
         self._times_s: dict[int, float] = {}
         self.jobs = 1.0
         """The running average of jobs in a step."""
+        self.observed = 0
+        """The number of measurements."""
 
     def observe(self, tokens: int, jobs: int, spent_s: float) -> None:
         """Records that a step over `tokens` tokens of `jobs` jobs took `spent_s` seconds."""
@@ -28,6 +30,7 @@ class StepTimes:
         # A new dictionary each time, because other threads read it.
         new = spent_s if old is None else old + _WEIGHT * (min(spent_s, _OUTLIER * old) - old)
         self._times_s = dict(sorted({**self._times_s, width: new}.items()))
+        self.observed += 1
 
     def at(self, tokens: float) -> float | None:
         """Returns the seconds that a step over `tokens` tokens takes; None before any step.

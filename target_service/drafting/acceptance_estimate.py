@@ -16,23 +16,29 @@ ALTERNATIVE_COUNTS = (0, 4, 8, 16, 32)
 _PRIOR_RESCUE_RATES = (0.35, 0.45, 0.55, 0.6)  # for each of those numbers but 0
 _MATCHES = (1, 2, 4, 8)  # lengths of matches that are told apart, each up to the next
 _PRIOR_LOOKUP_RATES = (0.15, 0.35, 0.6, 0.85)  # of the first token after each of these matches
+# Texts either quote or do not, so that what a sequence shows itself soon counts more than others.
+_LOOKUP_PRIOR_ROUNDS = 2.0
 
 
 class AcceptanceEstimate:
     """How often the token at a position is accepted, provided that all tokens before it are."""
 
     def __init__(
-        self, prior: "AcceptanceEstimate | None" = None, first_rate: float = _PRIOR_RATE
+        self,
+        prior: "AcceptanceEstimate | None" = None,
+        first_rate: float = _PRIOR_RATE,
+        prior_rounds: float = _PRIOR_ROUNDS,
     ) -> None:
         """Creates an estimate from a prior, which counts until enough rounds were observed.
 
         Args:
             prior: the estimate of all sequences together; None starts from constants.
             first_rate: the prior of the first token, without an estimate of all sequences.
+            prior_rounds: the weight of the prior, in rounds.
         """
         self._first_rate = first_rate
         self._prior_rates = prior.rates(_MAX_POSITIONS) if prior else None
-        self._prior_rounds = [_PRIOR_ROUNDS] * _MAX_POSITIONS
+        self._prior_rounds = [prior_rounds] * _MAX_POSITIONS
         # At each position: rounds that reached it, and those in which its token was accepted.
         self._reached = [0.0] * _MAX_POSITIONS
         self._accepted = [0.0] * _MAX_POSITIONS
@@ -101,7 +107,7 @@ class LookupAcceptance:
             prior: the estimates of all sequences together; None starts from constants.
         """
         self._by_match = [
-            AcceptanceEstimate(prior.after(match) if prior else None, rate)
+            AcceptanceEstimate(prior.after(match) if prior else None, rate, _LOOKUP_PRIOR_ROUNDS)
             for match, rate in zip(_MATCHES, _PRIOR_LOOKUP_RATES, strict=True)
         ]
 

@@ -8,6 +8,7 @@ tokens and is left out, which errs on the side of plain decoding.
 This module knows nothing of how tokens are found.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from target_service.drafting.acceptance_estimate import LookupAcceptance
@@ -30,6 +31,14 @@ class LookupGoodput:
         self._shared, self._rows = shared, rows
         self._acceptance = LookupAcceptance(shared.lookups)
 
+    def most(self, match_length: int, k: int) -> int:
+        """Returns how many tokens to look up, at most k; 1, to learn from, if none would pay even
+        if every token after the first were right.
+        """
+        rate = self._acceptance.after(match_length).rates(1)[0]
+        pays = any(1 + n * rate > _MIN_GAIN * self._slowdown(n) for n in _lengths(k))
+        return k if pays else 1
+
     def choose(self, match_length: int, found: int) -> tuple[int, float]:
         """Returns how many of the tokens found are verified, 0 where plain decoding is faster, and
         the mean acceptance length of such a round, the target's own token included.
@@ -38,16 +47,10 @@ class LookupGoodput:
             match_length: the number of tokens that occurred earlier, before those found.
             found: the number of tokens found.
         """
-        plain_s = self._shared.step_s(0, self._rows)
-        if not found or plain_s is None:
-            return 0, 1.0
         lengths = self._acceptance.after(match_length).mean_lengths(found)
         best_k, best_rate = 0, _MIN_GAIN
-        for k in (*(n for n in _LENGTHS if n < found), found):
-            step_s = self._shared.step_s(k, self._rows) or plain_s
-            # A wider step is never faster; where it seems to be, its time is out of date.
-            rate = lengths[k] / max(1.0, step_s / plain_s)
-            if rate > best_rate:
+        for k in _lengths(found):
+            if (rate := lengths[k] / self._slowdown(k)) > best_rate:
                 best_k, best_rate = k, rate
         return best_k, lengths[best_k]
 
@@ -60,3 +63,11 @@ class LookupGoodput:
         right = next((i for i in range(told) if found[i] != came[i]), told)
         for acceptance in (self._acceptance, self._shared.lookups):
             acceptance.after(match_length).observe(told, right)
+
+    def _slowdown(self, k: int) -> float:
+        return self._shared.slowdown(k, self._rows)
+
+
+def _lengths(most: int) -> Sequence[int]:
+    """Returns the lengths that are compared with one another."""
+    return (*_LENGTHS[: bisect_left(_LENGTHS, most)], most)

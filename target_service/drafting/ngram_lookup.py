@@ -64,12 +64,17 @@ class NgramLookup:
             self._index = await self._building
         index = self._index
         index.extend(tokens[len(index.tokens) :])
-        found = index.propose(k, self._eos)
         if self._goodput is None:
-            return Lookup(found)
+            return Lookup(index.propose(k, self._eos))
         self._learn(tokens, self._goodput)
-        self._predicted = _Prediction(len(tokens), index.match_length, found.ids)
-        chosen, length = self._goodput.choose(index.match_length, len(found.ids))
+        self._predicted, match = None, index.match_length
+        if not match:
+            return Lookup()
+        found = index.propose(self._goodput.most(match, k), self._eos)
+        if not found.ids:
+            return Lookup()
+        self._predicted = _Prediction(len(tokens), match, found.ids)
+        chosen, length = self._goodput.choose(match, len(found.ids))
         return Lookup(found.first(chosen) if chosen else NOTHING, length)
 
     async def close(self) -> None:
@@ -80,6 +85,5 @@ class NgramLookup:
 
     def _learn(self, tokens: Sequence[int], goodput: LookupGoodput) -> None:
         """Compares what was found last with what came."""
-        last = self._predicted
-        if last is not None and last.ids:
+        if (last := self._predicted) is not None:
             goodput.observe(last.match_length, last.ids, tokens[last.base_len :])

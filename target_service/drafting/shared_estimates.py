@@ -10,6 +10,7 @@ from target_service.drafting.acceptance_estimate import AcceptanceEstimate, Look
 from target_service.drafting.speculation_budget import SpeculationBudget
 
 _WEIGHT = 0.05  # of a new observation in a running average
+_KEPT_STEPS = 8  # the steps after which what was computed of their times is computed again
 
 
 @dataclass(slots=True)
@@ -24,6 +25,8 @@ class SharedEstimates:
     budget: SpeculationBudget = field(default_factory=SpeculationBudget)
     overhead_s: list[float] = field(default_factory=lambda: [0.0005, 0.001])
     """The time of a round outside its step: [of a plain round, of a round with a proposal]."""
+    _slowdowns: dict[tuple[int, int], float] = field(default_factory=dict)
+    _slowdowns_at: int = 0  # the number of measurements that they were made of
 
     def step_s(self, k: int, rows: int = 1) -> float | None:
         """Returns the expected time of a step in which every sequence has k proposed tokens or
@@ -37,6 +40,24 @@ class SharedEstimates:
         steps = max(1.0, tokens / self.most_tokens)
         step_s = self.step_times.at(tokens / steps)
         return None if step_s is None else steps * step_s
+
+    def slowdown(self, k: int, rows: int = 1) -> float:
+        """Returns how many times as long a step takes with k proposed tokens in every sequence as
+        without any. It is kept for a few steps, since all sequences ask for it in each.
+
+        Args:
+            rows: the number of rows that each sequence feeds.
+        """
+        if self.step_times.observed >= self._slowdowns_at + _KEPT_STEPS:
+            self._slowdowns_at = self.step_times.observed
+            self._slowdowns.clear()
+        if (found := self._slowdowns.get((k, rows))) is None:
+            plain_s, step_s = self.step_s(0, rows), self.step_s(k, rows)
+            if not plain_s or not step_s:
+                return float("inf")
+            # A wider step is never faster; where it seems to be, its time is out of date.
+            found = self._slowdowns[k, rows] = max(1.0, step_s / plain_s)
+        return found
 
     def round_s(self, k: int) -> float | None:
         """Returns the expected time of a round, without the time that it waits for a draft."""
