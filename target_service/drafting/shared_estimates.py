@@ -10,6 +10,9 @@ from target_service.drafting.acceptance_estimate import AcceptanceEstimate, Look
 from target_service.drafting.speculation_budget import SpeculationBudget
 
 _WEIGHT = 0.05  # of a new observation in a running average
+# A proposed token costs at least this share of a plain one where a step is shared by many: steps of
+# rows of different lengths cost more than those of one row, which were timed at load.
+_SHARED_COST = 0.6
 _KEPT_STEPS = 8  # the steps after which what was computed of their times is computed again
 
 
@@ -56,7 +59,9 @@ class SharedEstimates:
             if not plain_s or not step_s:
                 return float("inf")
             # A wider step is never faster; where it seems to be, its time is out of date.
-            found = self._slowdowns[k, rows] = max(1.0, step_s / plain_s)
+            shared = 1 - 1 / max(1.0, self.step_times.jobs)
+            found = max(1 + _SHARED_COST * shared * k, step_s / plain_s)
+            self._slowdowns[k, rows] = found
         return found
 
     def round_s(self, k: int) -> float | None:
