@@ -13,6 +13,11 @@ from target_service.drafting.lookup_goodput import LookupGoodput
 from target_service.request.plan import Plan
 
 
+# After so many lookups in a row that did not pay, tokens are looked up in every fourth round only:
+# at high load the lookups themselves would take a few percent of a step.
+_PATIENCE, _REST = 8, 4
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """What was looked up for one round."""
@@ -47,6 +52,8 @@ class NgramLookup:
         self._building: asyncio.Task[NgramDrafter] | None = None
         self._index: NgramDrafter | None = None
         self._predicted: _Prediction | None = None
+        self._vain = 0  # lookups in a row that did not pay
+        self._rests_until = 0  # the number of committed tokens at which it looks up again
 
     def begin(self, tokens: Sequence[int]) -> None:
         """Begins to index the prompt, which takes a while if it is long, outside the event loop."""
@@ -55,7 +62,7 @@ class NgramLookup:
 
     async def propose(self, tokens: Sequence[int], k: int) -> Lookup:
         """Returns at most k tokens that followed the same n-gram earlier in the text."""
-        if k <= 0:
+        if k <= 0 or len(tokens) < self._rests_until:
             return Lookup()
         if self._index is None:
             if self._building is None:
@@ -66,22 +73,30 @@ class NgramLookup:
         index.extend(tokens[len(index.tokens) :])
         if self._goodput is None:
             return Lookup(index.propose(k, self._eos))
-        self._learn(tokens, self._goodput)
-        self._predicted, match = None, index.match_length
-        if not match:
-            return Lookup()
-        found = index.propose(self._goodput.most(match, k), self._eos)
-        if not found.ids:
-            return Lookup()
-        self._predicted = _Prediction(len(tokens), match, found.ids)
-        chosen, length = self._goodput.choose(match, len(found.ids))
-        return Lookup(found.first(chosen) if chosen else NOTHING, length)
+        lookup = self._choose(tokens, index, k, self._goodput)
+        self._vain = 0 if lookup.proposal.ids else self._vain + 1
+        if self._vain >= _PATIENCE:
+            self._rests_until = len(tokens) + _REST
+        return lookup
 
     async def close(self) -> None:
         """Ends what runs."""
         if self._building is not None:
             self._building.cancel()
             await asyncio.wait([self._building])
+
+    def _choose(
+        self, tokens: Sequence[int], index: NgramDrafter, k: int, goodput: LookupGoodput
+    ) -> Lookup:
+        """Returns as many of the tokens that followed as pay."""
+        self._learn(tokens, goodput)
+        self._predicted, match = None, index.match_length
+        found = index.propose(goodput.most(match, k), self._eos) if match else NOTHING
+        if not found.ids:
+            return Lookup()
+        self._predicted = _Prediction(len(tokens), match, found.ids)
+        chosen, length = goodput.choose(match, len(found.ids))
+        return Lookup(found.first(chosen) if chosen else NOTHING, length)
 
     def _learn(self, tokens: Sequence[int], goodput: LookupGoodput) -> None:
         """Compares what was found last with what came."""
