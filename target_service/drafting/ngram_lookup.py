@@ -12,7 +12,6 @@ from foredraft_engine.speculation.ngram import NgramDrafter
 from target_service.drafting.lookup_goodput import LookupGoodput
 from target_service.request.plan import Plan
 
-
 # After so many lookups in a row that did not pay, tokens are looked up in every fourth round only:
 # at high load the lookups themselves would take a few percent of a step.
 _PATIENCE, _REST = 8, 4
