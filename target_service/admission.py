@@ -196,9 +196,15 @@ class Ticket:
         """Records that one of the sequences has its row."""
         self.waiting, self.running = self.waiting - 1, self.running + 1
 
+    def left(self, had_row: bool) -> None:
+        """Records that one of the sequences is over: it has given its row back, or wants none."""
+        if had_row:
+            self.running -= 1
+        else:
+            self.waiting -= 1
+
     def ended(self, generated: int, allowed: int, spent_s: float) -> None:
         """Records that a sequence ended by itself, `spent_s` after it got its row."""
-        self.running -= 1
         self._rate.observe(generated, allowed, spent_s)
 
     def _is_late(self) -> bool:

@@ -46,11 +46,12 @@ class Generation:
     ) -> None:
         """Starts a task for each place; `close` ends them."""
         self._resources, self._forms, self._ticket = resources, forms, ticket
-        self._queue = ChunkQueue()
+        pool = resources.engine.pool
+        self._queue = ChunkQueue(lambda: pool.waiting > 0)
         self._streams: list[SequenceStream] = []
         self._began = time.monotonic()
         self._plans = iter(plans)
-        places = min(len(plans), resources.engine.pool.count)
+        places = min(len(plans), pool.count)
         self._tasks = [asyncio.create_task(self._run_plans()) for _ in range(places)]
         self._all: asyncio.Future[Any] = asyncio.gather(*self._tasks)
         # `summaries` raises its error; asyncio would log it as never seen where nobody asks.
@@ -102,7 +103,12 @@ class Generation:
         outputs = [
             SequenceOutput(Stopping(plan, self._forms, self._began), stream) for stream in streams
         ]
-        stats = await STRATEGIES[plan.mode](plan, self._resources, outputs)
+        try:
+            stats = await STRATEGIES[plan.mode](plan, self._resources, outputs)
+        finally:
+            # However they end, they hold and want no rows any more, even if their call stays.
+            for stream in streams:
+                self._ticket.left(stream.had_row)
         for output in outputs:
             allowed, stream = plan.max_length - len(plan.tokens), output.stream
             self._ticket.ended(stream.generated, allowed, stream.spent_s)

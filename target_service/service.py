@@ -42,6 +42,9 @@ from target_service.settings import TargetSettings
 from target_service.strategies.resources import Resources
 from target_service.watermark_detection import Detector
 
+# Requests of more bytes are planned by a thread of their own: it takes seconds to tokenize millions
+# of characters, for which nobody else is to wait.
+_LARGE_BYTES = 64 << 10
 # The largest number of calls that wait for a thread of detection, or of named configs.
 _MAX_WAITING = 64
 STATUS = {
@@ -90,6 +93,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._admission = Admission(settings, engine.pool.count, refused)
         metrics.watch_waiting(lambda: self._admission.waiting)
         self._planning = WorkerPool("planning", 2, settings.max_waiting, refused)
+        self._planning_large = WorkerPool("planning", 1, settings.max_waiting, refused)
         self._detecting = WorkerPool("detection", 1, _MAX_WAITING, refused)
         self._config_files = WorkerPool("configs", 1, _MAX_WAITING, refused)
         self._resources = Resources(engine, drafters, metrics)
@@ -111,7 +115,9 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             decode = tokenizer.decode if self._settings.log_texts else None
             span = serve_span("foredraft.target.Generate", metadata)
             record = entered.enter_context(CallRecord(self._metrics, left_s, decode, span))
-            call = await plan_request(self._planner, self._healing, self._planning, request, owner)
+            is_large = received_bytes() > _LARGE_BYTES
+            threads = self._planning_large if is_large else self._planning
+            call = await plan_request(self._planner, self._healing, threads, request, owner)
             ticket.admit(call.plans)
             record.admitted(call.prompts)
             yield _started(call, request_id, request.return_prompt_ids)
@@ -123,7 +129,10 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
                             yield target_pb2.GenerateResponse(chunk=chunk)
                         except UnreadError as error:
                             raise running.unread(error) from None
-                summaries = await running.summaries()
+                try:
+                    summaries = await running.summaries()
+                except UnreadError as error:
+                    raise running.unread(error) from None
             record.finished(summaries)
             yield target_pb2.GenerateResponse(finished=target_pb2.Finished(sequences=summaries))
 
@@ -175,7 +184,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
 
     async def close(self) -> None:
         """Closes the connections to the draft services and ends the device thread."""
-        for threads in (self._planning, self._detecting, self._config_files):
+        pools = (self._planning, self._planning_large, self._detecting, self._config_files)
+        for threads in pools:
             threads.close()
         await self._pool.close()
         self._engine.close()

@@ -15,6 +15,7 @@ from foredraft_engine.errors import DeviceLostError
 from foredraft_engine.job import Job
 from foredraft_engine.scheduling.caller import Caller, acting_for
 from foredraft_engine.scheduling.rejoining import Rejoining
+from foredraft_engine.scheduling.step_pace import StepPace
 from foredraft_engine.scheduling.step_times import StepTimes
 from foredraft_engine.scheduling.step_turns import StepTurns
 
@@ -53,6 +54,7 @@ class JobQueue:
         self._chunk_tokens, self._step_times = chunk_tokens, step_times
         self._rejoining = Rejoining(is_lent)
         self._turns = StepTurns()
+        self._pace = StepPace(step_times, chunk_tokens)
         self._goes_on = False  # whether jobs of the last step need another
         self._submitted: list[Waiting] = []  # in this turn of the event loop
         self._queue: deque[Waiting] = deque()
@@ -154,7 +156,8 @@ class JobQueue:
         batch: list[Waiting] = []
         tokens = 0
         waiting = [w for w in self._queue if not w.future.cancelled()]
-        for one in self._turns.ordered([w for w in waiting if w.job.wanted_by is None]):
+        wanted = self._turns.ordered([w for w in waiting if w.job.wanted_by is None])
+        for one in self._pace.allowed(wanted):
             if batch and tokens + one.job.tokens_fed > self._chunk_tokens:
                 break
             batch.append(one)

@@ -12,10 +12,13 @@ from foredraft.v1 import target_pb2
 from foredraft_engine.proposal import Logprobs, Verdict
 from foredraft_engine.score_rows import ScoreRow
 from foredraft_serving.metrics import TargetMetrics
+from foredraft_serving.overload import UnreadError
 from foredraft_serving.tracing import event
 from target_service.output.stopping import Taken
 
-_MAX_QUEUED_CHUNKS = 64
+_MAX_QUEUED_BYTES = 1 << 20
+# How long a reader that is so far behind keeps its row while others wait for one.
+_PATIENCE_S = 1.0
 _CHUNK_BYTES = 4 << 20  # of score rows; readers accept messages of a limited size only
 _DETAIL_BYTES = 64  # of the envelope of a message among the details of a status
 _NO_SCORES = Verdict(())
@@ -30,18 +33,46 @@ FINISH_REASONS = {
 
 
 class ChunkQueue:
-    """The chunks of all sequences of a call, in the order in which they are made."""
+    """The chunks of all sequences of a call, in the order in which they are made.
 
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[target_pb2.Chunk] = asyncio.Queue(_MAX_QUEUED_CHUNKS)
+    The text of a long answer fits, so that a slow reader holds nobody up; scores of every token
+    soon do not.
+    """
+
+    def __init__(self, is_row_wanted: Callable[[], bool] = lambda: False) -> None:
+        """
+        Args:
+            is_row_wanted: whether others wait for the rows that this call holds.
+        """
+        self._queue: asyncio.Queue[target_pb2.Chunk] = asyncio.Queue()
+        self._held_bytes = 0
+        self._read = asyncio.Event()
+        self._is_row_wanted = is_row_wanted
 
     async def put(self, chunk: target_pb2.Chunk) -> None:
-        """Adds a chunk, and waits while the queue is full."""
-        await self._queue.put(chunk)
+        """Adds a chunk, and waits while the queue is full.
+
+        Raises:
+            UnreadError: nothing is read, and others wait for the row.
+        """
+        while self._held_bytes > _MAX_QUEUED_BYTES:
+            self._read.clear()
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    await self._read.wait()
+            except TimeoutError:
+                if self._is_row_wanted():
+                    reason = f"the caller read nothing for {_PATIENCE_S:g} s while others wait"
+                    raise UnreadError(reason) from None
+        self._held_bytes += chunk.ByteSize()
+        self._queue.put_nowait(chunk)
 
     async def get(self) -> target_pb2.Chunk:
         """Returns the next chunk, and waits until there is one."""
-        return await self._queue.get()
+        chunk = await self._queue.get()
+        self._held_bytes -= chunk.ByteSize()
+        self._read.set()
+        return chunk
 
     def unread(self, size_bytes: int) -> list[target_pb2.Chunk]:
         """Returns the chunks that nobody read, without scores, as far as they fit a size."""
@@ -78,12 +109,15 @@ class SequenceStream:
     ) -> None:
         """on_row: is called when the sequence gets its row."""
         self._on_row = on_row
+        self.had_row = False
+        """Whether the sequence got its row."""
         self.index, self._chunk_queue, self._metrics = index, chunk_queue, metrics
         self._began = self._admitted_at = self._first_at = self._last_at = time.perf_counter()
         self._prompt_tokens = self.generated = 0
 
     def admitted(self, prompt_tokens: int) -> None:
         """Records that the sequence has its row."""
+        self.had_row = True
         self._on_row()
         self._admitted_at, self._prompt_tokens = time.perf_counter(), prompt_tokens
         self._metrics.prompt_tokens.inc(prompt_tokens)

@@ -1,0 +1,55 @@
+"""Large jobs make way for small ones often enough, and never without need."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from foredraft_engine.feed import Feed
+from foredraft_engine.job import Job
+from foredraft_engine.scheduling.step_pace import StepPace
+from foredraft_engine.scheduling.step_times import StepTimes
+
+
+class _Fed(Job):
+    def __init__(self, tokens: int) -> None:
+        self._feeds = [Feed(0, 0, [1] * tokens)]
+
+    @property
+    def feeds(self) -> list[Feed]:
+        return self._feeds
+
+    @classmethod
+    def finish(cls, jobs: Any, output: Any) -> Any:
+        raise AssertionError("no step is run here")
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    job: Job
+
+
+def _pace(large_s: float) -> StepPace:
+    times = StepTimes()
+    times.observe(1, 1, 0.01)
+    times.observe(128, 2, large_s)
+    return StepPace(times, 256)
+
+
+SMALL, LARGE = _Waiting(_Fed(1)), _Waiting(_Fed(127))
+
+
+def test_small_jobs_take_at_most_two_and_a_half_times_as_long_on_average() -> None:
+    pace, spent_s, steps = _pace(0.2), 0.0, 200
+    for _ in range(steps):
+        spent_s += 0.2 if LARGE in pace.allowed([SMALL, LARGE]) else 0.01
+    assert 0.9 * 2.5 <= spent_s / steps / 0.01 <= 1.1 * 2.5
+
+
+def test_large_jobs_wait_for_nobody_who_is_not_there() -> None:
+    pace = _pace(0.2)
+    assert LARGE in pace.allowed([SMALL, LARGE])
+    assert all(LARGE in pace.allowed([LARGE]) for _ in range(10))
+
+
+def test_where_a_wide_step_costs_little_every_step_has_all() -> None:
+    pace = _pace(0.02)
+    assert all(LARGE in pace.allowed([SMALL, LARGE]) for _ in range(10))
