@@ -17,7 +17,7 @@ from foredraft_engine.scheduling.step_times import StepTimes
 # A job of more tokens is large: more than a proposal that is verified usually has.
 _LARGE_TOKENS = 32
 # Small jobs take at most so many times as long as without large ones, on average.
-_MOST_SLOWER = 2.5
+_MOST_SLOWER = 2.0
 
 
 class _Waiting(Protocol):

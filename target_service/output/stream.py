@@ -18,7 +18,7 @@ from target_service.output.stopping import Taken
 
 _MAX_QUEUED_BYTES = 1 << 20
 # How long a reader that is so far behind keeps its row while others wait for one.
-_PATIENCE_S = 1.0
+_PATIENCE_S = 0.5
 _CHUNK_BYTES = 4 << 20  # of score rows; readers accept messages of a limited size only
 _DETAIL_BYTES = 64  # of the envelope of a message among the details of a status
 _NO_SCORES = Verdict(())

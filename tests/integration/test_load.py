@@ -8,7 +8,7 @@ import asyncio
 import math
 import os
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +20,10 @@ import pytest
 from benchmarks.bystander import Bystander, Felt
 from benchmarks.floods import FLOODS, NEIGHBOUR, UNREAD, flood
 from benchmarks.memory import peak_bytes, reset_peak
-from target_service.settings import TargetSettings
 from tests.integration.processes import MODELS, PATIENCE_S, Process, service, until
 
 SEND_TIMEOUT_S = 2.0
 _ARRIVAL_S = 1.0  # a flood needs a while
-# What is not held yet, and why; a flood that holds its bars has to leave these lists.
-_UNPLANNED = "who is planned waits behind all that came before, whoever sent it"
-_KEPT = "who does not read keeps his rows for --send-timeout, whoever waits for one"
-_UNPARSED = "a thread that reads a message of 8 MB holds the interpreter"
-_UNSHARED = "a step for all takes as long as 128 candidates of one take"
-_UNREFUSED = "a message is in memory, more than once, before anybody can refuse it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +96,20 @@ def large_neighbour_s(large: Site) -> float:
     return _neighbour_s(large)
 
 
-def _floods(missed: Mapping[str, str], strict: bool = True) -> list[Any]:
-    """Returns all floods as parameters; those that are missed are expected to fail."""
-
-    def marks(name: str) -> list[pytest.MarkDecorator]:
-        if name not in missed:
-            return []
-        return [pytest.mark.xfail(raises=AssertionError, reason=missed[name], strict=strict)]
-
-    return [pytest.param(name, marks=marks(name)) for name in FLOODS if name != NEIGHBOUR]
+FLOOD_NAMES = [name for name in FLOODS if name != NEIGHBOUR]
+# gRPC copies a message from the wire with the interpreter held: 24 of 8 MB that arrive together
+# delay health by 60 to 220 ms, even where all of them are refused.
+_COPIED = ("24 calls of 8 MB of ids", "24 calls of 8 MB of text")
 
 
-@pytest.mark.parametrize("name", _floods({"24 calls of 8 MB of text": _UNPLANNED}))
+def _at_the_bar(name: str) -> Any:
+    """Returns a flood as a parameter; of those that miss the bar of health it is expected."""
+    reason = "large messages that arrive together are copied with the interpreter held"
+    missed = pytest.mark.xfail(raises=AssertionError, reason=reason, strict=False)
+    return pytest.param(name, marks=[missed] if name in _COPIED else [])
+
+
+@pytest.mark.parametrize("name", FLOOD_NAMES)
 async def test_a_flood_starves_nobody(
     name: str, small: Site, small_neighbour_s: float, measured: Callable[[str], None]
 ) -> None:
@@ -129,18 +124,7 @@ async def test_a_flood_starves_nobody(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "name",
-    _floods(
-        {
-            "contrastive search of 128": _UNSHARED,
-            UNREAD: _KEPT,
-            "24 calls of 8 MB of ids": _UNPARSED,
-            "24 calls of 8 MB of text": _UNPLANNED,
-        },
-        strict=False,  # some of them by a little, and seldom
-    ),
-)
+@pytest.mark.parametrize("name", [_at_the_bar(name) for name in FLOOD_NAMES])
 async def test_a_flood_is_hardly_felt(
     name: str, large: Site, large_neighbour_s: float, measured: Callable[[str], None]
 ) -> None:
@@ -154,8 +138,7 @@ async def test_a_flood_is_hardly_felt(
 
 
 @pytest.mark.long
-@pytest.mark.xfail(raises=AssertionError, reason=_UNREFUSED)
-async def test_large_calls_take_the_memory_that_is_configured(
+async def test_large_calls_take_little_more_than_their_messages(
     tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
     with site("draft", tmp_path) as fresh:
@@ -165,10 +148,6 @@ async def test_large_calls_take_the_memory_that_is_configured(
         await fresh.beside("24 calls of 8 MB of text", patience_s=5.0)
         grown = peak_bytes(fresh.target.pid) - before
     measured(f"24 calls of 8 MB: {grown / 2**20:.0f} MiB more")
-    # Those who wait, as messages and as token ids, and as many again that are being read.
-    assert grown < 4 * TargetSettings().max_waiting_bytes
-
-
-def _told(name: str, felt: Felt) -> str:
-    calls = ", ".join(f"{seconds:.2f}" for seconds in felt.calls_s)
-    return f"beside {name}: clean calls of {calls} s, health within {1000 * felt.health_s:.0f} ms"
+    # Before a message can be refused, gRPC has it and then its bytes. What is let in takes more,
+    # and is bounded by --max-waiting-bytes.
+    assert grown < 2 * 24 * 8_000_000
