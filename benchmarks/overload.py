@@ -4,9 +4,9 @@ without a draft, and what a clean caller feels beside floods of dear calls.
     python -m benchmarks.overload [--seconds 40]
 
 Saturation is what as many callers as rows, who never pause, are served. They begin one after
-another: in step with each other they would be a tenth faster than callers ever are. The load of calls comes by
-a clock, whether the earlier ones are served or not, and each has a deadline. Beside each flood the
-time of a clean call is told as a multiple of that beside a well-behaved neighbour.
+another: in step with each other they would be a tenth faster than callers ever are. The load of
+calls comes by a clock, whether the earlier ones are served or not, and each has a deadline. Beside
+each flood the time of a clean call is told as a multiple of that beside a well-behaved neighbour.
 """
 
 import argparse

@@ -151,3 +151,8 @@ async def test_large_calls_take_little_more_than_their_messages(
     # Before a message can be refused, gRPC has it and then its bytes. What is let in takes more,
     # and is bounded by --max-waiting-bytes.
     assert grown < 2 * 24 * 8_000_000
+
+
+def _told(name: str, felt: Felt) -> str:
+    calls = ", ".join(f"{seconds:.2f}" for seconds in felt.calls_s)
+    return f"beside {name}: clean calls of {calls} s, health within {1000 * felt.health_s:.0f} ms"
