@@ -1,35 +1,40 @@
-"""How often a step takes large jobs beside small ones.
+"""How often a step takes what large calls want beside small ones.
 
-A step lasts as long as all of its jobs together: who decodes a token beside a prompt, or beside a
-hundred candidates of a search, waits for those as well. So a step with a large job is followed by
-as many without one as it takes to keep the average of the small ones within bounds. Large jobs lose
-a part of their speed, and none while nobody else waits.
+A step lasts as long as all of its jobs together: who decodes a token beside a prompt, a hundred
+candidates of a search or two hundred sequences of one call waits for those as well. So a step with
+a large call is followed by as many without one as it takes to keep the average of the small ones
+within bounds. Large calls lose a part of their speed, and none while nobody else waits. Where a
+wide step takes hardly longer than a narrow one, as on an accelerator, nobody makes way.
 
-This module knows nothing of callers, nor of what a job does.
+This module knows nothing of what a job does.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Protocol, TypeVar
 
 from foredraft_engine.job import Job
+from foredraft_engine.scheduling.caller import Caller
 from foredraft_engine.scheduling.step_times import StepTimes
 
-# A job of more tokens is large: more than a proposal that is verified usually has.
-_LARGE_TOKENS = 32
-# Small jobs take at most so many times as long as without large ones, on average.
+# What a small call has at most in one step: a few sequences, or a long proposal for one.
+_SMALL_ROWS, _SMALL_TOKENS = 3, 32
+# Small calls take at most so many times as long as without large ones, on average.
 _MOST_SLOWER = 2.0
 
 
 class _Waiting(Protocol):
     @property
     def job(self) -> Job: ...
+    @property
+    def caller(self) -> Caller | None: ...
 
 
 W = TypeVar("W", bound=_Waiting)
 
 
 class StepPace:
-    """Counts the steps that small jobs are owed."""
+    """Counts the steps that small calls are owed."""
 
     def __init__(self, step_times: StepTimes, chunk_tokens: int) -> None:
         """
@@ -42,7 +47,7 @@ class StepPace:
 
     def allowed(self, waiting: Sequence[W]) -> Sequence[W]:
         """Returns the jobs that the next step may have, in the order that they are in."""
-        small = [w for w in waiting if w.job.tokens_fed <= _LARGE_TOKENS]
+        small = _small(waiting)
         if not small or len(small) == len(waiting):
             return waiting
         if self._owed >= 1:
@@ -56,3 +61,18 @@ class StepPace:
             owed = (mixed_s / small_s - _MOST_SLOWER) / (_MOST_SLOWER - 1)
             self._owed = max(0.0, self._owed + owed)
         return waiting
+
+
+def _small(waiting: Sequence[W]) -> list[W]:
+    """Returns the jobs of small calls; a job that nobody is named for is a call of its own."""
+    rows: Counter[Hashable] = Counter()
+    tokens: Counter[Hashable] = Counter()
+    calls: list[Hashable] = [w.caller or id(w) for w in waiting]
+    for call, one in zip(calls, waiting, strict=True):
+        rows[call] += len(one.job.feeds)
+        tokens[call] += one.job.tokens_fed
+    return [
+        one
+        for call, one in zip(calls, waiting, strict=True)
+        if rows[call] <= _SMALL_ROWS and tokens[call] <= _SMALL_TOKENS
+    ]

@@ -5,6 +5,7 @@ from typing import Any
 
 from foredraft_engine.feed import Feed
 from foredraft_engine.job import Job
+from foredraft_engine.scheduling.caller import Caller
 from foredraft_engine.scheduling.step_pace import StepPace
 from foredraft_engine.scheduling.step_times import StepTimes
 
@@ -25,6 +26,7 @@ class _Fed(Job):
 @dataclass(frozen=True)
 class _Waiting:
     job: Job
+    caller: Caller | None = None
 
 
 def _pace(large_s: float) -> StepPace:
@@ -53,3 +55,19 @@ def test_large_jobs_wait_for_nobody_who_is_not_there() -> None:
 def test_where_a_wide_step_costs_little_every_step_has_all() -> None:
     pace = _pace(0.02)
     assert all(LARGE in pace.allowed([SMALL, LARGE]) for _ in range(10))
+
+
+def test_a_call_of_many_sequences_makes_way_for_a_call_of_one() -> None:
+    times = StepTimes()
+    times.observe(1, 1, 0.01)
+    times.observe(16, 16, 0.04)
+    pace, large, small = StepPace(times, 256), Caller(), Caller()
+    waiting = [_Waiting(_Fed(1), large) for _ in range(15)] + [_Waiting(_Fed(1), small)]
+    mixed = sum(len(pace.allowed(waiting)) == 16 for _ in range(90))
+    assert mixed == 30  # one step of 40 ms and two of 10 ms are 20 ms on average
+
+
+def test_many_calls_of_one_sequence_share_every_step() -> None:
+    pace = _pace(0.2)
+    waiting = [_Waiting(_Fed(1), Caller()) for _ in range(16)]
+    assert all(len(pace.allowed(waiting)) == 16 for _ in range(10))
