@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 from torch import Tensor
 
 from foredraft_engine.feed import Feed
+from foredraft_engine.forward_pass import ForwardPass
 
 
 class Unfinished(Enum):
@@ -39,6 +40,10 @@ class PassOutput:
     hidden: Callable[[int], Tensor]
     """Returns the last hidden states of all tokens in the first feed of the job at an index,
     [tokens, size].
+    """
+    prepare: Callable[[Sequence[Feed], Sequence[int]], ForwardPass] | None = None
+    """Prepares a pass that follows within the step: feeds in the order of their rows, with unread
+    ids, and how many of the last tokens of each are scored. None where a step is one pass.
     """
 
 

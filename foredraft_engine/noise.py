@@ -10,7 +10,7 @@ performs alike on every device.
 This module knows nothing of models, or of the rules that use the numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import IntEnum
 
 import torch
@@ -79,37 +79,58 @@ class KeptGumbel:
         self._rows: dict[int, Tensor] = {}
         self._limit = limit
 
-    @staticmethod
-    def missing(wanted: Sequence[tuple["KeptGumbel", int]]) -> list[int]:
-        """Returns the keys whose rows are not kept, in order and without repetition."""
-        return list(dict.fromkeys(key for kept, key in wanted if key not in kept._rows))
+    def get(self, key: int) -> Tensor | None:
+        """Returns the row of a key, float64 [vocab], if it is kept."""
+        return self._rows.get(key)
 
-    @staticmethod
-    def rows(
-        wanted: Sequence[tuple["KeptGumbel", int]],
-        missing: Tensor,
-        width: int,
-        forgets: bool = False,
-    ) -> Tensor:
-        """Returns the noise of keys of several sequences, float64 [n, width].
+    def keep(self, key: int, row: Tensor) -> None:
+        """Keeps a row of noise, in place of the oldest if there are too many."""
+        self._rows[key] = row
+        if len(self._rows) > self._limit:
+            del self._rows[next(iter(self._rows))]
 
+    def forget_all_but(self, keys: Collection[int]) -> None:
+        """Forgets the rows of all other keys."""
+        self._rows = {key: row for key, row in self._rows.items() if key in keys}
+
+
+class WantedGumbel:
+    """The Gumbel noise of keys of several sequences, of which some rows are kept."""
+
+    def __init__(self, wanted: Sequence[tuple[KeptGumbel, int]]) -> None:
+        """
         Args:
             wanted: the sequences and the keys.
-            missing: the keys whose rows are not kept, int64; they are computed together.
+        """
+        self._keys = [key for _, key in wanted]
+        self._noises = list({id(noise): noise for noise, _ in wanted}.values())
+        # What is kept now may no longer be kept when it is used.
+        kept = {key: (noise, noise.get(key)) for noise, key in wanted}
+        self._found = {key: row for key, (_, row) in kept.items() if row is not None}
+        self._owners = {key: noise for key, (noise, row) in kept.items() if row is None}
+
+    @property
+    def missing(self) -> list[int]:
+        """The keys whose rows are not kept."""
+        return list(self._owners)
+
+    def rows(self, missing: Tensor, width: int, forgets: bool = False) -> Tensor:
+        """Returns the noise, float64 [n, width].
+
+        Args:
+            missing: the missing keys, int64; their rows are computed together.
             width: the vocabulary.
             forgets: whether rows of these sequences that are not wanted now are forgotten.
         """
-        found = {key: kept._rows[key] for kept, key in wanted if key in kept._rows}
-        owners = {key: kept for kept, key in wanted if key not in kept._rows}
-        if owners:
-            for (key, kept), row in zip(owners.items(), gumbel(missing, width), strict=True):
-                found[key] = kept._rows[key] = row
-                if len(kept._rows) > kept._limit:
-                    del kept._rows[next(iter(kept._rows))]
+        found = dict(self._found)
+        if self._owners:
+            for (key, noise), row in zip(self._owners.items(), gumbel(missing, width), strict=True):
+                found[key] = row
+                noise.keep(key, row)
         if forgets:
-            for kept in {id(kept): kept for kept, _ in wanted}.values():
-                kept._rows = {key: row for key, row in kept._rows.items() if key in found}
-        return torch.stack([found[key] for _, key in wanted])
+            for noise in self._noises:
+                noise.forget_all_but(found)
+        return torch.stack([found[key] for key in self._keys])
 
 
 def _mix(value: int) -> int:

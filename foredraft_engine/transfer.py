@@ -7,6 +7,7 @@ This module knows nothing of what the numbers mean.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,14 @@ def to_device(arrays: Sequence[HostArray], device: torch.device) -> list[Tensor]
         moved[start : start + array.nbytes].view(_DTYPES[array.dtype]).view(array.shape)
         for array, start in zip(arrays, starts, strict=True)
     ]
+
+
+def groups_to_device(
+    groups: Sequence[Sequence[HostArray]], device: torch.device
+) -> list[list[Tensor]]:
+    """Returns groups of arrays as groups of tensors on the device, after one copy."""
+    tensors = iter(to_device([array for group in groups for array in group], device))
+    return [list(islice(tensors, len(group))) for group in groups]
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[HostArray]:

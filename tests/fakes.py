@@ -3,12 +3,15 @@
 import string
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from foredraft_engine.feed import Feed, Tree
+from foredraft_engine.forward_pass import ForwardPass
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.vocabulary import Vocabulary
 
@@ -18,6 +21,7 @@ class TableRows:
 
     layout = "table"
     quantizes = False
+    runs_ahead = False
 
     def __init__(self, table: Tensor, count: int = 64, capacity: int = 512) -> None:
         self.table = table
@@ -45,6 +49,21 @@ class TableRows:
             held[feed.start :] = feed.ids
             rows += [self._logits(held[: len(held) - n + 1 + i]) for i in range(n)]
         return torch.stack(rows) if rows else torch.zeros(0, self.table.shape[-1])
+
+    def prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
+        return ForwardPass([], partial(self._run, feeds, scored))
+
+    def _run(
+        self,
+        feeds: Sequence[Feed],
+        scored: Sequence[int],
+        tensors: Sequence[Tensor],
+        ids: Tensor | None,
+    ) -> Tensor:
+        if ids is not None:
+            each = ids.split([len(feed.ids) for feed in feeds])
+            feeds = [replace(f, ids=its.tolist()) for f, its in zip(feeds, each, strict=True)]
+        return self.forward(feeds, scored)
 
     def _grow(self, feed: Feed, tree: Tree) -> list[list[int]]:
         """Adds the new tokens of a tree; returns the text that ends with each."""

@@ -1,6 +1,7 @@
 """The layout of a forward pass over rows: where its tokens are written, and what each attends to.
 
-All numbers of a layout move to the device in one copy, before the pass begins.
+All numbers of a layout are planned on the host first, and move to the device in one copy, before
+the pass begins.
 
 This module knows nothing of keys and values.
 """
@@ -18,7 +19,8 @@ from foredraft_engine.cache.quantized_row import QuantizedRow
 from foredraft_engine.cache.spans import RowSpan, Sight, spans_of
 from foredraft_engine.cache.visibility import Visibility
 from foredraft_engine.feed import Feed
-from foredraft_engine.transfer import HostArray, to_device
+from foredraft_engine.forward_pass import Unread
+from foredraft_engine.transfer import HostArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,42 +33,60 @@ class SpanTensors:
     more: Tensor
 
 
-class Layout:
-    """Where the tokens of one packed forward pass are written, and what they attend to."""
+class LayoutPlan:
+    """A layout on the host."""
 
     def __init__(
         self,
         feeds: Sequence[Feed],
         scored: Sequence[int],
-        device: torch.device,
-        quantized: Mapping[int, QuantizedRow] | None = None,
+        quantized: Mapping[int, QuantizedRow],
     ) -> None:
         """
         Args:
             feeds: in the order of their rows.
             scored: for each feed, the number of its last tokens that get logits.
-            device: of the tensors.
             quantized: the quantized rows among those that are fed.
         """
-        quantized = quantized or {}
         self.spans = spans_of(feeds, quantized)
-        self.device = device
-        self.layer = 0  # the layer that was written last, whose attention comes next
-        self._sights = [Sight.of(span) for span in self.spans]
+        self.sights = [Sight.of(span) for span in self.spans]
+        self.all_dense = not quantized
         tokens, order = _tokens(feeds, quantized), _order(self.spans)
-        sights = [a for s in self._sights for a in (s.places, s.limits, s.positions, s.more)]
-        arrays = [*tokens, *([] if order is None else [order]), _scored(feeds, scored), *sights]
-        tensors = iter(to_device(arrays, device))
+        self.is_ordered = order is None
+        sights = [a for s in self.sights for a in (s.places, s.limits, s.positions, s.more)]
+        self.arrays = [
+            *tokens,
+            *([] if order is None else [order]),
+            _scored(feeds, scored),
+            *sights,
+        ]
+        """What a layout consists of."""
+
+
+class Layout:
+    """Where the tokens of one packed forward pass are written, and what they attend to."""
+
+    def __init__(self, plan: LayoutPlan, moved: Sequence[Tensor], ids: Tensor | None) -> None:
+        """
+        Args:
+            moved: the arrays of the plan on the device.
+            ids: the packed ids if the host has not read them, int64 [n].
+        """
+        tensors = iter(moved)
+        self.spans, self._sights = plan.spans, plan.sights
+        self.layer = 0  # the layer that was written last, whose attention comes next
         self.ids, self.rows, self.places, self.positions, self.dense = (
-            next(tensors) for _ in tokens
+            next(tensors) for _ in range(5)
         )
         """The packed tokens, [n] each; of unquantized rows the indices of the tokens."""
-        self.order = None if order is None else next(tensors)
+        self.ids = self.ids if ids is None else ids
+        self.device = self.ids.device
+        self.order = None if plan.is_ordered else next(tensors)
         """The place of each token in the attention's output, span after span; None if in order."""
         self.scored = next(tensors)
         """The indices of the tokens that get logits, int64 [sum(scored)]."""
         self.seen = [SpanTensors(*(next(tensors) for _ in range(4))) for _ in self.spans]
-        self.all_dense, self.any_dense = not quantized, len(self.dense) > 0
+        self.all_dense, self.any_dense = plan.all_dense, len(self.dense) > 0
         self._masks: dict[tuple[int, int | None, int, torch.dtype], Tensor | None] = {}
         self._visibilities: dict[tuple[int, int | None], Visibility] = {}
 
@@ -156,9 +176,12 @@ def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
 
 
 def _tokens(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list[HostArray]:
-    """Returns of each token its id, row, place and position, and which are of unquantized rows."""
+    """Returns of each token its id, row, place and position, and which are of unquantized rows.
+
+    Unread ids are left out.
+    """
     lengths = [len(feed.ids) for feed in feeds]
-    ids = [i for feed in feeds for i in feed.ids]
+    ids = [i for feed in feeds if not isinstance(feed.ids, Unread) for i in feed.ids]
     rows = np.repeat([feed.row for feed in feeds], lengths)
     places = [place for feed in feeds for place in range(feed.start, feed.start + len(feed.ids))]
     positions = [p for feed in feeds for p in _positions(feed)]

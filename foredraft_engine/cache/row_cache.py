@@ -15,11 +15,10 @@ This module knows nothing of tokens or texts, or of who owns a row.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from foredraft_engine.cache.layout import Layout
+from foredraft_engine.cache.layout import Layout, LayoutPlan
 from foredraft_engine.cache.quantized_row import QuantizedRow
 from foredraft_engine.cache.row_store import RowStore
 from foredraft_engine.feed import Feed
@@ -51,8 +50,8 @@ class RowCache(Cache):  # type: ignore[misc]
         self._used = [0] * rows  # the places of each row that have memory
         self._quantized: dict[int, QuantizedRow] = {}
 
-    def begin(self, feeds: Sequence[Feed], scored: Sequence[int], device: torch.device) -> Layout:
-        """Prepares a forward pass and returns its layout.
+    def plan(self, feeds: Sequence[Feed], scored: Sequence[int]) -> LayoutPlan:
+        """Prepares a forward pass on the host.
 
         A row that is fed under another `CacheSpec` than before loses its contents.
         """
@@ -63,7 +62,16 @@ class RowCache(Cache):  # type: ignore[misc]
             elif feed.row not in self._quantized or self._quantized[feed.row].spec != feed.cache:
                 self._quantized[feed.row] = QuantizedRow(feed.cache)
         fed = {f.row: self._quantized[f.row] for f in feeds if f.cache}
-        self.layout = Layout(feeds, scored, device, fed)
+        return LayoutPlan(feeds, scored, fed)
+
+    def begin(self, plan: LayoutPlan, tensors: Sequence[Tensor], ids: Tensor | None) -> Layout:
+        """Begins a forward pass and returns its layout.
+
+        Args:
+            tensors: the arrays of the plan on the device.
+            ids: the packed ids if the host has not read them, int64 [n].
+        """
+        self.layout = Layout(plan, tensors, ids)
         return self.layout
 
     def update(

@@ -33,6 +33,8 @@ class Processors:
         self.history = (
             replace(sampling, rule=Rule.GREEDY, seed=0, sequence_index=0) if self._history else None
         )
+        self.reads_text = bool(self._history) or sampling.watermark is not None
+        """Whether the scores depend on the ids of the text, and not on its length alone."""
         self.has_rare_warpers = has_rare_warpers(sampling)
         self._rare_warpers = _rare_warpers(sampling, device) if self.has_rare_warpers else []
 

@@ -8,18 +8,23 @@ This module knows nothing of sampling: it turns ids at positions into logits.
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from foredraft_engine.cache.attention import ATTENTION, AttendedKeys
+from foredraft_engine.cache.layout import LayoutPlan
 from foredraft_engine.cache.row_cache import RowCache
 from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed
+from foredraft_engine.forward_pass import ForwardPass, Unread
+from foredraft_engine.transfer import to_device
 
 
 class Rows(Protocol):
@@ -38,6 +43,10 @@ class Rows(Protocol):
     """Whether a feed can be a tree."""
     quantizes: bool
     """Whether a row can be quantized."""
+    runs_ahead: bool
+    """Whether tokens are drafted without the host in between, on a device that computes while the
+    host does something else. A CPU gains nothing by it, and loses the passes after an early stop.
+    """
 
     @property
     def hidden(self) -> Tensor:
@@ -54,6 +63,9 @@ class Rows(Protocol):
         Returns:
             Logits, float32 [sum(scored), vocab].
         """
+
+    def prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
+        """Prepares what `forward` does. The ids of all feeds may be unread."""
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
         """Copies positions `start` to `length` of row `source` to row `target`."""
@@ -83,9 +95,18 @@ class PackedRows:
         self.count, self.capacity, self.spare = count, capacity, spare
         self.quantizes = True
         self.device = next(model.parameters()).device
+        self.runs_ahead = self.device.type != "cpu"
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        layout = self._cache.begin(feeds, scored, self.device)
+        prepared = self.prepare(feeds, scored)
+        return prepared.run(to_device(prepared.arrays, self.device), None)
+
+    def prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
+        plan = self._cache.plan(feeds, scored)
+        return ForwardPass(plan.arrays, partial(self._run, plan))
+
+    def _run(self, plan: LayoutPlan, tensors: Sequence[Tensor], ids: Tensor | None) -> Tensor:
+        layout = self._cache.begin(plan, tensors, ids)
         with layout.current():
             output = self._model(
                 input_ids=layout.ids[None],
@@ -136,11 +157,27 @@ class SeparateRows:
         self._last: list[Tensor] = []  # hidden states of each sequence
         self.count, self.capacity = count, capacity
         self.device = next(model.parameters()).device
+        self.runs_ahead = self.device.type != "cpu"
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
+        prepared = self.prepare(feeds, scored)
+        return prepared.run(to_device(prepared.arrays, self.device), None)
+
+    def prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
+        ids = [i for feed in feeds if not isinstance(feed.ids, Unread) for i in feed.ids]
+        return ForwardPass([np.array(ids, dtype=np.int64)], partial(self._run, feeds, scored))
+
+    def _run(
+        self,
+        feeds: Sequence[Feed],
+        scored: Sequence[int],
+        tensors: Sequence[Tensor],
+        ids: Tensor | None,
+    ) -> Tensor:
         logits, self._last = [], []
-        for feed, n in zip(feeds, scored, strict=True):
-            logits.append(self._forward_one(feed, n))
+        each = (tensors[0] if ids is None else ids).split([len(feed.ids) for feed in feeds])
+        for feed, n, its_ids in zip(feeds, scored, each, strict=True):
+            logits.append(self._forward_one(feed, n, its_ids))
             self._last.append(self._hidden.last[0])
         return torch.cat(logits)
 
@@ -148,7 +185,7 @@ class SeparateRows:
     def hidden(self) -> Tensor:
         return torch.cat(self._last)
 
-    def _forward_one(self, feed: Feed, scored: int) -> Tensor:
+    def _forward_one(self, feed: Feed, scored: int, ids: Tensor) -> Tensor:
         cache = self._caches[feed.row]
         if cache.get_seq_length() > feed.start:
             if feed.start == 0:
@@ -157,7 +194,7 @@ class SeparateRows:
                 # Layer by layer, because a pass that failed has filled only some of them.
                 for layer in cache.layers:
                     layer.crop(min(0, feed.start - layer.get_seq_length()))
-        arguments: dict[str, Any] = {"input_ids": torch.tensor([feed.ids], device=self.device)}
+        arguments: dict[str, Any] = {"input_ids": ids[None]}
         if self._positions:
             end = feed.start + len(feed.ids)
             arguments["position_ids"] = torch.arange(feed.start, end, device=self.device)[None]

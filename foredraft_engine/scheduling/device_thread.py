@@ -116,9 +116,11 @@ class DeviceThread:
             self._callbacks.use(self._rows.device)
         pairs = list(zip(batch, made.results, strict=True))
         done = [(w, result) for w, result in pairs if result is not UNFINISHED]
-        self._queue.left([w for w, _ in done], made.forward_s + made.logits_s)
+        spent_s = made.forward_s + made.logits_s
+        self._queue.left([w for w, _ in done], spent_s)
         resolve([w for w, _ in done], [result for _, result in done])
-        self._step_times.observe(tokens, len(jobs), made.forward_s + made.logits_s)
+        passes, tokens = 1 + len(made.following), tokens + sum(made.following)
+        self._step_times.observe(round(tokens / passes), len(jobs), spent_s / passes)
         if on_step := self._callbacks.on_step:
             on_step(Step(waited_s, made.forward_s, made.logits_s, len(jobs), tokens))
         return [w for w, result in pairs if result is UNFINISHED]

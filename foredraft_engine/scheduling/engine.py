@@ -8,6 +8,7 @@ with steps for other sequences in between.
 This module knows nothing of gRPC, of decoding strategies, or of text.
 """
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ from foredraft_engine.speculation.round import Round, round_feed
 from foredraft_engine.speculation.tree_job import DraftedAhead, TreeJob
 from foredraft_engine.speculation.verify_job import GuideFeed, VerifyJob, VerifyOptions
 
+_UNMEASURED_S = 1e-6  # a pass before any was measured
 _IDS_ALONE = VerifyOptions()
 _NO_CALLBACKS = Callbacks()
 
@@ -199,10 +201,21 @@ class Engine:
         """
         start = len(row.cached)
         new = tokens[start:]
+        if self.rows.runs_ahead and options.deadline < float("inf"):
+            options = replace(options, k=self._in_time(options))
         job = DraftJob(Feed(row.index, start, new), list(tokens), processors, options)
         proposal: Proposal = await self.submit(job)
         row.cached.extend([*new, *proposal.ids[:-1]])
         return proposal
+
+    def _in_time(self, options: DraftOptions) -> int:
+        """Returns how many tokens a whole proposal has that comes in time, at least one.
+
+        Nobody looks at the clock between its tokens. What the tokens are has no part in it.
+        """
+        left_s = options.deadline - time.monotonic()
+        pass_s = self.step_times.at(self.step_times.jobs) or _UNMEASURED_S
+        return max(1, min(options.k, int(left_s / pass_s)))
 
     async def draft_ahead(
         self,

@@ -1,5 +1,7 @@
 """One forward pass for the jobs of many sequences, and the results made of its logits.
 
+Where rows run ahead, jobs may let further passes over their own rows follow in the same step.
+
 A step belongs to its jobs one by one. If a forward pass fails, its jobs are tried again in two
 halves, until what fails is one job alone; a second pass writes the same tokens to the same places.
 If the jobs of a kind cannot be finished together, each is finished alone.
@@ -11,7 +13,7 @@ their results.
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from foredraft_engine.errors import DeviceMemoryError
 from foredraft_engine.feed import Feed
+from foredraft_engine.forward_pass import ForwardPass
 from foredraft_engine.job import Job, PassOutput, attempt
 from foredraft_engine.model.rows import Rows
 
@@ -36,9 +39,10 @@ class Step:
     forward_s: float
     """The forward pass."""
     logits_s: float
-    """Making results of the logits."""
+    """Making results of the logits, and the passes that follow."""
     jobs: int
     tokens: int
+    """The tokens of all passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class StepResult:
     """A result for each job, `UNFINISHED` if it needs another step."""
     forward_s: float
     logits_s: float
+    following: Sequence[int] = ()
+    """The tokens of each pass that followed on the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,11 @@ class _Pass:
     """float32 [sum(scored), vocab]."""
     shares: Mapping[tuple[int, int], _Share]
     """Each feed's part, by the index of its job and its index within the job."""
+    hidden: Tensor
+    """The last hidden states of all tokens, [sum(fed), size]."""
+    vocabulary_size: int
+    following: list[int]
+    """The tokens of each pass that followed on this one."""
 
     def finish(self, kind: type[Job], members: Sequence[int]) -> list[Any]:
         """Finishes the jobs at some indices together, or each alone if that fails.
@@ -93,8 +104,23 @@ class _Pass:
             for j in range(len(job.feeds))
         ]
         tokens = [self.shares[i, 0].tokens for i in members]
-        output = PassOutput(_joined(self.logits, parts), partial(_hidden, self.rows, tokens))
-        return kind.finish(jobs, output)
+        prepare = self._prepare if self.rows.runs_ahead else None
+        logits, hidden = _joined(self.logits, parts), partial(_hidden, self.hidden, tokens)
+        return kind.finish(jobs, PassOutput(logits, hidden, prepare))
+
+    def _prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
+        prepared = self.rows.prepare(feeds, scored)
+        return replace(prepared, run=partial(self._follow, prepared))
+
+    def _follow(
+        self, prepared: ForwardPass, tensors: Sequence[Tensor], ids: Tensor | None
+    ) -> Tensor:
+        """Runs a pass that follows; its ids are arbitrary after scores that allow no token."""
+        assert ids is not None, "a pass that follows feeds what the one before it drew"
+        self.following.append(len(ids))
+        logits = prepared.run(tensors, ids.clamp(max=self.vocabulary_size - 1))
+        logits[:, self.vocabulary_size :] = float("-inf")
+        return logits
 
 
 def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> StepResult:
@@ -122,6 +148,7 @@ def step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> StepResult:
         [*first.results, *second.results],
         first.forward_s + second.forward_s,
         first.logits_s + second.logits_s,
+        [*first.following, *second.following],
     )
 
 
@@ -157,13 +184,14 @@ def _step(rows: Rows, jobs: Sequence[Job], vocabulary_size: int) -> StepResult:
     logits = rows.forward([feed for _, _, feed in packed], scored)
     logits[:, vocabulary_size:] = float("-inf")
     forwarded = time.perf_counter()
-    done = _Pass(rows, jobs, logits, _shares(packed, scored))
+    shares, following = _shares(packed, scored), list[int]()
+    done = _Pass(rows, jobs, logits, shares, rows.hidden, vocabulary_size, following)
     results: list[Any] = [None] * len(jobs)
     for kind, members in _by_kind(jobs).items():
         for i, result in zip(members, done.finish(kind, members), strict=True):
             results[i] = result
     # Measured here, before the event loop wakes and competes for the interpreter.
-    return StepResult(results, forwarded - began, time.perf_counter() - forwarded)
+    return StepResult(results, forwarded - began, time.perf_counter() - forwarded, following)
 
 
 def _packed(jobs: Sequence[Job]) -> list[tuple[int, int, Feed]]:
@@ -199,5 +227,5 @@ def _joined(logits: Tensor, parts: Sequence[slice]) -> Tensor:
     return torch.cat([logits[part] for part in parts])
 
 
-def _hidden(rows: Rows, tokens: Sequence[slice], at: int) -> Tensor:
-    return rows.hidden[tokens[at]]
+def _hidden(hidden: Tensor, tokens: Sequence[slice], at: int) -> Tensor:
+    return hidden[tokens[at]]

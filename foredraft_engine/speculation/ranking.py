@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from foredraft_engine.logits.processing import Scored
-from foredraft_engine.noise import KeptGumbel, Purpose, key
+from foredraft_engine.noise import KeptGumbel, Purpose, WantedGumbel, key
 from foredraft_engine.sampling import Rule, Sampling
 from foredraft_engine.transfer import HostArray
 
@@ -47,11 +47,12 @@ class Ranking:
             row += item.count
         # The target scores a position again in the next round or never.
         self._forgets = purposes is OWN
-        self._wanted, self._is_mixed = wanted, 0 < len(noisy) < row
+        self._noise = WantedGumbel(wanted) if wanted else None
+        self._is_mixed = 0 < len(noisy) < row
         self.arrays: list[HostArray] = []
         """The keys whose noise is not kept, and the rows that have noise if not all have."""
-        if noisy:
-            self.arrays.append(np.array(KeptGumbel.missing(wanted), dtype=np.int64))
+        if self._noise:
+            self.arrays.append(np.array(self._noise.missing, dtype=np.int64))
         if self._is_mixed:
             self.arrays.append(np.array(noisy, dtype=np.int64))
 
@@ -62,9 +63,9 @@ class Ranking:
             scores: processed scores, float32 [n, vocab].
             tensors: `arrays` on the device.
         """
-        if not self._wanted:
+        if not self._noise:
             return scores
-        noise = KeptGumbel.rows(self._wanted, tensors[0], scores.shape[1], self._forgets)
+        noise = self._noise.rows(tensors[0], scores.shape[1], self._forgets)
         if not self._is_mixed:
             return noise.add_(scores)
         return scores.double().index_add_(0, tensors[1], noise)

@@ -4,7 +4,8 @@ While x_1 .. x_k are verified on the committed tokens, an outcome is (j, t): the
 accepted and the target's own token t follows (Kumar et al., arXiv 2603.03251). The first pass goes
 over x_1 .. x_k and says which t are likely, by the draft. Every later pass draws one token for all
 branches. The rows of q of a branch are the law of its tokens given its outcome, the same as if the
-branch had been drafted after the verdict.
+branch had been drafted after the verdict. Where rows run ahead, all later passes are one step,
+without the host in between.
 
 The time that a tree takes depends on its width and depth, not on the tokens drawn: a branch that
 ends early is cut only when all branches are complete. So whether a proposal comes in time says
@@ -14,10 +15,9 @@ This module knows nothing of which outcomes are likely in the long run: a `Choos
 how sure the draft was.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,15 +25,16 @@ import torch
 from torch import Tensor
 
 from foredraft_engine.feed import Feed, Tree
+from foredraft_engine.forward_pass import Unread
 from foredraft_engine.job import UNFINISHED, Job, PassOutput, attempt
 from foredraft_engine.logits.processing import Processing
 from foredraft_engine.proposal import Outcome
+from foredraft_engine.speculation.chain import Chain, draw_chains
 from foredraft_engine.speculation.draft_options import TreeOptions
 from foredraft_engine.speculation.drawing import (
     Draw,
     Drawn,
     draft_key,
-    draw,
     ends_proposal,
     proposal_of,
 )
@@ -88,13 +89,14 @@ class TreeJob(Job):
     def finish(cls, jobs: Sequence["TreeJob"], output: PassOutput) -> list[Any]:
         parts = output.logits.split([job.scored for job in jobs])
         growing = [(job, part) for job, part in zip(jobs, parts, strict=True) if job._branches]
-        drawn: Iterator[Drawn | None] = iter(())
+        drawn: list[list[list[Drawn | None]]] = []
         if growing:  # first, because nothing may be raised once a job has moved on
-            draws = [one for job, _ in growing for one in job._draws()]
-            drawn = iter(draw(draws, torch.cat([part for _, part in growing])))
+            chains = [job._chain(output.prepare is not None) for job, _ in growing]
+            logits = torch.cat([part for _, part in growing])
+            drawn = draw_chains(chains, logits, output.prepare)
         results = {
-            id(job): attempt(partial(job._take, list(islice(drawn, len(job._branches)))))
-            for job, _ in growing
+            id(job): attempt(partial(job._take, its))
+            for (job, _), its in zip(growing, drawn, strict=True)
         }
         for job, part in zip(jobs, parts, strict=True):
             if id(job) not in results:
@@ -125,26 +127,33 @@ class TreeJob(Job):
             places = [*places, trunk + node - 1]
         return _Branch((*stem, next_id), places)
 
-    def _draws(self) -> list[Draw]:
-        """Returns the draw of the next token of every branch."""
-        made, options = [], self.options.draft
-        for branch in self._branches:
-            base_len, index = len(self.round.tokens) + len(branch.path), len(branch.drawn)
-            text = [*self.round.tokens, *branch.path, *(one.token for one in branch.drawn)]
-            key = draft_key(self.round.processors, options.epoch, base_len, index)
-            ranked = options.alternatives > 0
-            made.append(Draw(self.round.processors, text, key, options.q_width, ranked))
-        return made
+    def _chain(self, runs_ahead: bool) -> Chain:
+        """Returns the draws of the next token of every branch, or of all that are left."""
+        is_whole = runs_ahead and not self.round.processors.reads_text
+        depth = self.options.draft.k - len(self._branches[0].drawn) if is_whole else 1
+        draws = [[self._draw(branch, ahead) for branch in self._branches] for ahead in range(depth)]
+        return Chain(draws, self._feeds(depth - 1))
 
-    def _take(self, drawn: Sequence[Drawn | None]) -> Any:
-        """Adds a drawn token to every branch; returns the result if the tree is complete.
+    def _draw(self, branch: _Branch, ahead: int) -> Draw:
+        """Returns the draw of a token of a branch, so many tokens after the next."""
+        processors, options = self.round.processors, self.options.draft
+        text: Sequence[int]
+        text = [*self.round.tokens, *branch.path, *(one.token for one in branch.drawn)]
+        base_len, index = len(self.round.tokens) + len(branch.path), len(branch.drawn) + ahead
+        text = Unread(len(text) + ahead) if ahead else text
+        key = draft_key(processors, options.epoch, base_len, index)
+        return Draw(processors, text, key, options.q_width, options.alternatives > 0)
+
+    def _take(self, drawn: Sequence[Sequence[Drawn | None]]) -> Any:
+        """Adds the tokens of one or more depths to every branch; returns the result if the tree is
+        complete.
 
         A branch whose scores allow no token is given up.
         """
-        grown = [(b, one) for b, one in zip(self._branches, drawn, strict=True) if one]
-        self._branches = [branch for branch, _ in grown]
-        for branch, one in grown:
-            branch.drawn.append(one)
+        depth = len(self._branches[0].drawn) + len(drawn)
+        for branch, its in zip(self._branches, zip(*drawn, strict=True), strict=True):
+            branch.drawn += [one for one in its if one]
+        self._branches = [branch for branch in self._branches if len(branch.drawn) == depth]
         if (path := self.options.early_verdict.path) is not None:
             self._branches = [branch for branch in self._branches if branch.path == path]
         if not self._branches or len(self._branches[0].drawn) == self.options.draft.k:
@@ -155,13 +164,24 @@ class TreeJob(Job):
         """Feeds the next token of every branch, after what its outcome accepts and what it drew."""
         if not ids:
             return self._result()
-        trunk, start = len(self.round.tokens), self._feed.start + len(self._feed.ids)
-        positions = [trunk + len(branch.places) for branch in self._branches]
-        tree = Tree(trunk, positions, [list(branch.places) for branch in self._branches])
-        self._feed, self._scored = Feed(self._feed.row, start, ids, tree), len(ids)
+        (feed,) = self._feeds(1)
+        self._feed, self._scored = replace(feed, ids=ids), len(ids)
         for i, branch in enumerate(self._branches):
-            branch.places.append(start + i)
+            branch.places.append(feed.start + i)
         return UNFINISHED
+
+    def _feeds(self, count: int) -> list[Feed]:
+        """Returns the feeds of the next passes, each of one token of every branch."""
+        trunk, end = len(self.round.tokens), self._feed.start + len(self._feed.ids)
+        width, feeds = len(self._branches), []
+        for start in range(end, end + count * width, width):
+            seen = [
+                [*branch.places, *range(end + i, start, width)]
+                for i, branch in enumerate(self._branches)
+            ]
+            tree = Tree(trunk, [trunk + len(places) for places in seen], seen)
+            feeds.append(Feed(self._feed.row, start, Unread(width), tree))
+        return feeds
 
     def _result(self) -> DraftedAhead:
         options = self.options.draft

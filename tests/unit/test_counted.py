@@ -4,7 +4,8 @@ On an accelerator this decides: kernels do not depend on the number of rows, and
 waits a fixed number of times.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -15,17 +16,19 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from foredraft_engine.feed import Feed
-from foredraft_engine.job import UNFINISHED
+from foredraft_engine.job import UNFINISHED, Job
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.model.rows import PackedRows
 from foredraft_engine.proposal import Proposal, SparseRows, Verdict
 from foredraft_engine.sampling import Rule, Sampling
 from foredraft_engine.scheduling.step import step
 from foredraft_engine.speculation.draft_job import DraftJob
-from foredraft_engine.speculation.draft_options import DraftOptions
+from foredraft_engine.speculation.draft_options import DraftOptions, TreeOptions
 from foredraft_engine.speculation.round import Round, round_feed
+from foredraft_engine.speculation.tree_job import TreeJob
 from foredraft_engine.speculation.verify_job import VerifyJob, VerifyOptions
 from tests.pretended import DEVICE, NO_KERNELS, PretendedDevice, Traffic
+from tests.unit.test_tree_job import everything
 
 VOCAB, ROWS, PROMPT = 256, 16, 12
 SPARE = 16
@@ -128,34 +131,75 @@ def test_penalties_travel_with_the_rest(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", Rule)
 @pytest.mark.parametrize("rows", [1, 8])
-def test_a_drafted_token_copies_twice_and_waits_once(rule: Rule, rows: int) -> None:
-    traffic, k = draft(rounds(rows, True, rule), 5), 5
-    assert traffic.copies.total() <= 2 * k, traffic.copies
-    assert traffic.waits.total() <= k, traffic.waits
+@pytest.mark.parametrize("k", [1, 5, 16])
+def test_a_proposal_copies_twice_and_waits_once(rule: Rule, rows: int, k: int) -> None:
+    traffic = draft(rounds(rows, True, rule), k)
+    assert traffic.copies.total() <= 2, traffic.copies
+    assert traffic.waits.total() <= 1, traffic.waits
+
+
+def test_proposals_of_all_rules_copy_twice_and_wait_once() -> None:
+    mixed = [rounds(6, True, rule)[i] for i, rule in enumerate([*Rule] * 2)]
+    traffic = draft(mixed, 5)
+    assert traffic.copies.total() <= 2, traffic.copies
+    assert traffic.waits.total() <= 1, traffic.waits
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_what_reads_the_text_waits_for_each_token_and_nobody_else_does(rule: Rule) -> None:
+    mixed = [*rounds(3, True, rule), rounds(4, True, rule, penalties=PENALTIES)[3]]
+    traffic = draft(mixed, 5)
+    assert traffic.copies.total() <= 2 * 5, traffic.copies
+    assert traffic.waits.total() <= 5, traffic.waits
+
+
+@pytest.mark.parametrize("rule", Rule)
+@pytest.mark.parametrize("k", [1, 5, 16])
+def test_a_tree_waits_for_its_preview_and_its_end(rule: Rule, k: int) -> None:
+    (one,) = rounds(1, False, rule)
+    draft_options = DraftOptions(k, q_width=8, choose=everything)
+    with on_device([one]) as (rows, device):
+        feed = round_feed(0, len(one.tokens) - 1, one.tokens, one.proposal)
+        job = TreeJob(feed, one, TreeOptions(draft_options, 6))
+        (ahead,) = finished(rows, [job])
+    assert [len(outcome.proposal.ids) for outcome in ahead.outcomes] == [k] * 6
+    assert device.traffic.copies.total() <= 4, device.traffic.copies
+    assert device.traffic.waits.total() <= 2, device.traffic.waits
+
+
+@contextmanager
+def on_device(wanted: Sequence[Round]) -> Iterator[tuple[PackedRows, PretendedDevice]]:
+    """Gives rows that hold all tokens of every text but the last."""
+    device = PretendedDevice()
+    module = device.take(model(2))
+    with torch.no_grad(), device:
+        rows = PackedRows(module, ROWS, 128, 6 * 16)
+        for i, one in enumerate(wanted):
+            rows.forward([Feed(i, 0, one.tokens[:-1])], [0])
+        device.forget()
+        yield rows, device
+
+
+def finished(rows: PackedRows, jobs: Sequence[Job]) -> list[Any]:
+    """Runs jobs to their ends, together; returns their results."""
+    results: list[Any] = [UNFINISHED] * len(jobs)
+    while left := [i for i, result in enumerate(results) if result is UNFINISHED]:
+        made = step(rows, [jobs[i] for i in left], VOCAB).results
+        for i, result in zip(left, made, strict=True):
+            results[i] = result
+    return results
 
 
 def draft(wanted: Sequence[Round], k: int) -> Traffic:
     """Drafts k tokens after every round's text, together; returns what host and device said."""
-    device = PretendedDevice()
-    module = device.take(model(2))
-    with torch.no_grad(), device:
-        rows = PackedRows(module, ROWS, 128, SPARE)
-        for i, one in enumerate(wanted):
-            rows.forward([Feed(i, 0, one.tokens[:-1])], [0])
-        device.forget()
+    options = DraftOptions(k, q_width=8)
+    with on_device(wanted) as (rows, device):
         jobs = [
-            DraftJob(
-                Feed(i, len(one.tokens) - 1, one.tokens[-1:]),
-                one.tokens,
-                one.processors,
-                DraftOptions(k, q_width=8),
-            )
-            for i, one in enumerate(wanted)
+            DraftJob(Feed(i, len(r.tokens) - 1, r.tokens[-1:]), r.tokens, r.processors, options)
+            for i, r in enumerate(wanted)
         ]
-        for at in range(k):
-            results = step(rows, jobs, VOCAB).results
-            assert all((result is UNFINISHED) is (at < k - 1) for result in results), results
-    assert all(len(result.ids) == k for result in results)
+        results = finished(rows, jobs)
+    assert all(len(result.ids) == k for result in results), results
     return device.traffic
 
 
