@@ -151,7 +151,7 @@ async def test_a_fault_of_the_draft_costs_speed_only(
     texts: dict[str, tuple[int, ...]],
     fault_table: FaultTable,
 ) -> None:
-    await _until_used(client)
+    await until_used(client)
     for rule, sampling in RULES.items():
         if rule not in texts:
             texts[rule] = (await client.generate(PROMPT, **FIELDS, **sampling)).token_ids
@@ -159,18 +159,18 @@ async def test_a_fault_of_the_draft_costs_speed_only(
     met = zip(PLACES, RULES, strict=True) if name in SLOW else product(PLACES, RULES)
     for place, rule in met:
         expected = None if rule == "rejection" else texts[rule]
-        at = _once(PLACES[place], lambda: FAULTS[name](net))
+        at = once(PLACES[place], lambda: FAULTS[name](net))
         await outcome.call(client, PROMPT, expected, at, **FIELDS, **RULES[rule])
         await asyncio.to_thread(net.heal)
         began = time.perf_counter()
-        await _until_used(client)
+        await until_used(client)
         outcome.recovered(began)
     fault_table.add(outcome)
     assert outcome.holds, outcome.failed
     assert outcome.stall_s < 5.0
 
 
-def _once(tokens: int, happen: Callable[[], None]) -> Callable[[int], None]:
+def once(tokens: int, happen: Callable[[], None]) -> Callable[[int], None]:
     """Returns a function of the tokens that came, which lets something happen once."""
     happened: list[bool] = []
 
@@ -182,7 +182,7 @@ def _once(tokens: int, happen: Callable[[], None]) -> Callable[[int], None]:
     return at
 
 
-async def _until_used(client: AsyncClient) -> None:
+async def until_used(client: AsyncClient) -> None:
     """Waits until the draft model's tokens are accepted."""
     for _ in range(600):
         result = await client.generate(PROMPT, max_new_tokens=40, num_assistant_tokens=4)
@@ -198,7 +198,7 @@ async def test_one_of_two_drafts_is_dead(net: Net, tmp_path: Path, fault_table: 
     outcome = Outcome("two drafts, one dead")
     with service("target", tmp_path / "target.log", *flags) as target:
         async with AsyncClient(target.address, registry=CollectorRegistry()) as client:
-            await _until_used(client)
+            await until_used(client)
             for rule, sampling in RULES.items():
                 whole = await client.generate(
                     PROMPT, **{**FIELDS, "num_assistant_tokens": 0}, **sampling
@@ -206,7 +206,7 @@ async def test_one_of_two_drafts_is_dead(net: Net, tmp_path: Path, fault_table: 
                 expected = None if rule == "rejection" else whole.token_ids
                 for _ in range(3):
                     await outcome.call(client, PROMPT, expected, **FIELDS, **sampling)
-            await _until_used(client)
+            await until_used(client)
     fault_table.add(outcome)
     assert outcome.holds, outcome.failed
 
@@ -222,7 +222,7 @@ async def test_a_target_that_is_stopped_under_load_ends_what_runs(
             began = [asyncio.Event() for _ in range(6)]
             running = [
                 asyncio.create_task(
-                    outcome.call(client, PROMPT, whole.token_ids, _once(1, event.set), **FIELDS)
+                    outcome.call(client, PROMPT, whole.token_ids, once(1, event.set), **FIELDS)
                 )
                 for event in began
             ]
