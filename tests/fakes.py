@@ -86,6 +86,9 @@ class TableRows:
         self._held[target] = self._held[source][:length]
         self.copied.append(length - start)
 
+    def lend(self, row: int) -> None:
+        pass
+
     def row_bytes(self, row: int) -> int:
         return 0
 

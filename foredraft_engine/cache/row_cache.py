@@ -48,7 +48,12 @@ class RowCache(Cache):  # type: ignore[misc]
         self.layout: Layout | None = None
         self._stores: dict[int, tuple[RowStore, RowStore]] = {}  # made when first needed
         self._used = [0] * rows  # the places of each row that have memory
+        self._lent: set[int] = set()  # the rows that were lent and have yet to be used
         self._quantized: dict[int, QuantizedRow] = {}
+
+    def lend(self, row: int) -> None:
+        """Notes that a row is lent for another text; any thread may do so."""
+        self._lent.add(row)
 
     def plan(self, feeds: Sequence[Feed], scored: Sequence[int]) -> LayoutPlan:
         """Prepares a forward pass on the host.
@@ -144,9 +149,17 @@ class RowCache(Cache):  # type: ignore[misc]
         return (store for pair in self._stores.values() for store in pair)
 
     def _use(self, row: int, end: int) -> None:
-        """Notes that a row is used up to a place, and gives the memory of a longer text back."""
-        if self._used[row] > end + _KEPT_PLACES:
+        """Notes that a row is used up to a place, and gives the memory of a longer text back.
+
+        The first use of a text clears what another left behind it, which may be NaN.
+        """
+        used, is_first = self._used[row], row in self._lent
+        self._lent.discard(row)
+        if used > end + _KEPT_PLACES:
             for store in self._all_stores:
-                store.give_back(row, end)
+                store.give_back(row, end, used)
             self._used[row] = end
+        elif is_first and used > end:
+            for store in self._all_stores:
+                store.clear(row, end, used)
         self._used[row] = max(self._used[row], end)

@@ -21,7 +21,7 @@ class RowStore:
     """The keys or the values of all rows in one layer, of which no place is undefined.
 
     What no query sees still takes part in the multiplication, with a weight of zero. So places that
-    were never written have to be numbers.
+    were never written have to be numbers, and NaN has to go with the text that made it.
     """
 
     def __init__(self, rows: int, capacity: int, states: Tensor) -> None:
@@ -44,20 +44,29 @@ class RowStore:
         _, heads, _, size = self.tensor.shape
         return heads * size * self.tensor.itemsize
 
-    def give_back(self, row: int, place: int) -> None:
-        """Gives back the memory of a row from a place on, so far as whole pages are free of others.
+    def clear(self, row: int, place: int, end: int) -> None:
+        """Makes the places of a row from `place` to `end` zeros."""
+        self.tensor[row, :, place:end].zero_()
 
-        The places hold zeros, or what they held before.
-        """
+    def give_back(self, row: int, place: int, end: int) -> None:
+        """Clears places of a row, and gives back the memory of the whole pages among them."""
         if self._pages is None:
+            self.clear(row, place, end)
             return
         of_row, of_head, of_place, _ = (n * self.tensor.itemsize for n in self.tensor.stride())
         for head in range(self.tensor.shape[1]):
             start = row * of_row + head * of_head
-            begin = -(-(start + place * of_place) // mmap.PAGESIZE) * mmap.PAGESIZE
-            end = (start + of_head) // mmap.PAGESIZE * mmap.PAGESIZE
-            if begin < end:
-                self._pages.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+            first, last = start + place * of_place, start + end * of_place
+            begin = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
+            stop = last // mmap.PAGESIZE * mmap.PAGESIZE
+            if begin >= stop:
+                begin = stop = last
+            else:
+                self._pages.madvise(mmap.MADV_DONTNEED, begin, stop - begin)
+            self._pages[first:begin], self._pages[stop:last] = (
+                bytes(begin - first),
+                bytes(last - stop),
+            )
 
 
 def _pages(size_bytes: int) -> mmap.mmap:

@@ -28,7 +28,7 @@ from foredraft_engine.transfer import to_device
 
 
 class Rows(Protocol):
-    """A model with a cache of rows. Only one thread may call it."""
+    """A model with a cache of rows. Only one thread may call it, but for `lend`."""
 
     layout: str
     """The kind of rows: "packed" or "separate"."""
@@ -51,6 +51,12 @@ class Rows(Protocol):
     @property
     def hidden(self) -> Tensor:
         """The last hidden states of all tokens of the last forward pass, [sum(fed), size]."""
+
+    def lend(self, row: int) -> None:
+        """Notes that a row is lent for another text, before it is fed. Any thread may do so.
+
+        What the row holds behind the beginning of that text has no effect any more, NaN included.
+        """
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         """Writes the fed tokens into their rows and scores the last ones of each feed.
@@ -96,6 +102,9 @@ class PackedRows:
         self.quantizes = True
         self.device = next(model.parameters()).device
         self.runs_ahead = self.device.type != "cpu"
+
+    def lend(self, row: int) -> None:
+        self._cache.lend(row)
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         prepared = self.prepare(feeds, scored)
@@ -158,6 +167,9 @@ class SeparateRows:
         self.count, self.capacity = count, capacity
         self.device = next(model.parameters()).device
         self.runs_ahead = self.device.type != "cpu"
+
+    def lend(self, row: int) -> None:
+        """Does nothing: the cache of a row ends where its text does."""
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         prepared = self.prepare(feeds, scored)

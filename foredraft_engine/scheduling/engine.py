@@ -65,7 +65,7 @@ class Engine:
             step_times: how long steps take, as far as that was measured before.
         """
         self.rows = rows
-        self.pool = RowPool(rows.count)
+        self.pool = RowPool(rows.count, rows.lend)
         self.device = rows.device
         self.capacity = rows.capacity
         self.vocabulary_size = vocabulary_size

@@ -8,11 +8,12 @@ position, so that keeping account of tokens is enough.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from foredraft_engine.cache_spec import CacheSpec
+from foredraft_engine.errors import BrokenLogitsError
 from foredraft_engine.scheduling.caller import Caller, acting_for
 from foredraft_engine.scheduling.row_turns import RowTurns
 
@@ -77,7 +78,13 @@ class _FreeRow:
 class RowPool:
     """All rows of an engine. A sequence that finds too few free rows waits for its turn."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, on_lent: Callable[[int], None] = lambda row: None) -> None:
+        """
+        Args:
+            count: the number of rows.
+            on_lent: is called with the index of a row when it is lent.
+        """
+        self._on_lent = on_lent
         # The row that has been idle longest comes first.
         self._free = [_FreeRow(i) for i in range(count)]
         self._turns = RowTurns(count)
@@ -143,8 +150,14 @@ class RowPool:
         await self._turns.take(len(sequences), caller)
         rows = [self._take(tokens, owner, cache) for tokens in sequences]
         self._lent += rows
+        for row in rows:
+            self._on_lent(row.index)
         try:
             yield rows
+        except BrokenLogitsError:
+            for row in rows:
+                row.truncate(0)  # what broke them may be in the row, and nobody is to reuse it
+            raise
         finally:
             for row in rows:
                 self._lent.remove(row)
