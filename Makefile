@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-long faults soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-lookups bench-quantized bench-overload bench-quick charts clean
+.PHONY: setup demo test test-long test-quiet faults soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-lookups bench-quantized bench-overload bench-quick charts clean
 
 setup: $(VENV)/.ready
 
@@ -32,7 +32,11 @@ test-quick: setup
 # What takes minutes: laws of 200,000 texts, the services installed as their images are, the
 # benchmarks in short, a crowd of callers.
 test-long: setup
-	$(PYTEST) -m long
+	$(PYTEST) -m 'long and not quiet'
+
+# The bars of load, which hold on cores that do nothing else: a minute.
+test-quiet: setup
+	$(RUN) -m pytest -m quiet
 
 # Everything at random for a quarter of an hour: strategies, cancels, deadlines, poisons, readers that
 # stop, drafts that die. SOAK_S=60 makes it a minute, SOAK_SEED repeats a run.

@@ -123,6 +123,7 @@ async def test_a_flood_starves_nobody(
     until(small.is_quiet, 20.0)
 
 
+@pytest.mark.quiet
 @pytest.mark.long
 @pytest.mark.parametrize("name", [_at_the_bar(name) for name in FLOOD_NAMES])
 async def test_a_flood_is_hardly_felt(
@@ -137,6 +138,7 @@ async def test_a_flood_is_hardly_felt(
     until(large.is_quiet, 40.0)
 
 
+@pytest.mark.quiet
 @pytest.mark.long
 async def test_large_calls_take_little_more_than_their_messages(
     tmp_path: Path, measured: Callable[[str], None]
