@@ -19,6 +19,7 @@ from foredraft_serving.worker_pool import breathe
 
 _BREATH_PARTS = 256  # that are looked at between two breaths
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+_GROUPS = (3, 4)  # the begin and the end of one; protobuf still reads them, as unknown fields
 _NOT_LAST = bytes(range(0x80, 0x100))  # the bytes of a number that others follow
 
 
@@ -160,7 +161,7 @@ def _fields(raw: memoryview) -> Iterator[tuple[int, memoryview | None]]:
                 _, at = _varint(raw, at)
             elif tag & 7 in (_FIXED64, _FIXED32):
                 at += 8 if tag & 7 == _FIXED64 else 4
-            else:
+            elif tag & 7 not in _GROUPS:
                 return
         except IndexError:
             return

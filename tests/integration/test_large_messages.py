@@ -26,6 +26,7 @@ def _ids(count: int) -> bytes:
     return target_pb2.GenerateRequest(prompts=[prompt]).SerializeToString()
 
 
+_EMPTY_GROUP = b"\xa3\x06\xa4\x06"  # with the number 100
 _EMPTY_PROMPT = target_pb2.GenerateRequest(prompts=[{}]).SerializeToString()
 KINDS: dict[str, bytes] = {
     "ids": _ids(4_000_000),
@@ -97,6 +98,7 @@ async def test_large_requests_are_refused_by_name_or_for_now(target: Process, ki
     ("raw", "reason"),
     [
         (_EMPTY_PROMPT * (MAX_MESSAGE_PARTS + 1), "parts"),
+        (_EMPTY_GROUP + _EMPTY_PROMPT * (MAX_MESSAGE_PARTS + 1), "parts"),
         (_ids(MAX_MESSAGE_IDS + 1), "token ids"),
     ],
 )
