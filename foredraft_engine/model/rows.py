@@ -10,20 +10,18 @@ import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Protocol
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from foredraft_engine.cache.attention import ATTENTION, AttendedKeys
 from foredraft_engine.cache.layout import LayoutPlan
 from foredraft_engine.cache.row_cache import RowCache
-from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed
 from foredraft_engine.forward_pass import ForwardPass, Unread
+from foredraft_engine.model.last_hidden import LastHidden
 from foredraft_engine.transfer import to_device
 
 
@@ -97,7 +95,7 @@ class PackedRows:
         self._model = model
         self._cache = RowCache(count, capacity + spare, self.keys)
         self._keeps = _accepts(model, "logits_to_keep")
-        self._hidden = _LastHidden.of(model)
+        self._hidden = LastHidden.of(model)
         self.count, self.capacity, self.spare = count, capacity, spare
         self.quantizes = True
         self.device = next(model.parameters()).device
@@ -162,7 +160,7 @@ class SeparateRows:
         # crop. Sliding windows are then only in the masks, which the model makes itself.
         self._caches = [DynamicCache() for _ in range(count)]
         self._positions = _accepts(model, "position_ids")
-        self._hidden = _LastHidden.of(model)
+        self._hidden = LastHidden.of(model)
         self._last: list[Tensor] = []  # hidden states of each sequence
         self.count, self.capacity = count, capacity
         self.device = next(model.parameters()).device
@@ -227,41 +225,6 @@ class SeparateRows:
     def row_bytes(self, row: int) -> int:
         layers = self._caches[row].layers
         return int(sum(layer.keys.nbytes + layer.values.nbytes for layer in layers))
-
-
-class _LastHidden:
-    """Keeps the last input of the model's head, before it is cut to the scored tokens."""
-
-    _of: ClassVar["WeakKeyDictionary[nn.Module, _LastHidden]"] = WeakKeyDictionary()
-
-    def __init__(self, model: nn.Module) -> None:
-        self.last = torch.empty(1, 0, 0)  # [1, n, size]
-        _body(model).register_forward_hook(self._keep)
-
-    @classmethod
-    def of(cls, model: nn.Module) -> "_LastHidden":
-        """Returns the one instance of a model, whose rows may be made several times."""
-        if model not in cls._of:
-            cls._of[model] = cls(model)
-        return cls._of[model]
-
-    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self.last = output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0]
-
-
-def _body(model: nn.Module) -> nn.Module:
-    """Returns the part of a model that is all but its head.
-
-    A model for text alone may be one part of a larger one, as with Llama 4: the name of its base
-    model is then that of the larger one's part, and leads to the model itself.
-    """
-    base: object = getattr(model, "base_model", None)
-    if isinstance(base, nn.Module) and base is not model:
-        return base
-    parts: list[nn.Module] = [p for p in model.children() if isinstance(p, PreTrainedModel)]
-    if len(parts) != 1:
-        raise ModelError(f"{type(model).__name__} cannot be served: it names no base model")
-    return parts[0]
 
 
 def _accepts(model: nn.Module, argument: str) -> bool:
