@@ -6,6 +6,7 @@ This module knows nothing of rounds.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from foredraft.wire.limits import MAX_NGRAM_TOKENS
 from foredraft_engine.sampling import Rule
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_serving.metrics import TargetMetrics
@@ -57,7 +58,7 @@ class Drafters:
             return ProposalSources()
         chooses = config.num_assistant_tokens_schedule == "goodput"
         ngrams = None
-        if self._looks_up:
+        if self._looks_up and plan.max_length <= MAX_NGRAM_TOKENS:
             rows = 2 if plan.negative else 1
             ngrams = NgramLookup(plan, LookupGoodput(self._estimates, rows))
         if not self._pool.endpoints:

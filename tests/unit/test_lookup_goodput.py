@@ -1,13 +1,21 @@
 """Looked-up tokens are verified where that is faster, by measured step times and acceptance."""
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from foredraft_engine.proposal import Proposal
+from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.scheduling.step_times import StepTimes
+from foredraft_serving.metrics import TargetMetrics
+from target_service.drafting.draft_pool import DraftPool
+from target_service.drafting.drafters import Drafters
 from target_service.drafting.goodput import Goodput
 from target_service.drafting.lookup_goodput import LookupGoodput
 from target_service.drafting.ngram_lookup import Lookup, NgramLookup
 from target_service.drafting.shared_estimates import SharedEstimates
+from target_service.settings import TargetSettings
+from tests.fakes import TableRows, random_table
+from tests.models import bundled
 from tests.plans import plan
 
 FOUND, OTHER = [1] * 20, [2] * 20
@@ -115,3 +123,21 @@ async def test_a_fixed_lookup_proposes_what_is_asked_for() -> None:
     lookup = NgramLookup(plan([5, 6, 7, 5], 20, prompt_lookup_num_tokens=2), None)
     assert (await lookup.propose([5, 6, 7, 5], 2)).proposal.ids == (6, 7)
     await lookup.close()
+
+
+@pytest.mark.parametrize(("longest", "found"), [(43, 0), (44, 1)])
+async def test_what_is_too_long_for_an_index_gets_none(
+    longest: int, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("target_service.drafting.drafters.MAX_NGRAM_TOKENS", longest)
+    engine = Engine(TableRows(random_table(9, 0)), 9, step_times=_shared(0.03, 0.0).step_times)
+    pool, settings = DraftPool([], bundled("target").vocabulary), TargetSettings(model="none")
+    tokens = [1, 2, 3, 4] * 6
+    try:
+        drafters = Drafters(settings, pool, engine, TargetMetrics(CollectorRegistry()))
+        async with drafters.follow(plan(tokens, 20)) as drafter:
+            proposed = (await drafter.propose(tokens, 8)).proposal
+            assert min(1, len(proposed.ids)) == found
+    finally:
+        await pool.close()
+        engine.close()
