@@ -27,7 +27,8 @@ def host_free_bytes(root: Path = Path("/")) -> int:
     """Returns the bytes that this process can still take of the host's memory.
 
     On Linux these are the memory that is available, and what the control groups of the process
-    leave of it. What they hold of files counts as free, because the kernel gives it back.
+    leave of it. What they hold of files counts as free, because the kernel gives it back; but not
+    what this process has mapped and read: weights that stay in their file are read in every step.
 
     Args:
         root: of the file system.
@@ -36,13 +37,20 @@ def host_free_bytes(root: Path = Path("/")) -> int:
     if not told.is_file():
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     available_kb = _numbers(told.read_text())["MemAvailable:"]
-    return max(0, min([available_kb << 10, *_left_by_groups(root)]))
+    return max(0, min([available_kb << 10, *_left_by_groups(root)]) - _mapped_bytes(root))
 
 
 def trim_heap() -> None:
     """Gives the memory that was freed back to the system, which glibc keeps for itself."""
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None:
         trim(0)
+
+
+def _mapped_bytes(root: Path) -> int:
+    """Returns the bytes of files that the process has mapped and that are in memory."""
+    told = root / "proc" / "self" / "status"
+    lines = told.read_text().splitlines() if told.is_file() else ()
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssFile:")), 0)
 
 
 def _left_by_groups(root: Path) -> Iterator[int]:

@@ -119,5 +119,10 @@ def test_the_limits_of_control_groups_count(
     assert host_free_bytes(machine(tmp_path, group, found)) == left_mib * MIB
 
 
+def test_files_that_the_process_reads_are_not_free(tmp_path: Path) -> None:
+    status = {"proc/self/status": "Name:\ttarget\nRssAnon:\t9 kB\nRssFile:\t30720 kB\n"}
+    assert host_free_bytes(machine(tmp_path, "", status)) == 70 * MIB
+
+
 def test_this_machine_has_memory() -> None:
     assert free_bytes(torch.device("cpu")) > 10 * MIB
