@@ -32,7 +32,8 @@ class DraftOptions:
     """Chooses the alternatives, and the outcomes of a tree."""
     deadline: float = float("inf")
     """When the proposal is wanted, on the clock of `time.monotonic()`. No further token is drawn
-    after it; a tree is drafted to the end, but one that is wanted earlier goes first.
+    after it; where rows run ahead, only as many tokens are drafted as come in time by the measured
+    times of passes. A tree is drafted to the end, but one that is wanted earlier goes first.
     """
 
 
