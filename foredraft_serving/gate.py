@@ -61,9 +61,14 @@ class Gate(grpc.aio.ServerInterceptor):
                 if task not in self._cut_off:
                     raise
                 task.uncancel()
-                return await context.abort(
-                    grpc.StatusCode.UNAVAILABLE, "the service ended before the call did"
-                )
+                try:
+                    return await context.abort(
+                        grpc.StatusCode.UNAVAILABLE, "the service ended before the call did"
+                    )
+                except grpc.aio.InternalError:
+                    # A message is still on its way, behind which gRPC takes no status. The call
+                    # ends with its connection.
+                    raise asyncio.CancelledError from None
             finally:
                 self._cut_off.discard(task)
                 self._inside.discard(task)
