@@ -45,15 +45,21 @@ class Pair:
     draft: LoopbackDraft
     """The draft on the device."""
 
-    async def check(self, calls: dict[str, dict[str, Any]]) -> dict[str, list[Result] | str]:
-        """Makes calls together on both services; returns what they gave, if it is the same."""
+    async def check(
+        self, calls: dict[str, dict[str, Any]], within: float = 1e-3
+    ) -> dict[str, list[Result] | str]:
+        """Makes calls together on both services; returns what they gave, if it is the same.
+
+        Args:
+            within: how far scores may be apart.
+        """
         want = await _answers(self.cpu, calls)
         got = await _answers(self.pretended, calls)
         assert not self.device.traffic.refused
         self.device.forget()
         for name, answer in want.items():
             assert _said(got[name]) == _said(answer), name
-            assert _numbers(got[name]) == pytest.approx(_numbers(answer), abs=1e-3), name
+            assert _numbers(got[name]) == pytest.approx(_numbers(answer), abs=within), name
         return got
 
 
@@ -215,5 +221,7 @@ async def test_quantized_caches(pair: Pair, name: str) -> None:
         del spec["axis_key"], spec["axis_value"], spec["q_group_size"]
     quantized = {"inputs": LONG, "cache_implementation": "quantized", "cache_config": spec}
     calls = {way: {**quantized, **fields} for way, fields in QUANTIZED.items()}
-    answers = await pair.check({**calls, "dense": {"inputs": LONG}})
+    # Which calls share a step depends on time, and so does the last bit of a key, of which a
+    # quantizer can make a whole level.
+    answers = await pair.check({**calls, "dense": {"inputs": LONG}}, within=0.02)
     assert all(isinstance(answer, list) for answer in answers.values()), answers
