@@ -6,6 +6,7 @@ gives it back when it is told to. Other C libraries have no such call, and none 
 
 import asyncio
 import ctypes
+import sys
 import threading
 
 _AFTER_S = 2.0  # in which more large messages may come
@@ -34,5 +35,7 @@ class FreedMemory:
 
 
 def _give_back() -> None:
+    if sys.platform != "linux":
+        return
     if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)

@@ -49,7 +49,7 @@ class Generation:
         pool = resources.engine.pool
         self._queue = ChunkQueue(lambda: pool.waiting > 0)
         self._streams: list[SequenceStream] = []
-        self._began = time.monotonic()
+        self._limited_from, self._began = time.monotonic(), time.perf_counter()
         self._plans = iter(plans)
         places = min(len(plans), pool.count)
         self._tasks = [asyncio.create_task(self._run_plans()) for _ in range(places)]
@@ -91,17 +91,24 @@ class Generation:
         await asyncio.wait([*self._tasks, self._all])
 
     async def _run_plans(self) -> list[target_pb2.SequenceSummary]:
-        return [summary for plan in self._plans for summary in await self._run(plan)]
+        try:
+            return [summary for plan in self._plans for summary in await self._run(plan)]
+        except Exception:
+            for plan in self._plans:  # nobody begins them any more
+                for _ in range(plan.sequences):
+                    self._ticket.left(had_row=False)
+            raise
 
     async def _run(self, plan: Plan) -> list[target_pb2.SequenceSummary]:
         metrics, drafters = self._resources.metrics, self._resources.drafters
         streams = [
-            SequenceStream(plan.index + i, self._queue, metrics, self._ticket.began)
+            SequenceStream(plan.index + i, self._queue, metrics, self._ticket.began, self._began)
             for i in range(plan.sequences)
         ]
         self._streams += streams
         outputs = [
-            SequenceOutput(Stopping(plan, self._forms, self._began), stream) for stream in streams
+            SequenceOutput(Stopping(plan, self._forms, self._limited_from), stream)
+            for stream in streams
         ]
         try:
             stats = await STRATEGIES[plan.mode](plan, self._resources, outputs)

@@ -61,7 +61,7 @@ class ChunkQueue:
                 async with asyncio.timeout(_PATIENCE_S):
                     await self._read.wait()
             except TimeoutError:
-                if self._is_row_wanted():
+                if self._held_bytes > _MAX_QUEUED_BYTES and self._is_row_wanted():
                     reason = f"the caller read nothing for {_PATIENCE_S:g} s while others wait"
                     raise UnreadError(reason) from None
         self._held_bytes += chunk.ByteSize()
@@ -106,13 +106,19 @@ class SequenceStream:
         chunk_queue: ChunkQueue,
         metrics: TargetMetrics,
         on_row: Callable[[], None] = lambda: None,
+        began: float | None = None,
     ) -> None:
-        """on_row: is called when the sequence gets its row."""
+        """
+        Args:
+            on_row: is called when the sequence gets its row.
+            began: when the call began, on the clock of `time.perf_counter`; None is now.
+        """
         self._on_row = on_row
         self.had_row = False
         """Whether the sequence got its row."""
         self.index, self._chunk_queue, self._metrics = index, chunk_queue, metrics
-        self._began = self._admitted_at = self._first_at = self._last_at = time.perf_counter()
+        self._began = time.perf_counter() if began is None else began
+        self._admitted_at = self._first_at = self._last_at = self._began
         self._prompt_tokens = self.generated = 0
 
     def admitted(self, prompt_tokens: int) -> None:
