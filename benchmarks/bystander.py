@@ -43,14 +43,14 @@ class Felt:
 class Bystander:
     """The process, from outside."""
 
-    def __init__(self, log: Path, cores: Sequence[int], target: str, *others: str) -> None:
+    def __init__(self, log: Path, cores: Sequence[int], target: str, *healths: str) -> None:
         """Starts it.
 
         Args:
             target: the address of the target, which it calls.
-            others: addresses of services of which it asks for health only.
+            healths: the addresses of which it asks for health.
         """
-        self._worker = Worker("benchmarks.bystander", cores, log, target, *others)
+        self._worker = Worker("benchmarks.bystander", cores, log, target, *healths)
 
     def __enter__(self) -> "Bystander":
         self._worker.__enter__()
@@ -76,10 +76,10 @@ class Bystander:
 class _Inside:
     """The process, from inside."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
-        channels = [grpc.aio.insecure_channel(address) for address in addresses]
+    def __init__(self, target: str, healths: Sequence[str]) -> None:
+        channels = [grpc.aio.insecure_channel(address) for address in healths]
         self._healths = [health_pb2_grpc.HealthStub(channel) for channel in channels]
-        self._client = AsyncClient(addresses[0], max_retries=0)
+        self._client = AsyncClient(target, max_retries=0)
 
     async def feel(self, calls: int, after_s: float, patience_s: float) -> dict[str, Any]:
         over = asyncio.Event()
@@ -119,13 +119,14 @@ async def _seconds(answer: Awaitable[object]) -> float:
 def main() -> None:
     """Answers jobs with what this process feels."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("addresses", nargs="+")
+    parser.add_argument("target")
+    parser.add_argument("healths", nargs="+")
     parser.add_argument("--threads", type=int, help="is given to all workers; this one has one")
-    addresses = parser.parse_args().addresses
+    told = parser.parse_args()
     with asyncio.Runner() as runner:
 
         async def made() -> _Inside:
-            return _Inside(addresses)
+            return _Inside(told.target, told.healths)
 
         inside = runner.run(made())
         serve(lambda job: runner.run(inside.feel(**job)))

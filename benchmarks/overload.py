@@ -134,7 +134,8 @@ def _setup(drafted: bool) -> Iterator[Setup]:
         flags += ["--draft", draft.address] if drafted else []
         running = service("target", MODELS / "target", [0], folder / "target.log", *flags)
         target = stack.enter_context(running)
-        bystander = Bystander(folder / "bystander.log", _all_cores(), target.address, draft.address)
+        healths = (target.health_address, draft.health_address)
+        bystander = Bystander(folder / "bystander.log", _all_cores(), target.address, *healths)
         yield Setup(target, draft, stack.enter_context(bystander))
 
 

@@ -27,6 +27,7 @@ class Service:
 
     address: str
     metrics_address: str
+    health_address: str
     pid: int = 0
 
     def counters(self) -> "Counters":
@@ -81,12 +82,14 @@ def service(
         step_ms: the time of an emulated step, see `benchmarks.emulated`; None computes as fast as
             it can.
     """
-    running = Service(f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}")
+    own, metrics, health = (f"127.0.0.1:{_free_port()}" for _ in range(3))
+    running = Service(own, metrics, health)
     command = (
         ["-m", "benchmarks.emulated", kind, f"{step_ms}"] if step_ms else ["-m", f"{kind}_service"]
     )
     command += ["--model", str(model), "--threads", str(len(cores))]
-    command += ["--listen", running.address, "--metrics-listen", running.metrics_address, *flags]
+    command += ["--listen", running.address, "--metrics-listen", running.metrics_address]
+    command += ["--health-listen", running.health_address, *flags]
     process = start(command, cores, log)
     try:
         _wait(process, running.address, log)

@@ -38,7 +38,10 @@ async def serve(settings: DraftSettings) -> None:
     # The address is bound first, so that an address in use is told before a model loads for
     # minutes.
     async with Server(
-        ENGINE_ERRORS, ["foredraft.v1.DraftService"], settings.send_timeout
+        ENGINE_ERRORS,
+        ["foredraft.v1.DraftService"],
+        settings.send_timeout,
+        health_listen=settings.health_listen,
     ) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
@@ -59,7 +62,12 @@ async def serve(settings: DraftSettings) -> None:
             draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting)
         )
         log.info("drafting by %s", drafting.kind)
-        log.info("ready on %s, metrics on %s", address, metrics_address)
+        log.info(
+            "ready on %s, metrics on %s, health on %s",
+            address,
+            metrics_address,
+            server.health_address or address,
+        )
         await server.run(settings.grace)
     if loaded:
         loaded.engine.close()

@@ -28,6 +28,9 @@ class DraftSettings:
     threads: int = setting(0, "torch threads; 0 leaves torch's own choice", at_least=0)
     listen: str = setting("127.0.0.1:50051", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9101", "HOST:PORT for Prometheus metrics")
+    health_listen: str = setting(
+        "", "HOST:PORT for health alone, which answers whatever else is done; empty is none"
+    )
     packed_weights: bool = setting(
         True, "on a CPU, store weights in the order that its kernels read; steps are faster"
     )

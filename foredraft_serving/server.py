@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
 from foredraft.wire.limits import MAX_MESSAGE_BYTES
 from foredraft_serving.gate import Gate
+from foredraft_serving.health import Health
 from foredraft_serving.intake import Intake
 from foredraft_serving.status import StatusInterceptor, Table
 
@@ -73,6 +74,7 @@ class Server:
         services: Sequence[str],
         send_timeout_s: float | None = None,
         intake: Intake | None = None,
+        health_listen: str = "",
     ) -> None:
         """Makes a server.
 
@@ -81,6 +83,7 @@ class Server:
             services: the full names of the services, for health and reflection.
             send_timeout_s: how long a caller may not read its stream; None is for ever.
             intake: reads the requests; None is one of its own.
+            health_listen: HOST:PORT for health alone; empty is none.
         """
         self._intake = intake or Intake(_WAITING_BYTES)
         self._gate = Gate(services)
@@ -88,12 +91,14 @@ class Server:
             interceptors=[self._gate, StatusInterceptor(table, self._intake, send_timeout_s)],
             options=_OPTIONS,
         )
-        self._health = health.aio.HealthServicer()
+        self._health_listen = health_listen
+        self._health = Health(self._server, health_listen)
+        self.health_address = ""
+        """Where health alone is served; empty if nowhere."""
         self._services = services
         self._stop = asyncio.Event()  # the wish to end, by a signal or a failure
         self._failure = ""
         self._loop: asyncio.AbstractEventLoop | None = None
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self._server)
 
@@ -101,6 +106,7 @@ class Server:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._health.stop()
         await self._server.stop(0)
 
     async def start(self, listen: str) -> str:
@@ -110,10 +116,13 @@ class Server:
             AddressError: the port is in use, or the address makes no sense.
         """
         _try_address(listen)
+        if self._health_listen:
+            _try_address(self._health_listen)
         self._loop = asyncio.get_running_loop()
         port = self._server.add_insecure_port(listen)
         await self._server.start()
-        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        self.health_address = await self._health.start()
+        await self._health.set(LIVENESS, True)
         await self._set_ready(False)
         return f"{listen.rpartition(':')[0]}:{port}"
 
@@ -139,7 +148,7 @@ class Server:
             loop.add_signal_handler(number, stop.set)
         await stop.wait()
         if self._failure:
-            await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.NOT_SERVING)
+            await self._health.set(LIVENESS, False)
             await self.stop(_LAST_CALLS_S)
             raise ServiceLostError(self._failure)
         log.info(
@@ -198,9 +207,8 @@ class Server:
         self._intake.close()
 
     async def _set_ready(self, is_ready: bool) -> None:
-        status = health_pb2.HealthCheckResponse
         for name in (READINESS, "", *self._services):
-            await self._health.set(name, status.SERVING if is_ready else status.NOT_SERVING)
+            await self._health.set(name, is_ready)
 
 
 def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
@@ -232,8 +240,7 @@ def _try_address(listen: str) -> tuple[str, int]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        reason = (
-            f"{error.strerror or error}; give another address with --listen or --metrics-listen"
-        )
+        flags = "--listen, --metrics-listen or --health-listen"
+        reason = f"{error.strerror or error}; give another address with {flags}"
         raise AddressError(f"cannot listen on {listen}: {reason}") from error
     return host, int(port)

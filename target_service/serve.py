@@ -35,11 +35,15 @@ async def serve(settings: TargetSettings) -> None:
     own = of_service(settings.cache_implementation, settings.cache_config)
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
+    intake = Intake(settings.max_waiting_bytes, metrics.observe_refusal)
     # The address is bound first, so that an address in use is reported before a model loads
     # for minutes.
-    intake = Intake(settings.max_waiting_bytes, metrics.observe_refusal)
     async with Server(
-        STATUS, ["foredraft.v1.TargetService"], settings.send_timeout, intake
+        STATUS,
+        ["foredraft.v1.TargetService"],
+        settings.send_timeout,
+        intake,
+        settings.health_listen,
     ) as server:
         address = await server.start(settings.listen)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
@@ -59,7 +63,12 @@ async def serve(settings: TargetSettings) -> None:
         without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
         drafts = ", ".join(settings.draft_addresses) or "none"
         log.info("drafts: %s; without them: %s", drafts, without)
-        log.info("ready on %s, metrics on %s", address, metrics_address)
+        log.info(
+            "ready on %s, metrics on %s, health on %s",
+            address,
+            metrics_address,
+            server.health_address or address,
+        )
         await server.run(settings.grace)
     await servicer.close()
 

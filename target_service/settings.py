@@ -27,6 +27,9 @@ class TargetSettings:
     threads: int = setting(0, "torch threads; 0 leaves torch's own choice", at_least=0)
     listen: str = setting("127.0.0.1:50052", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9102", "HOST:PORT for Prometheus metrics")
+    health_listen: str = setting(
+        "", "HOST:PORT for health alone, which answers whatever else is done; empty is none"
+    )
     packed_weights: bool = setting(
         True, "on a CPU, store weights in the order that its kernels read; rounds are faster"
     )

@@ -19,6 +19,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from foredraft import Client, ForedraftError, Result, UnavailableError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
+from foredraft_serving import health
+from foredraft_serving.probe import is_serving
 from foredraft_serving.server import LIVENESS, READINESS, Server
 from tests.integration.processes import MODELS, Process, service, until
 
@@ -235,3 +237,26 @@ def test_texts_are_logged_where_asked_for(pair: tuple[Process, Process]) -> None
     ended = _ended(target, result.request_id)
     assert ended["prompts"] == [PROMPT]
     assert ended["outputs"] == [result.text]
+
+
+async def test_health_on_a_port_of_its_own_does_not_vouch_for_a_loop_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "_HANGS_AFTER_S", 0.5)
+    monkeypatch.setattr(health, "_SIGN_S", 0.05)
+    async with Server({}, [SERVICE], health_listen="127.0.0.1:0") as server:
+        await server.start("127.0.0.1:0")
+
+        def asked(name: str) -> bool:
+            return is_serving(server.health_address, name)
+
+        assert await asyncio.to_thread(asked, LIVENESS)
+        assert not await asyncio.to_thread(asked, READINESS)
+        answers: list[bool] = []
+        asking = threading.Thread(target=lambda: answers.append(asked(LIVENESS)))
+        threading.Timer(1.0, asking.start).start()
+        time.sleep(1.5)  # noqa: ASYNC251 - the event loop is to hang
+        asking.join()
+        assert answers == [False]
+        await asyncio.sleep(0.1)
+        assert await asyncio.to_thread(asked, LIVENESS)

@@ -13,14 +13,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
 
 from benchmarks.bystander import Bystander, Felt
 from benchmarks.floods import FLOODS, NEIGHBOUR, UNREAD, flood
 from benchmarks.memory import peak_bytes, reset_peak
-from tests.integration.processes import MODELS, PATIENCE_S, Process, service, until
+from tests.integration.processes import MODELS, PATIENCE_S, Process, free_port, service, until
 
 SEND_TIMEOUT_S = 2.0
 _ARRIVAL_S = 1.0  # a flood needs a while
@@ -56,11 +55,14 @@ def _value(process: Process, name: str) -> float:
 def site(model: str, folder: Path, *flags: str) -> Iterator[Site]:
     """Runs a target with a draft, and a bystander."""
     with ExitStack() as stack:
-        draft = stack.enter_context(service("draft", folder / "draft.log", "--ngram", "only"))
+        healths = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+        alone = ("--ngram", "only", "--health-listen", healths[0])
+        draft = stack.enter_context(service("draft", folder / "draft.log", *alone))
         flags = ("--model", str(MODELS / model), "--draft", draft.address, "--rows", "8", *flags)
+        flags += ("--health-listen", healths[1])
         target = stack.enter_context(service("target", folder / "target.log", *flags))
         cores = sorted(os.sched_getaffinity(0))
-        bystander = Bystander(folder / "bystander.log", cores, target.address, draft.address)
+        bystander = Bystander(folder / "bystander.log", cores, target.address, *healths)
         yield Site(target, draft, stack.enter_context(bystander))
 
 
@@ -97,16 +99,6 @@ def large_neighbour_s(large: Site) -> float:
 
 
 FLOOD_NAMES = [name for name in FLOODS if name != NEIGHBOUR]
-# gRPC copies a message from the wire with the interpreter held: 24 of 8 MB that arrive together
-# delay health by 60 to 220 ms, even where all of them are refused.
-_COPIED = ("24 calls of 8 MB of ids", "24 calls of 8 MB of text")
-
-
-def _at_the_bar(name: str) -> Any:
-    """Returns a flood as a parameter; of those that miss the bar of health it is expected."""
-    reason = "large messages that arrive together are copied with the interpreter held"
-    missed = pytest.mark.xfail(raises=AssertionError, reason=reason, strict=False)
-    return pytest.param(name, marks=[missed] if name in _COPIED else [])
 
 
 @pytest.mark.parametrize("name", FLOOD_NAMES)
@@ -125,7 +117,7 @@ async def test_a_flood_starves_nobody(
 
 @pytest.mark.quiet
 @pytest.mark.long
-@pytest.mark.parametrize("name", [_at_the_bar(name) for name in FLOOD_NAMES])
+@pytest.mark.parametrize("name", FLOOD_NAMES)
 async def test_a_flood_is_hardly_felt(
     name: str, large: Site, large_neighbour_s: float, measured: Callable[[str], None]
 ) -> None:
