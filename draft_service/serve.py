@@ -25,14 +25,7 @@ async def serve(settings: DraftSettings) -> None:
     Raises:
         ModelError, AddressError, SettingsError: one line says what to do.
     """
-    if settings.model is None and settings.ngram == "off":
-        raise SettingsError(
-            "--ngram off without --model leaves nothing to draft with: give one of the two"
-        )
-    if settings.model is not None and settings.ngram == "only":
-        raise SettingsError(
-            "--ngram only would load --model and never use it: leave one of the two out"
-        )
+    _check(settings)
     registry = CollectorRegistry()
     metrics = DraftMetrics(registry)
     # The address is bound first, so that an address in use is told before a model loads for
@@ -62,15 +55,22 @@ async def serve(settings: DraftSettings) -> None:
             draft_pb2_grpc.add_DraftServiceServicer_to_server, DraftServicer(drafting)
         )
         log.info("drafting by %s", drafting.kind)
-        log.info(
-            "ready on %s, metrics on %s, health on %s",
-            address,
-            metrics_address,
-            server.health_address or address,
-        )
+        health = server.health_address or address
+        log.info("ready on %s, metrics on %s, health on %s", address, metrics_address, health)
         await server.run(settings.grace)
     if loaded:
         loaded.engine.close()
+
+
+def _check(settings: DraftSettings) -> None:
+    if settings.model is None and settings.ngram == "off":
+        raise SettingsError(
+            "--ngram off without --model leaves nothing to draft with: give one of the two"
+        )
+    if settings.model is not None and settings.ngram == "only":
+        raise SettingsError(
+            "--ngram only would load --model and never use it: leave one of the two out"
+        )
 
 
 def main(settings: DraftSettings) -> int:

@@ -63,12 +63,8 @@ async def serve(settings: TargetSettings) -> None:
         without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
         drafts = ", ".join(settings.draft_addresses) or "none"
         log.info("drafts: %s; without them: %s", drafts, without)
-        log.info(
-            "ready on %s, metrics on %s, health on %s",
-            address,
-            metrics_address,
-            server.health_address or address,
-        )
+        health = server.health_address or address
+        log.info("ready on %s, metrics on %s, health on %s", address, metrics_address, health)
         await server.run(settings.grace)
     await servicer.close()
 
