@@ -11,26 +11,14 @@ This module knows nothing of what a job does.
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Protocol, TypeVar
 
-from foredraft_engine.job import Job
-from foredraft_engine.scheduling.caller import Caller
 from foredraft_engine.scheduling.step_times import StepTimes
+from foredraft_engine.scheduling.waiting import W
 
 # What a small call has at most in one step: a few sequences, or a long proposal for one.
 _SMALL_ROWS, _SMALL_TOKENS = 3, 32
 # Small calls take at most so many times as long as without large ones, on average.
 _MOST_SLOWER = 2.0
-
-
-class _Waiting(Protocol):
-    @property
-    def job(self) -> Job: ...
-    @property
-    def caller(self) -> Caller | None: ...
-
-
-W = TypeVar("W", bound=_Waiting)
 
 
 class StepPace:

@@ -8,22 +8,11 @@ This module knows nothing of what a job does.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
 
-from foredraft_engine.job import Job
 from foredraft_engine.scheduling.caller import Caller
+from foredraft_engine.scheduling.waiting import W
 
 _MOST_CALLERS = 4096  # whose tokens are remembered
-
-
-class _Waiting(Protocol):
-    @property
-    def job(self) -> Job: ...
-    @property
-    def caller(self) -> Caller | None: ...
-
-
-W = TypeVar("W", bound=_Waiting)
 
 
 class StepTurns:

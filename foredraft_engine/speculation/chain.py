@@ -27,7 +27,7 @@ class Chain:
     """What one row draws in a pass that is over, and in those that follow on it."""
 
     draws: Sequence[Sequence[Draw]]
-    """Of each pass the draws after its scored tokens, equally many in all passes."""
+    """The draws after the scored tokens of each pass, equally many in all passes."""
     feeds: Sequence[Feed] = ()
     """The feed of each pass but the first. Its ids are the tokens that the pass before drew."""
 
