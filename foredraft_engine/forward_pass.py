@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from foredraft_engine.transfer import HostArray
+from foredraft_engine.transfer import HostArray, to_device
 
 
 class Unread(Sequence[int]):
@@ -38,3 +39,7 @@ class ForwardPass:
     """Runs it and returns logits, float32 [sum(scored), vocab]. The arguments are `arrays` on the
     device, and the ids of the pass, int64 [sum(fed)], if they are unread; otherwise None.
     """
+
+    def alone(self, device: torch.device) -> Tensor:
+        """Runs the pass with its own copy to the device; returns what `run` does."""
+        return self.run(to_device(self.arrays, device), None)

@@ -22,7 +22,6 @@ from foredraft_engine.cache.row_cache import RowCache
 from foredraft_engine.feed import Feed
 from foredraft_engine.forward_pass import ForwardPass, Unread
 from foredraft_engine.model.last_hidden import LastHidden
-from foredraft_engine.transfer import to_device
 
 
 class Rows(Protocol):
@@ -105,8 +104,7 @@ class PackedRows:
         self._cache.lend(row)
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        prepared = self.prepare(feeds, scored)
-        return prepared.run(to_device(prepared.arrays, self.device), None)
+        return self.prepare(feeds, scored).alone(self.device)
 
     def prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
         plan = self._cache.plan(feeds, scored)
@@ -170,8 +168,7 @@ class SeparateRows:
         """Does nothing: the cache of a row ends where its text does."""
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        prepared = self.prepare(feeds, scored)
-        return prepared.run(to_device(prepared.arrays, self.device), None)
+        return self.prepare(feeds, scored).alone(self.device)
 
     def prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
         ids = [i for feed in feeds if not isinstance(feed.ids, Unread) for i in feed.ids]
