@@ -4,24 +4,28 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-long test-quiet faults soak check lint types protos stubs-fresh generated generated-fresh models test-quick train bench bench-one-stream bench-distance bench-strategies bench-lookups bench-quantized bench-overload bench-quick charts clean
+.PHONY: setup demo test test-long test-quiet test-compiled faults fuzz soak check lint types audit protos protos-released stubs-fresh generated generated-fresh models test-quick train train-draft bench bench-one-stream bench-distance bench-strategies bench-free-text bench-lookups bench-pushing bench-rounds bench-dispatch bench-growth bench-quantized bench-overload bench-vllm bench-quick charts clean
 
 setup: $(VENV)/.ready
 
+# A terminal shows how far pip is.
+PIP_INSTALL = PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install --disable-pip-version-check $$(test -t 2 || echo --quiet)
+
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install --quiet --disable-pip-version-check torch
-	PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[server,quanto,hqq,tracing,dev]'
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) --editable '.[cli,server,quanto,hqq,gguf,peft,tracing,dev]'
 	touch $@
 
-# Both services and a streamed completion on the bundled pair; PROMPT='...' takes another prompt.
+# A conversation with a real model, which is fetched once (93 MB), and how fast transformers and
+# foredraft give its answers: some three minutes. PROMPT='...' asks your own.
 demo: setup
-	$(RUN) demo/run.py $(if $(PROMPT),--prompt "$$PROMPT")
+	$(RUN) -m demo.run $(if $(PROMPT),--prompt "$$PROMPT")
 export PROMPT
 
 PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
-# All tests but the long ones: about ten minutes on two cores.
+# All tests but the long ones: some twenty minutes on two cores.
 test: setup
 	$(PYTEST)
 
@@ -34,6 +38,10 @@ test-quick: setup
 test-long: setup
 	$(PYTEST) -m 'long and not quiet'
 
+# The exactness tests with traced layers: some fifteen minutes.
+test-compiled: setup
+	FOREDRAFT_TESTS_COMPILE=on $(PYTEST) tests/exactness
+
 # The bars of load, which hold on cores that do nothing else: a minute.
 test-quiet: setup
 	$(RUN) -m pytest -m quiet
@@ -42,6 +50,11 @@ test-quiet: setup
 # stop, drafts that die. SOAK_S=60 makes it a minute, SOAK_SEED repeats a run.
 soak: setup
 	SOAK_S=$(or $(SOAK_S),900) $(RUN) -m pytest -m long tests/soak
+
+# Bytes at random, guided by coverage, to what decodes and checks messages: a minute for each of three
+# doors; FUZZ_S=600 makes it ten.
+fuzz: setup
+	FUZZ_S=$(or $(FUZZ_S),60) $(RUN) -m pytest -m 'long or not long' tests/hostile/test_fuzz.py
 
 # Every fault of drafts, links, targets and disks, and the table of what callers noticed: some ten
 # minutes.
@@ -68,9 +81,24 @@ types: setup
 protos: .venv-protos/.ready
 	protos/generate client
 
+# Keeps the wire of this version, which later ones are compared with; for the release alone.
+protos-released: setup
+	rm -f protos/released/*
+	PATH="$$PWD/.tools/node_modules/.bin:$$PATH" buf build protos --exclude-source-info \
+	    --output protos/released/$$($(RUN) -c 'import foredraft; print(foredraft.__version__)').binpb
+
 stubs-fresh: .venv-protos/.ready
 	rm -rf build/stubs && mkdir -p build/stubs && protos/generate build/stubs
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py build/stubs/foredraft/v1 client/foredraft/v1
+
+# Known vulnerabilities of the versions in constraints.txt, by pip-audit: half a minute.
+audit: setup .venv-audit/.ready
+	$(RUN) -m deploy.audit $(ARGS)
+
+.venv-audit/.ready: deploy/audit/requirements.txt
+	test -d .venv-audit || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet --disable-pip-version-check --no-deps -r deploy/audit/requirements.txt
+	touch $@
 
 # What is made from tables: generation fields (GenerationConfig, generation.proto, docs/fields.md),
 # the blocking client, and metrics (docs/metrics.md, the dashboard, the PrometheusRule). `make protos` makes the stubs then.
@@ -79,7 +107,7 @@ generated: setup
 	$(RUN) client/generate_blocking.py
 	$(RUN) -m deploy.monitoring.generate
 
-# The table of model kinds, docs/models.md: a minute on two cores.
+# The table of model kinds, docs/model-kinds.md: a minute on two cores.
 models: setup
 	$(RUN) -W ignore -m tests.model_kinds
 
@@ -90,6 +118,10 @@ generated-fresh: setup
 # Trains the bundled pair again: some 40 minutes on one core.
 train: setup
 	$(RUN) demo/train.py --out demo/models
+
+# Trains the draft of the real model again, and says what it reached: some 18 minutes on one core.
+train-draft: setup
+	$(RUN) demo/train_draft.py
 
 # Everything that is told of speed: more than an hour on two idle cores; ARGS=--write keeps the results.
 bench: bench-one-stream bench-distance bench-strategies bench-quantized
@@ -106,9 +138,29 @@ bench-distance: setup
 bench-strategies: setup
 	$(RUN) -m benchmarks.strategies $(ARGS)
 
+# Free text of the real model with its draft and without: a minute.
+bench-free-text: setup
+	$(RUN) -m benchmarks.free_text $(ARGS)
+
 # N-grams that a target looks up by itself against plain decoding: two minutes.
 bench-lookups: setup
 	$(RUN) -m benchmarks.lookups $(ARGS)
+
+# Pushing as foredraft chooses beside waiting, on targets of 15, 30 and 60 ms: five minutes.
+bench-pushing: setup
+	$(RUN) -m benchmarks.pushing $(ARGS)
+
+# A round next to its forward pass alone, at one stream and at sixteen: under three minutes.
+bench-rounds: setup
+	$(RUN) -m benchmarks.rounds $(ARGS)
+
+# What a step costs the host, with layers as they are and traced: a minute.
+bench-dispatch: setup
+	$(RUN) -m benchmarks.dispatch $(ARGS)
+
+# How a step grows with context, rows, draft length and vocabulary: some five minutes.
+bench-growth: setup
+	$(RUN) -m benchmarks.growth $(ARGS)
 
 # What a quantized cache takes, costs and changes: three minutes.
 bench-quantized: setup
@@ -117,6 +169,17 @@ bench-quantized: setup
 # Four times the load that saturates, and a clean caller beside dear ones: some five minutes.
 bench-overload: setup
 	$(RUN) -m benchmarks.overload $(ARGS)
+
+# A real model, served, beside vLLM's CPU build, served, and beside transformers: some ten minutes.
+# vLLM has an environment of its own, which takes 2.4 GB.
+bench-vllm: setup .venv-vllm/.ready
+	$(RUN) -W ignore -m benchmarks.beside_vllm $(ARGS)
+
+.venv-vllm/.ready: benchmarks/vllm/requirements.txt
+	test -d .venv-vllm || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/vllm/requirements.txt
+	.venv-vllm/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda and "this needs the CPU build of torch")'
+	touch $@
 
 # The charts of the committed results; a benchmark that writes its results draws them, too.
 charts: setup
@@ -127,4 +190,4 @@ bench-quick: setup
 	$(RUN) -m benchmarks.one_stream --quick
 
 clean:
-	rm -rf $(VENV) .venv-protos build
+	rm -rf $(VENV) .venv-audit .venv-protos .venv-vllm build

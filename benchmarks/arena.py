@@ -17,6 +17,8 @@ from benchmarks.contestants import Foredraft, Rival, Transformers
 from benchmarks.runs import Assist, Prompt
 from benchmarks.services import Service, service
 from benchmarks.worker import ROOT, Worker
+from demo.instructions import HELD_OUT
+from demo.real_model import smollm2
 
 MODELS = ROOT / "demo" / "models"
 CORES = sorted(os.sched_getaffinity(0))
@@ -68,6 +70,26 @@ QUICK = Course(
 
 
 @dataclass(frozen=True, slots=True)
+class Models:
+    """A target and its draft."""
+
+    target: Path
+    draft: Path
+    is_whole: bool = True
+    """Whether the draft knows all of the target's ids, without which transformers does not run it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class RealPair:
+    """A target and a draft that speak, and what they are asked."""
+
+    target: Path
+    draft: Path
+    texts: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Arena:
     """All rivals, and what is measured next to them."""
 
@@ -85,6 +107,23 @@ def prompts(count: int) -> list[Prompt]:
     return [
         Prompt(entry["name"], tuple(tokenizer(entry["text"])["input_ids"])) for entry in entries
     ]
+
+
+def real_pair(count: int) -> RealPair:
+    """Returns the real model, its draft, and questions that the draft has not seen."""
+    target = smollm2()
+    return RealPair(target, MODELS / "smollm2-draft", tuple(questions(count, target)))
+
+
+def questions(count: int, target: Path) -> list[Prompt]:
+    """Returns questions that the real model's draft has not seen, as its target reads them."""
+    tokenizer = AutoTokenizer.from_pretrained(target)
+    asked = []
+    for question in HELD_OUT[:count]:
+        chat = [{"role": "user", "content": question}]
+        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+        asked.append(Prompt(question, tuple(ids)))
+    return asked
 
 
 def make_target(course: Course, folder: Path, prompts: Sequence[Prompt]) -> str:
@@ -108,6 +147,7 @@ def make_target(course: Course, folder: Path, prompts: Sequence[Prompt]) -> str:
 
 
 PACKED = "transformers with our packed weights, assistant model"
+_ASSISTED = "transformers, assistant model"
 
 
 def _usual_length(course: Course, prompts: Sequence[Prompt]) -> int:
@@ -116,50 +156,67 @@ def _usual_length(course: Course, prompts: Sequence[Prompt]) -> int:
     return lengths[len(lengths) // 2] + course.new_tokens // 2
 
 
-def open_arena(course: Course, folder: Path, prompts: Sequence[Prompt], stack: ExitStack) -> Arena:
-    """Starts all processes, each on its cores, for as long as the stack lives."""
-    target, draft = folder / "target", MODELS / "draft"
+@dataclass(frozen=True, slots=True)
+class _Starting:
+    """Starts processes on cores of theirs, for as long as the stack lives."""
 
-    def services(name: str, outcomes: int, *draft_flags: str) -> tuple[Service, Service]:
-        log = folder / f"{name}.log"
-        drafts = stack.enter_context(service("draft", draft, _DRAFT, log, *draft_flags))
+    folder: Path
+    models: Models
+    stack: ExitStack
+
+    def services(self, name: str, outcomes: int, *draft_flags: str) -> tuple[Service, Service]:
+        log, models = self.folder / f"{name}.log", self.models
+        draft = service("draft", models.draft, _DRAFT, log, *draft_flags)
+        drafts = self.stack.enter_context(draft)
         flags = ("--draft", drafts.address, "--outcomes", str(outcomes))
-        return stack.enter_context(service("target", target, _TARGET, log, *flags)), drafts
+        target = service("target", models.target, _TARGET, log, *flags)
+        return self.stack.enter_context(target), drafts
 
-    def transformers(name: str, cores: list[int], *flags: str) -> Transformers:
-        models = ("--target", str(target), "--draft", str(draft))
-        log = folder / f"transformers-{name}.log"
-        worker = Worker("benchmarks.rival", cores, log, *models, *flags)
-        return Transformers(stack.enter_context(worker))
+    def transformers(self, name: str, cores: list[int], *flags: str) -> Transformers:
+        models = self.models
+        draft = ("--draft", str(models.draft)) if models.is_whole else ()
+        log, theirs = self.folder / f"transformers-{name}.log", ("--target", str(models.target))
+        worker = Worker("benchmarks.rival", cores, log, *theirs, *draft, *flags)
+        return Transformers(self.stack.enter_context(worker))
 
-    def bare(name: str, model: Path, cores: list[int]) -> BareTimes:
-        log = folder / f"{name}.log"
+    def bare(self, name: str, model: Path, cores: list[int], length: int) -> BareTimes:
+        log = self.folder / f"{name}.log"
         worker = Worker("benchmarks.bare", cores, log, "--model", str(model))
-        return BareTimes(stack.enter_context(worker), _usual_length(course, prompts))
+        return BareTimes(self.stack.enter_context(worker), length)
 
+
+def open_arena(
+    course: Course, folder: Path, models: Models, prompts: Sequence[Prompt], stack: ExitStack
+) -> Arena:
+    """Starts all processes, each on its cores, for as long as the stack lives."""
+    start, length = _Starting(folder, models, stack), _usual_length(course, prompts)
     # Workers get ready while the services start.
-    single = transformers("one", _TARGET)
-    double = transformers("both", [*_TARGET, *_DRAFT]) if course.everybody else None
-    packed = transformers("packed", _TARGET, "--packed-weights") if course.everybody else None
-    bare_times = bare("bare-target", target, _TARGET), bare("bare-draft", draft, _DRAFT)
-    by_model, drafting = services("model-draft", 0, "--ngram", "off")
-    pushed, _ = services("pushed-draft", OUTCOMES, "--ngram", "off")
+    single = start.transformers("one", _TARGET)
+    double = start.transformers("both", [*_TARGET, *_DRAFT]) if course.everybody else None
+    packed = None
+    if course.everybody and models.is_whole:
+        packed = start.transformers("packed", _TARGET, "--packed-weights")
+    bare_target = start.bare("bare-target", models.target, _TARGET, length)
+    bare_draft = start.bare("bare-draft", models.draft, _DRAFT, length)
+    by_model, drafting = start.services("model-draft", 0, "--ngram", "off")
+    pushed, _ = start.services("pushed-draft", OUTCOMES, "--ngram", "off")
     rivals = [
         Rival("transformers, plain", "1", single),
-        Rival("transformers, assistant model", "1", single, course.models),
+        Rival(_ASSISTED, "1", single, course.models),
         Rival("transformers, prompt lookup", "1", single, course.ngrams),
         Rival("foredraft, plain", "1", Foredraft(by_model)),
         Rival("foredraft, n-grams", "1", Foredraft(by_model), course.ngrams),
         Rival("foredraft, model draft", "1 + 1", Foredraft(by_model), course.models),
         Rival("foredraft, model draft pushed ahead", "1 + 1", Foredraft(pushed), course.models),
     ]
-    if double and packed:
-        by_both, _ = services("default-draft", OUTCOMES)
+    if double:
+        by_both, _ = start.services("default-draft", OUTCOMES)
         rivals += [
             Rival("foredraft as by default", "1 + 1", Foredraft(by_both), (Assist("goodput", 20),)),
-            Rival(PACKED, "1", packed, course.models),
+            *([Rival(PACKED, "1", packed, course.models)] if packed else []),
             Rival("transformers, plain, both cores", "2", double),
-            Rival("transformers, assistant model, both cores", "2", double, course.models),
+            Rival(f"{_ASSISTED}, both cores", "2", double, course.models),
             Rival("transformers, prompt lookup, both cores", "2", double, course.ngrams),
         ]
-    return Arena(tuple(rivals), by_model, drafting, *bare_times)
+    able = [r for r in rivals if models.is_whole or not r.name.startswith(_ASSISTED)]
+    return Arena(tuple(able), by_model, drafting, bare_target, bare_draft)

@@ -17,9 +17,11 @@ import torch
 
 from benchmarks.worker import Worker, serve
 from foredraft_engine.feed import Feed
+from foredraft_engine.model.joined_linears import join_linears
 from foredraft_engine.model.loading import load
 from foredraft_engine.model.packed_weights import pack_weights
 from foredraft_engine.model.proof import prove_rows
+from foredraft_engine.model.traced_rows import trace_rows
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 17, 21)
 _ROWS, _CAPACITY = 16, 2048  # the default of a service for this model
@@ -65,31 +67,47 @@ class BareTimes:
 
 
 class _Forward:
-    def __init__(self, folder: Path) -> None:
-        model = load(str(folder))
+    def __init__(self, folder: Path, dtype: str) -> None:
+        model = load(str(folder), dtype=dtype)
+        self._weights_bytes = sum(p.numel() * p.element_size() for p in model.module.parameters())
+        join_linears(model.module)
         pack_weights(model.module)
         proved = prove_rows(model.module, model.text_config, _CAPACITY)
         self._rows = proved.make(_ROWS, _CAPACITY)
-        self._held = 0
+        trace_rows(self._rows, "auto")  # as a service does
+        self._held = (0, 0)
 
     @torch.inference_mode()
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
-        length, width = job["length"], job["width"]
-        if self._held != length:
-            self._rows.forward([Feed(0, 0, range(length))], [0])
-            self._held = length
+        if job.get("reads"):
+            return {"times_s": self._reads_s(job["repetitions"])}
+        length, width, rows = job["length"], job["width"], range(job.get("rows", 1))
+        if self._held != (length, len(rows)):
+            self._rows.forward([Feed(row, 0, range(length)) for row in rows], [0] * len(rows))
+            self._held = (length, len(rows))
         ids, times_s = list(range(width)), []
+        feeds = [Feed(row, length, ids) for row in rows]
         for _ in range(job["repetitions"] + 1):
             began = time.perf_counter()
-            self._rows.forward([Feed(0, length, ids)], [width])
+            self._rows.forward(feeds, [width] * len(rows))
             times_s.append(time.perf_counter() - began)
         return {"times_s": times_s[1:]}  # the first pass found the caches full of something else
+
+    def _reads_s(self, repetitions: int) -> list[float]:
+        """Times the reading of as many bytes as the weights have."""
+        memory, times_s = torch.ones(self._weights_bytes // 4), []
+        for _ in range(repetitions + 1):
+            began = time.perf_counter()
+            memory.sum()
+            times_s.append(time.perf_counter() - began)
+        return times_s[1:]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    serve(_Forward(args.model).answer)
+    serve(_Forward(args.model, args.dtype).answer)

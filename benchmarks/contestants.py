@@ -76,6 +76,7 @@ class Foredraft:
 def _sampled(sampling: Sampling) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "max_new_tokens": sampling.max_new_tokens,
+        "eos_token_id": [],  # every text has full length
         "do_sample": sampling.temperature > 0,
     }
     if sampling.temperature > 0:

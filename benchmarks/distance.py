@@ -17,7 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import adversary, machine
-from benchmarks.arena import CORES, MODELS, OUTCOMES, Course, make_target, prompts
+from benchmarks.arena import (
+    CORES,
+    MODELS,
+    OUTCOMES,
+    Course,
+    RealPair,
+    make_target,
+    prompts,
+    real_pair,
+)
 from benchmarks.bare import BareTimes
 from benchmarks.contestants import Foredraft
 from benchmarks.proxy import Proxy
@@ -56,6 +65,8 @@ class Plan:
     """The number of pairs of runs with and without a draft that is always wrong."""
     size: int = 0
     """The neurons of the widened target's MLPs; 0 finds a number."""
+    real: RealPair | None = None
+    """What is measured as it is, next to the widened pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,12 @@ class Pair:
 
 
 @contextmanager
-def pair(folder: Path, target: Path, step_ms: tuple[float, float] = (0.0, 0.0)) -> Iterator[Pair]:
+def pair(
+    folder: Path,
+    target: Path,
+    draft: Path = MODELS / "draft",
+    step_ms: tuple[float, float] = (0.0, 0.0),
+) -> Iterator[Pair]:
     """Starts both services and a network between them. step_ms: the emulated step times of target
     and draft.
     """
@@ -77,13 +93,12 @@ def pair(folder: Path, target: Path, step_ms: tuple[float, float] = (0.0, 0.0)) 
         logs = [
             folder / f"distance-{name}.log" for name in ("proxy", "draft", "synchronous", "pushed")
         ]
-        draft = stack.enter_context(
-            service(
-                "draft", MODELS / "draft", CORES[1:2], logs[1], "--ngram", "off", step_ms=step_ms[1]
-            )
+        alone = ("--ngram", "off")
+        drafts = stack.enter_context(
+            service("draft", draft, CORES[1:2], logs[1], *alone, step_ms=step_ms[1])
         )
         proxy = Proxy(
-            stack.enter_context(Worker("benchmarks.proxy", CORES, logs[0])), draft.address
+            stack.enter_context(Worker("benchmarks.proxy", CORES, logs[0])), drafts.address
         )
 
         def start(log: Path, outcomes: int) -> Service:
@@ -92,10 +107,12 @@ def pair(folder: Path, target: Path, step_ms: tuple[float, float] = (0.0, 0.0)) 
                 service("target", target, CORES[:1], log, *flags, step_ms=step_ms[0])
             )
 
-        yield Pair(start(logs[2], 0), start(logs[3], OUTCOMES), draft, proxy)
+        yield Pair(start(logs[2], 0), start(logs[3], OUTCOMES), drafts, proxy)
 
 
-def measure(plan: Plan, arena: Pair, step_s: float | BareTimes) -> list[Row]:
+def measure(
+    plan: Plan, arena: Pair, step_s: float | BareTimes, texts: Sequence[Prompt]
+) -> list[Row]:
     """Measures all rows; every prompt goes through all distances and ways before the next one.
 
     Args:
@@ -103,7 +120,7 @@ def measure(plan: Plan, arena: Pair, step_s: float | BareTimes) -> list[Row]:
     """
     keys = [(law, way, rtt) for law in plan.laws for rtt in plan.rtts_ms for way in WAYS]
     runs: dict[tuple[Sampling, str, float], list[Measured]] = {key: [] for key in keys}
-    for number, prompt in enumerate(prompts(plan.prompts)):
+    for number, prompt in enumerate(texts):
         for law, way, rtt_ms in keys:
             arena.proxy.set(rtt_ms / 1e3)
             target = arena.synchronous if way == "synchronous" else arena.pushed
@@ -169,41 +186,43 @@ def crowd(folder: Path, texts: Sequence[Prompt], crowds: Sequence[int], law: Sam
     return "\n\n".join([f"### One draft for several targets, emulated, {law}", grid(head, lines)])
 
 
+def _on_cores(
+    plan: Plan, folder: Path, target: Path, draft: Path, texts: Sequence[Prompt]
+) -> list[Row]:
+    """Measures a pair whose steps are computed, one core each."""
+    lengths = sorted(len(p.ids) for p in texts)
+    usual = lengths[len(lengths) // 2] + plan.laws[0].max_new_tokens // 2
+    log = folder / "bare-target.log"
+    with ExitStack() as stack:
+        worker = Worker("benchmarks.bare", CORES[:1], log, "--model", str(target))
+        bare = BareTimes(stack.enter_context(worker), usual)
+        return measure(plan, stack.enter_context(pair(folder, target, draft)), bare, texts)
+
+
 def run(plan: Plan, folder: Path, described: dict[str, str]) -> Section:
     """Measures all tables. folder: the place of the widened model and of the logs."""
     texts = prompts(plan.prompts)
     made = make_target(Course(size=plan.size), folder, texts)
-    lengths = sorted(len(p.ids) for p in texts)
-    with ExitStack() as stack:
-        worker = Worker(
-            "benchmarks.bare",
-            CORES[:1],
-            folder / "bare-target.log",
-            "--model",
-            str(folder / "target"),
-        )
-        bare = BareTimes(
-            stack.enter_context(worker),
-            lengths[len(lengths) // 2] + plan.laws[0].max_new_tokens // 2,
-        )
-        real = measure(plan, stack.enter_context(pair(folder, folder / "target")), bare)
-    with pair(folder, MODELS / "target", (TARGET_MS, DRAFT_MS)) as emulated:
-        accelerators = measure(plan, emulated, TARGET_MS / 1e3)
+    costly = _on_cores(plan, folder, folder / "target", MODELS / "draft", texts)
+    with pair(folder, MODELS / "target", step_ms=(TARGET_MS, DRAFT_MS)) as emulated:
+        accelerators = measure(plan, emulated, TARGET_MS / 1e3, texts)
     costs = adversary.measure(folder, folder / "target", texts, plan.pairs)
+    steps = f"{TARGET_MS:g} ms a target step, {DRAFT_MS:g} ms a draft step, any width"
     parts = [
         grid(("", ""), list(described.items())),
         f"- {made}\n- {len(texts)} prompts, {plan.laws[0].max_new_tokens} new tokens each, k = "
         f"{K}, no early stop",
-        table("A costly target and its draft, one core each", real),
-        table(
-            f"An emulated pair: {TARGET_MS:g} ms a target step, {DRAFT_MS:g} ms a draft "
-            "step, any width",
-            accelerators,
-        ),
+        table("A costly target and its draft, one core each", costly),
+        table(f"An emulated pair: {steps}", accelerators),
         crowd(folder, texts, plan.crowds, plan.laws[0]),
         adversary.table(costs, plan.pairs),
     ]
-    raw = {"real": real, "emulated": accelerators, "adversary": costs}
+    raw: dict[str, object] = {"real": costly, "emulated": accelerators, "adversary": costs}
+    if plan.real:
+        real = plan.real
+        rows = _on_cores(plan, folder, real.target, real.draft, real.texts)
+        raw["real model"] = rows
+        parts.insert(3, table("A real model and its draft, one core each", rows))
     return Section("distance", "\n\n".join(parts) + "\n", raw)
 
 
@@ -218,7 +237,8 @@ def main() -> None:
     folder = ROOT / "build" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
     described = machine.describe(f"make bench-distance ARGS='{shlex.join(sys.argv[1:])}'")
-    section = run(Plan(prompts=args.prompts), folder, described)
+    plan = Plan(prompts=args.prompts, real=real_pair(args.prompts))
+    section = run(plan, folder, described)
     print(section.markdown)
     if args.write:
         section.write()

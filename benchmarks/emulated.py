@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from foredraft_engine.job import Job
 from foredraft_engine.model.rows import Rows
-from foredraft_engine.scheduling import device_thread, start
+from foredraft_engine.scheduling import device_thread, step_timing
 from foredraft_engine.scheduling.step import StepResult
 
 
@@ -32,7 +32,7 @@ def pace(step_s: float) -> None:
         return replace(made, logits_s=made.logits_s + rest_s)
 
     vars(device_thread)["step"] = step
-    start.step_s = lambda rows, width, cache=None: step_s
+    step_timing.step_s = lambda rows, width, cache=None: step_s
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ decoding. Two cores, Linux.
 
     make bench-lookups
     make bench-lookups ARGS='--target DIRECTORY --streams 1 16'
+    make bench-lookups ARGS='--target DIRECTORY --streams 1 8 --context 2000'
 
 A text that quotes is asked for by a prompt that holds it: some beginning, how the target went on
 from it, and the beginning again. A free text is sampled. Both kinds are measured with several
@@ -12,6 +13,7 @@ The target has the first core, the client the second.
 
 import argparse
 import os
+import random
 import statistics
 import sys
 import time
@@ -85,10 +87,19 @@ class Bench:
         )
 
 
+def _noise(prompt: int, count: int) -> list[int]:
+    """Returns tokens before a prompt, in which nothing repeats that matters."""
+    draw = random.Random(prompt)
+    return [draw.randrange(100, 4000) for _ in range(count)]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure n-grams that a target looks up itself.")
     parser.add_argument("--quick", action="store_true", help="a short form: that everything runs")
     parser.add_argument("--pairs", type=int, default=7, help="runs of each side")
+    parser.add_argument(
+        "--context", type=int, default=0, help="tokens of a prompt, with noise before what is asked"
+    )
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument(
         "--target", type=Path, default=MODELS / "target", help="the target model's directory"
@@ -111,7 +122,10 @@ def main() -> int:
         bench = Bench(client, new_tokens)
         command = f"make bench-lookups ARGS='{' '.join(sys.argv[1:])}'"
         print(grid(("", ""), list(machine.describe(command).items())))
-        quoting, free = bench.quoting(most), [list(prompt.ids) for prompt in prompts(most)]
+        quoting, free = (
+            [[*_noise(i, args.context - len(ids)), *ids] for i, ids in enumerate(each)]
+            for each in (bench.quoting(most), [list(prompt.ids) for prompt in prompts(most)])
+        )
         rows = [
             bench.cells(kind, (asked * most)[:n], fields, pairs)
             for n in args.streams

@@ -1,9 +1,9 @@
-"""Measures one stream at a time: foredraft next to transformers, on a target made costly. Two
-cores, Linux.
+"""Measures one stream at a time: foredraft next to transformers, on a target made costly and on a
+real model. Two cores, Linux.
 
-    make bench                    # all of it: about an hour on an idle machine
-    make bench ARGS=--quick       # a short form: it shows that everything runs
-    make bench ARGS=--write       # writes the results into benchmarks/
+    make bench-one-stream                    # all of it: some two hours on an idle machine
+    make bench-one-stream ARGS=--quick       # a short form: it shows that everything runs
+    make bench-one-stream ARGS=--write       # writes the results into benchmarks/
 
 This module knows nothing of how anybody generates: it chooses the rivals and the tables.
 """
@@ -14,11 +14,24 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks import budget, machine, summary
-from benchmarks.arena import CORES, QUICK, Arena, Course, make_target, open_arena, prompts
+from benchmarks.arena import (
+    CORES,
+    MODELS,
+    QUICK,
+    Arena,
+    Course,
+    Models,
+    RealPair,
+    make_target,
+    open_arena,
+    prompts,
+    real_pair,
+)
 from benchmarks.bare import BareTimes
 from benchmarks.race import Heat, race
 from benchmarks.report import Report, Table
@@ -60,36 +73,31 @@ def main() -> int:
     )
     folder = ROOT / "build" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    report, exact = run(course, folder, machine.describe(_command(sys.argv[1:])))
+    described = machine.describe(_command(sys.argv[1:]))
+    report, exact = run(course, folder, described, real_pair(course.prompts))
     print(report.markdown())
     if args.write:
         report.write()
     return 0 if exact else 1
 
 
-def run(course: Course, folder: Path, described: dict[str, str]) -> tuple[Report, bool]:
+def run(
+    course: Course, folder: Path, described: dict[str, str], real: RealPair | None = None
+) -> tuple[Report, bool]:
     """Returns the report, and whether all of foredraft's greedy texts were those of transformers'
     plain decoding.
 
     Args:
         folder: the place of the widened model and of the logs.
+        real: what is measured as it is, after the widened pair.
     """
-    began = time.monotonic()
-    texts = prompts(course.prompts)
+    began, texts = time.monotonic(), prompts(course.prompts)
+    setting = [make_target(course, folder, texts)]
+    _say(setting[0])
+    widened = Models(folder / "target", MODELS / "draft")
     with ExitStack() as stack:
-        setting = [make_target(course, folder, texts)]
-        arena = open_arena(course, folder, texts, stack)
-        _say(setting[0])
-        tables, raw, exact = [], {}, True
-        for temperature in course.temperatures:
-            lanes, heats = _measure(course, arena, texts, Sampling(temperature, course.new_tokens))
-            lines = summary.lines(lanes, heats, arena.bare_target)
-            tables += _tables(temperature, lanes, heats, lines, arena.bare_target)
-            raw[f"temperature {temperature:g}"] = _raw(lanes, heats)
-            if temperature == 0:
-                exact = all(
-                    ln.equal_texts == len(heats) for ln in lines if ln.name.startswith("foredraft")
-                )
+        arena = open_arena(course, folder, widened, texts, stack)
+        found = _compete(course, arena, texts)
         times = arena.bare_target, arena.bare_draft
         budgets = [
             budget.measure(
@@ -98,15 +106,49 @@ def run(course: Course, folder: Path, described: dict[str, str]) -> tuple[Report
             for temperature in course.temperatures
             for k in course.budgets
         ]
+    tables, raw, exact = found.tables, found.raw, found.exact
+    if real:
+        with ExitStack() as stack:
+            models = Models(real.target, real.draft, is_whole=False)
+            arena = open_arena(course, folder, models, real.texts, stack)
+            found = _compete(course, arena, real.texts, "A real model and its draft. ")
+        tables, raw, exact = tables + found.tables, raw | found.raw, exact and found.exact
     setting += [
         f"{len(texts)} prompts of {min(len(p.ids) for p in texts)} to "
         f"{max(len(p.ids) for p in texts)} tokens, "
         f"{course.new_tokens} new tokens each, {course.repetitions} repetitions; "
         f"tuned on {course.tuning_prompts} of the prompts",
+        *([f"{len(real.texts)} questions to the real model"] if real else []),
         f"the whole took {(time.monotonic() - began) / 60:.0f} minutes",
     ]
-    bare_ms = {"target": arena.bare_target.table_ms(), "draft": arena.bare_draft.table_ms()}
+    bare_ms = {"target": times[0].table_ms(), "draft": times[1].table_ms()}
     return Report(described, tuple(setting), tuple(tables), tuple(budgets), bare_ms, raw), exact
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one pair of models showed."""
+
+    tables: list[Table]
+    raw: dict[str, Any]
+    exact: bool
+    """Whether all of foredraft's greedy texts were those of transformers' plain decoding."""
+
+
+def _compete(course: Course, arena: Arena, texts: Sequence[Prompt], title: str = "") -> _Found:
+    """Lets all rivals generate; the title goes before those of the tables."""
+    tables, raw, exact = list[Table](), dict[str, Any](), True
+    for temperature in course.temperatures:
+        lanes, heats = _measure(course, arena, texts, Sampling(temperature, course.new_tokens))
+        lines = summary.lines(lanes, heats, arena.bare_target)
+        made = _tables(temperature, lanes, heats, lines, arena.bare_target)
+        tables += [replace(table, title=title + table.title) for table in made]
+        raw[f"{title}temperature {temperature:g}"] = _raw(lanes, heats)
+        if temperature == 0:
+            exact = all(
+                ln.equal_texts == len(heats) for ln in lines if ln.name.startswith("foredraft")
+            )
+    return _Found(tables, raw, exact)
 
 
 def _measure(
@@ -170,7 +212,8 @@ def _raw(lanes: Sequence[Lane], heats: Sequence[Heat]) -> dict[str, object]:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    return f"make bench ARGS='{shlex.join(arguments)}'" if arguments else "make bench"
+    command = "make bench-one-stream"
+    return f"{command} ARGS='{shlex.join(arguments)}'" if arguments else command
 
 
 def _say(line: str) -> None:

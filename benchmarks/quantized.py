@@ -151,7 +151,7 @@ def _scratch_bytes(rows: PackedRows, ids: Sequence[int], start: int, spec: Cache
     peaks: list[int] = []
     with _watched(peaks):
         rows.forward([Feed(0, start, ids[start : start + PROPOSED + 1], cache=spec)], [1])
-    seen = rows._cache.layout._visibilities.values() if rows._cache.layout else ()
+    seen = rows.cache.layout._visibilities.values() if rows.cache.layout else ()
     masks = sum(t.numel() * t.element_size() for one in seen for t in one.tensors)
     return max(peaks, default=0) + masks
 

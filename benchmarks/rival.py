@@ -39,18 +39,21 @@ class _Clock(BaseStreamer):  # type: ignore[misc]
 
 
 class InProcess:
-    """Both models in this process, as transformers takes them."""
+    """The target, and a draft if it can be run, in this process as transformers takes them."""
 
-    def __init__(self, target: Path, draft: Path, packed_weights: bool = False) -> None:
-        self.target, self._draft = load_stock(target), load_stock(draft)
-        if packed_weights:
-            pack_weights(self.target)
-            pack_weights(self._draft)
-        # The widened target has no end-of-text token (see `benchmarks.widening`), and neither has
-        # its draft.
-        self._draft.generation_config.eos_token_id = None
-        self._widths = _counted(self.target)
-        self._draft_widths = _counted(self._draft)
+    def __init__(
+        self, target: Path, draft: Path | None = None, packed_weights: bool = False
+    ) -> None:
+        self.target, self._draft = load_stock(target), load_stock(draft) if draft else None
+        self._widths, self._draft_widths = _counted(self.target), list[int]()
+        if self._draft is not None:
+            self._draft_widths = _counted(self._draft)
+        for model in (self.target, self._draft):
+            if model is None:
+                continue
+            model.generation_config.eos_token_id = None  # every text has full length
+            if packed_weights:
+                pack_weights(model)
 
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
         assist, sampling = Assist(**job["assist"]), Sampling(**job["sampling"])
@@ -79,6 +82,7 @@ class InProcess:
 
     def _assisted(self, assist: Assist) -> dict[str, Any]:
         if assist.kind == "model":
+            assert self._draft is not None, "the worker was started without a draft"
             # transformers reads this from the assistant's config alone and ignores arguments of the
             # call.
             config = self._draft.generation_config
@@ -112,7 +116,7 @@ def _counted(model: nn.Module) -> list[int]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--target", type=Path, required=True)
-    parser.add_argument("--draft", type=Path, required=True)
+    parser.add_argument("--draft", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--packed-weights", action="store_true")
     args = parser.parse_args()

@@ -82,14 +82,15 @@ def service(
         step_ms: the time of an emulated step, see `benchmarks.emulated`; None computes as fast as
             it can.
     """
-    own, metrics, health = (f"127.0.0.1:{_free_port()}" for _ in range(3))
+    own, metrics, health = (f"127.0.0.1:{free_port()}" for _ in range(3))
     running = Service(own, metrics, health)
     command = (
         ["-m", "benchmarks.emulated", kind, f"{step_ms}"] if step_ms else ["-m", f"{kind}_service"]
     )
     command += ["--model", str(model), "--threads", str(len(cores))]
     command += ["--listen", running.address, "--metrics-listen", running.metrics_address]
-    command += ["--health-listen", running.health_address, *flags]
+    # Speed is what is measured, whatever was compiled here before.
+    command += ["--health-listen", running.health_address, "--compile", "on", *flags]
     process = start(command, cores, log)
     try:
         _wait(process, running.address, log)
@@ -116,7 +117,8 @@ def _wait(process: "subprocess.Popen[str]", address: str, log: Path) -> None:
             time.sleep(0.1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -16,6 +16,7 @@ TWINS = {
     "_async_client.py": "_client.py",
     "_async_service.py": "_service.py",
     "_async_stream.py": "_stream.py",
+    "_async_texts.py": "_texts.py",
 }
 
 _NOTE = "`make generated` makes this file from `{}`; do not edit it."
@@ -24,9 +25,9 @@ _SUBSTITUTIONS = [
     (r"\basynchronous\b", "blocking"),
     (r"as it comes, asynchronously\.", "as it comes, blocking."),
     (r"It belongs to the event loop of its first call\.", "Threads may share it."),
-    (r"\b_async_(stream|client|service)\b", r"_\1"),
+    (r"\b_async_(stream|client|service|texts)\b", r"_\1"),
     (r"\basync_(read|sleep)\b", r"\1"),
-    (r"\bAsync(Client|Service|Stream|Connections)\b", r"\1"),
+    (r"\bAsync(Client|Service|Stream|Texts|Connections)\b", r"\1"),
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\b__a(iter|next|enter|exit)__\b", r"__\1__"),

@@ -1,147 +1,139 @@
-"""Runs the demonstration: both services on loopback, a streamed completion, the same without
-assistance.
+"""Runs the demonstration: both services on loopback, answers streamed in the colours of where their
+tokens came from, and a table of how fast transformers and foredraft gave them.
 
     make demo
-    make demo PROMPT='def fibonacci('
+    make demo PROMPT='What is a lighthouse for?'
 """
 
 import argparse
-import os
-import socket
-import subprocess
+import io
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
-from foredraft import Chunk, Client, Result, UnavailableError
+from demo import baseline, services
+from demo.baseline import Baseline
+from demo.pair import ROOT, Pair, Question, bundled_pair, real_pair
+from demo.real_model import RealModelError
+from demo.table import Row, table
+from foredraft import Client, Result
+from foredraft.cli.pieces import pieces_of
+from foredraft.cli.screen import Screen
 
-ROOT = Path(__file__).resolve().parent.parent
-MODELS = ROOT / "demo" / "models"
-PROMPT = '''"""Utilities for reading configuration files."""
-
-import os
-import re
-
-
-class Parser:
-    """Parse a configuration file.
-
-    The file is read line by line.
-    """
-
-    def __init__(self, filename):
-'''
-GREEN, BOLD, PLAIN = ("\033[32m", "\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
+LOGS = ROOT / "build" / "demo"
+_LOOKUP = 10  # tokens, as transformers' documentation has it
+_PLAIN = {"num_assistant_tokens": 0}
 
 
 def main() -> int:
-    """Runs the demonstration; the exit code says whether the two texts are equal."""
-    parser = argparse.ArgumentParser(description="Complete a prompt with and without assistance.")
-    parser.add_argument("--prompt", default=PROMPT)
-    parser.add_argument("--max-new-tokens", type=int, default=160)
+    """Runs the demonstration; the exit code says whether assistance left all texts as they are."""
+    parser = argparse.ArgumentParser(description="Answer with and without assistance.")
+    parser.add_argument("--prompt", help="a question of your own")
+    parser.add_argument("--max-new-tokens", type=int, default=128)
+    parser.add_argument("--bundled", action="store_true", help="the small pair; nothing is fetched")
+    parser.add_argument("--draft", action="store_true", help="also start a draft service")
     args = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that a terminal has not is no error
+        sys.stdout.reconfigure(errors="replace")
+    pair = pair_of(args.bundled, args.draft)
+    if args.prompt:
+        pair = pair.asked(args.prompt)
+    LOGS.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        ports = [_free_port() for _ in range(4)]
-        draft, target = f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
-        stack.enter_context(_service("draft", draft, ports[2]))
-        stack.enter_context(_service("target", target, ports[3], "--draft", draft))
-        client = stack.enter_context(Client(target))
-        _wait(client)
-        client.generate(args.prompt, max_new_tokens=8)  # the first call warms both services up
-        print(f"{BOLD}{args.prompt}{PLAIN}", end="")
-        assisted, assisted_s = _stream(client, args, show=True)
-        legend = (
-            f"{GREEN}green{PLAIN}: proposed by the draft and accepted; the rest: made by the target"
-        )
-        print(f"\n\n{legend}\n" if GREEN else "\n")
-        plain, plain_s = _stream(client, args, show=False, num_assistant_tokens=0)
-        _table(assisted, assisted_s, plain, plain_s)
-    return 0 if assisted.token_ids == plain.token_ids else 1
+        with _told(f"starting foredraft on {pair.name}; logs are in {LOGS}/"):
+            client = stack.enter_context(services.running(pair, LOGS))
+            client.generate("Hello", max_new_tokens=2)  # what is slow once is not measured
+        rows = [_conversation(client, pair, args.max_new_tokens)]
+        with _told("the same without assistance"):
+            rows.append(_silent(client, pair, args.max_new_tokens))
+        prompts = [client.tokenize(question.prompt) for question in pair.questions]
+    with ExitStack() as stack:  # the services have ended: transformers has the machine to itself
+        with _told("loading transformers"):
+            rival = stack.enter_context(baseline.started(pair.target, LOGS / "transformers.log"))
+            rival.answer(prompts[0][:8], 1)
+        for name, lookup in (("transformers, prompt lookup", _LOOKUP), ("transformers", None)):
+            with _told(name):
+                rows.append(_rival(rival, name, prompts, args.max_new_tokens, lookup))
+    print(table([question.name for question in pair.questions], rows[0], rows[1], rows[2:]))
+    print(f"\nThe logs are in {LOGS}/. Ask your own: make demo PROMPT='...'")
+    return 0 if rows[0].token_ids == rows[1].token_ids else 1
 
 
-def _stream(
-    client: Client, args: argparse.Namespace, show: bool, **fields: Any
-) -> tuple[Result, float]:
-    began = time.perf_counter()
-    with client.stream(args.prompt, max_new_tokens=args.max_new_tokens, **fields) as stream:
-        for chunk in stream:
-            if show:
-                accepted, made = _split(chunk)
-                print(f"{GREEN}{accepted}{PLAIN}{made}" if accepted else made, end="", flush=True)
-    return stream.result, time.perf_counter() - began
-
-
-def _split(chunk: Chunk) -> tuple[str, str]:
-    """Returns the text of the accepted tokens, and of those that the target made."""
-    cut = (
-        chunk.text_offsets[chunk.num_accepted]
-        if chunk.num_accepted < len(chunk.token_ids)
-        else len(chunk.text)
-    )
-    return chunk.text[:cut], chunk.text[cut:]
-
-
-def _table(assisted: Result, assisted_s: float, plain: Result, plain_s: float) -> None:
-    rates = [len(r.token_ids) / s for r, s in ((assisted, assisted_s), (plain, plain_s))]
-    rows = [
-        ("", "assisted", "plain"),
-        ("tokens", str(len(assisted.token_ids)), str(len(plain.token_ids))),
-        ("rounds", str(assisted.stats.rounds), str(plain.stats.rounds)),
-        ("mean acceptance length", f"{assisted.stats.mean_acceptance_length:.2f}", "1.00"),
-        ("tokens/s", f"{rates[0]:.1f}", f"{rates[1]:.1f}"),
-        ("speed-up", f"{rates[0] / rates[1]:.2f}", "1.00"),
-        ("texts equal", "yes" if assisted.token_ids == plain.token_ids else "NO", ""),
-    ]
-    for name, left, right in rows:
-        print(f"{name:24}{left:>10}{right:>10}")
+def pair_of(bundled: bool, drafted: bool = False) -> Pair:
+    """Returns the pair that speaks, or the bundled one if that is wanted or cannot be fetched."""
+    if not bundled:
+        try:
+            with _told("fetching SmolLM2-135M-Instruct, once, if it is not there (93 MB)"):
+                return real_pair(drafted)
+        except RealModelError as error:
+            print(f"{error}\nThe bundled pair takes its place: it is quick, and no conversation.")
+    return bundled_pair()
 
 
 @contextmanager
-def _service(kind: str, listen: str, metrics_port: int, *extra: str) -> Iterator[None]:
-    """Runs a service as a process of its own, on one core, for the time of the context."""
-    command = [
-        sys.executable,
-        "-m",
-        f"{kind}_service",
-        "--model",
-        str(MODELS / kind),
-        "--threads",
-        "1",
-    ]
-    command += ["--listen", listen, "--metrics-listen", f"127.0.0.1:{metrics_port}", *extra]
-    environment = {
-        **os.environ,
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+def _told(what: str) -> Iterator[None]:
+    """Says what goes on, and afterwards how long it took."""
+    print(f"- {what}", flush=True)
+    began = time.perf_counter()
+    yield
+    print(f"  {time.perf_counter() - began:.0f} s", flush=True)
 
 
-def _wait(client: Client, patience_s: float = 120.0) -> None:
-    """Waits until the target answers."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            client.info()
-            return
-        except UnavailableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
+def _conversation(client: Client, pair: Pair, max_new_tokens: int) -> Row:
+    """Shows the answers while they are generated."""
+    screen = Screen(colour=True)
+    legend = ["green: the draft model", "cyan: n-gram lookup", "magenta: an alternative"]
+    print("\nWhere the tokens come from: " + ", ".join(legend) + ", plain: the target itself")
+    answers = []
+    for question in pair.questions:
+        print(f"\n> {question.shown}\n")
+        answers.append(_answer(client, question, screen, max_new_tokens=max_new_tokens))
+        screen.end_line()
+    print()
+    return _row("foredraft", answers)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _silent(client: Client, pair: Pair, max_new_tokens: int) -> Row:
+    options = {"max_new_tokens": max_new_tokens, **_PLAIN}
+    answers = [_answer(client, question, None, **options) for question in pair.questions]
+    return _row("foredraft, no assistance", answers)
+
+
+def _answer(
+    client: Client, question: Question, screen: Screen | None, **options: Any
+) -> tuple[Result, float]:
+    """Returns an answer and the seconds that it took; shows it on a screen while it comes."""
+    began = time.perf_counter()
+    with client.stream(question.prompt, **options) as stream:
+        for chunk in stream:
+            if screen:
+                screen.write(pieces_of(chunk))
+    spent_s = time.perf_counter() - began
+    assert isinstance(stream.result, Result), "a prompt has one answer"
+    return stream.result, spent_s
+
+
+def _rival(
+    rival: Baseline,
+    name: str,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    lookup: int | None,
+) -> Row:
+    answers = [rival.answer(prompt, max_new_tokens, lookup) for prompt in prompts]
+    return Row(name, tuple(a.token_ids for a in answers), tuple(a.spent_s for a in answers))
+
+
+def _row(name: str, answers: Sequence[tuple[Result, float]]) -> Row:
+    return Row(
+        name,
+        tuple(result.token_ids for result, _ in answers),
+        tuple(spent_s for _, spent_s in answers),
+        tuple(result.stats.proposed / max(1, result.stats.rounds) for result, _ in answers),
+        tuple(result.stats.mean_acceptance_length for result, _ in answers),
+    )
 
 
 if __name__ == "__main__":

@@ -157,11 +157,13 @@ class Blocks:
     async def _work(self, wanted: _Wanted, verified: Proposal | None) -> None:
         try:
             while True:
+                began = wanted.began
                 if verified is None:
                     verified = self._own = await self._propose(wanted)
+                    began = time.perf_counter()
                 if not wanted.outcomes or not self._session.can_branch:
                     return
-                turned_out = await self._draft_ahead(wanted, verified)
+                turned_out = await self._draft_ahead(wanted, verified, began)
                 if turned_out is None or self._next is None:
                     return
                 wanted, self._next = self._next, None
@@ -177,9 +179,16 @@ class Blocks:
         self._record.sent(proposal, spent_s)
         return proposal
 
-    async def _draft_ahead(self, wanted: _Wanted, verified: Proposal) -> tuple[int, ...] | None:
-        """Sends what it drafted ahead; returns the verdict if that came meanwhile."""
-        base_len, growing, began = len(self._session.tokens), EarlyVerdict(), time.perf_counter()
+    async def _draft_ahead(
+        self, wanted: _Wanted, verified: Proposal, began: float
+    ) -> tuple[int, ...] | None:
+        """Sends what it drafted ahead; returns the verdict if that came meanwhile.
+
+        Args:
+            began: since when it was to draft ahead. A tree before this one may have delayed it,
+                which the target is to know.
+        """
+        base_len, growing = len(self._session.tokens), EarlyVerdict()
         self._growing = growing
         try:
             ahead = await self._session.ahead(

@@ -14,6 +14,7 @@ from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.proposal import Outcome, Proposal
 from foredraft_serving.logs import fields
 from foredraft_serving.metrics import DraftMetrics
+from foredraft_serving.overload import OverloadError
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class SequenceRecord:
     ) -> None:
         # The target ends a sequence by leaving its stream.
         left = error is None or isinstance(error, asyncio.CancelledError | GeneratorExit)
-        outcome = "done" if left else "invalid" if isinstance(error, InvalidFieldError) else "error"
+        outcome = "done" if left else _outcome(error)
         self._metrics.requests.labels(outcome).inc()
         if self._opened is not None:
             self._metrics.sessions.dec()
@@ -81,10 +82,16 @@ class SequenceRecord:
         said = {**(self._opened or {}), **rounds}
         self._span.end(outcome, left, said)
         level, spent_s = (
-            logging.INFO if left else logging.WARNING,
+            logging.INFO if left or outcome == "refused" else logging.WARNING,
             time.perf_counter() - self._began,
         )
         log.log(level, "sequence ended", extra=fields(outcome=outcome, **said, duration_s=spent_s))
+
+
+def _outcome(error: BaseException | None) -> str:
+    if isinstance(error, OverloadError):
+        return "refused"
+    return "invalid" if isinstance(error, InvalidFieldError) else "error"
 
 
 def _tokens(outcomes: Sequence[Outcome]) -> int:

@@ -3,6 +3,7 @@
 This module knows nothing of models: it hands over to the session.
 """
 
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ from foredraft.wire.limits import MAX_SEQUENCE_TOKENS
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.sampling import Rule
+from foredraft_engine.scheduling.caller import Caller, act_for
 from foredraft_engine.scheduling.engine import Engine
+from foredraft_serving.access.account import account
+from foredraft_serving.access.quotas import Quotas
 from foredraft_serving.logs import REQUEST_ID, serve_request
 from foredraft_serving.messages import (
     kind_message,
@@ -31,6 +35,7 @@ from foredraft_serving.overload import OverloadError
 from foredraft_serving.ranges import check_asked, check_ids, check_ranges
 from foredraft_serving.tracing import serve_span
 
+_MAX_DIGEST_BYTES = 64  # of what names a caller or a scope
 _ANY_ID = 1 << 32  # n-grams work with every vocabulary
 
 
@@ -103,7 +108,7 @@ class Drafting:
         options = SessionOptions(
             max_length=message.max_length,
             epoch=message.epoch,
-            owner=message.cache_scope.hex(),
+            scope=message.cache_scope.hex() or secrets.token_hex(16),
             confidence=config.assistant_confidence_threshold,
             max_ngram=longest if alone else max(longest, self.settings.ngram_min_match),
             ngram_min_match=min_match[self.settings.ngram],
@@ -112,6 +117,14 @@ class Drafting:
         tokens = [*message.prompt_ids, *message.generated_ids]
         engine = None if alone else self.engine
         return DraftSession(engine, sampling, tokens, options, self.rankings[sampling.rule])
+
+
+def _check_digests(message: draft_pb2.Open) -> None:
+    """Refuses names that are too long to be kept for a while."""
+    for name in ("cache_scope", "owner"):
+        if (size := len(getattr(message, name))) > _MAX_DIGEST_BYTES:
+            reason = f"has {size} bytes; a digest has at most {_MAX_DIGEST_BYTES}"
+            raise InvalidFieldError(name, reason)
 
 
 def _check_length(message: draft_pb2.Open) -> None:
@@ -131,6 +144,7 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
     def __init__(self, drafting: Drafting) -> None:
         self._drafting = drafting
         self._following = 0
+        self._quotas = Quotas()
 
     async def GetDraftInfo(
         self, request: draft_pb2.GetDraftInfoRequest, context: object
@@ -153,38 +167,46 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         metadata = dict(context.invocation_metadata() or ())
         serve_request(metadata.get(REQUEST_ID, ""))
         span = serve_span("foredraft.draft.Draft", metadata.items())
-        with SequenceRecord(self._drafting.metrics, span) as record, self._place():
-            async with aclosing(self._follow(requests, record)) as responses:
-                async for response in responses:
-                    yield response
+        with SequenceRecord(self._drafting.metrics, span) as record:
+            first = await anext(aiter(requests), None)
+            if first is None:
+                return
+            # Who has sent nothing yet takes no place.
+            with self._place():
+                async with aclosing(self._follow(first, requests, record)) as responses:
+                    async for response in responses:
+                        yield response
 
     @contextmanager
     def _place(self) -> Iterator[None]:
         """Keeps a place for one sequence.
 
         Raises:
-            OverloadError: as many as may wait do so.
+            OverloadError: as many as may wait do so, or its target has all that it may have.
         """
         settings = self._drafting.settings
         if self._following >= self._drafting.rows + settings.max_waiting:
             raise OverloadError("queue", f"{settings.max_waiting} sequences wait for a row")
-        self._following += 1
-        try:
-            yield
-        finally:
-            self._following -= 1
+        with self._quotas.enter(account()):
+            self._following += 1
+            try:
+                yield
+            finally:
+                self._following -= 1
 
     async def _follow(
-        self, requests: AsyncIterator[draft_pb2.DraftRequest], record: SequenceRecord
+        self,
+        first: draft_pb2.DraftRequest,
+        requests: AsyncIterator[draft_pb2.DraftRequest],
+        record: SequenceRecord,
     ) -> AsyncGenerator[draft_pb2.DraftResponse, None]:
-        first = await anext(aiter(requests), None)
-        if first is None:
-            return
         if first.WhichOneof("message") != "open":
             raise InvalidFieldError("open", "a draft stream begins with it")
         if not first.open.prompt_ids:
             raise InvalidFieldError("prompt_ids", "is empty")
         opened = first.open
+        _check_digests(opened)
+        act_for(Caller(opened.owner.hex()))
         record.opened(opened.sequence_index, len(opened.prompt_ids))
         # The vocabulary is told before ids are judged: to a target that has another one, ids that
         # do not exist here are no fault of the sequence.

@@ -36,8 +36,8 @@ class SessionOptions:
     max_length: int
     """The longest that the sequence can become, prompt included."""
     epoch: int = 0
-    owner: str = ""
-    """Rows are reused among the sequences of one owner only."""
+    scope: str = ""
+    """Rows are reused among the sequences of one scope only."""
     confidence: float = 0.0
     """The probability below which a proposal ends with its token."""
     max_ngram: int = 2
@@ -85,7 +85,7 @@ class DraftSession:
                 NgramDrafter, self.tokens, max_ngram=options.max_ngram
             )
         if self._engine and len(self.tokens) < self._engine.capacity:
-            self._lease = self._engine.pool.lend(self.tokens, options.owner)
+            self._lease = self._engine.pool.lend(self.tokens, options.scope)
             self._row = await self._lease.__aenter__()
         return self
 

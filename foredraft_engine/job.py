@@ -78,6 +78,14 @@ class Job(ABC):
         return None
 
     @property
+    def is_timed(self) -> bool:
+        """Whether a step of this job alone tells how long steps of its width take.
+
+        A step is not timed if this is so for none of its jobs.
+        """
+        return True
+
+    @property
     def tokens_fed(self) -> int:
         """The number of tokens that the job adds to the next step."""
         return sum(len(feed.ids) for feed in self.feeds)

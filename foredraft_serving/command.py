@@ -6,10 +6,15 @@ told at once instead of after torch was imported.
 """
 
 import importlib
+import logging
 import os
 import sys
 
+from foredraft_engine.unused_packages import unused_packages_hidden
+from foredraft_serving.logs import fields, seconds_since_start, set_up
 from foredraft_serving.settings import SettingsError, read
+
+log = logging.getLogger(__name__)
 
 _OURS = frozenset(
     ["foredraft", "foredraft_engine", "foredraft_serving", "draft_service", "target_service"]
@@ -19,9 +24,19 @@ _OURS = frozenset(
 def start(service: str) -> int:
     """Runs a service until it ends; returns the exit code. service: "draft" or "target"."""
     try:
-        kind = importlib.import_module(f"{service}_service.settings").SETTINGS
-        settings = read(kind, f"FOREDRAFT_{service.upper()}_", sys.argv[1:], os.environ)
-        module = importlib.import_module(f"{service}_service.serve")
+        module = importlib.import_module(f"{service}_service.settings")
+        prefix = f"FOREDRAFT_{service.upper()}_"
+        settings = read(module.SETTINGS, prefix, sys.argv[1:], os.environ)
+        module.check(settings)
+        set_up(service, settings.log_level, settings.log_format)
+        if settings.log_format == "json" or not sys.stderr.isatty():
+            os.environ.setdefault("TQDM_DISABLE", "1")  # bars of whatever loads weights
+        with unused_packages_hidden():
+            module = importlib.import_module(f"{service}_service.serve")
+        log.info(
+            "torch and transformers are imported",
+            extra=fields(phase="import", seconds=round(seconds_since_start(), 3)),
+        )
     except SettingsError as error:
         return _refused(service, str(error))
     except ModuleNotFoundError as error:

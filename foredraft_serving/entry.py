@@ -1,33 +1,41 @@
-"""Runs a service: logs, traces, and one line instead of a traceback for what the operator can mend.
+"""Runs a service: traces, and one line instead of a traceback for what the operator can mend.
 
 This module knows nothing of what is served.
 """
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from foredraft_engine.errors import ModelError
-from foredraft_serving.logs import set_up
+from foredraft_serving.logs import fields, seconds_since_start
 from foredraft_serving.server import AddressError, ServiceLostError
 from foredraft_serving.settings import SettingsError
 from foredraft_serving.tracing import exporting
 
 
-class TellingSettings(Protocol):
-    """The settings that concern logs and traces."""
+class TracingSettings(Protocol):
+    """The settings that concern traces."""
 
-    @property
-    def log_level(self) -> str: ...
-    @property
-    def log_format(self) -> str: ...
     @property
     def tracing(self) -> bool: ...
 
 
-S = TypeVar("S", bound=TellingSettings)
+log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=TracingSettings)
+
+
+def log_ready(address: str, metrics: str, health: str) -> None:
+    """Logs where a service that is ready listens, and how long its start took."""
+    log.info(
+        "ready on %s, metrics on %s, health on %s",
+        *(address, metrics, health),
+        extra=fields(phase="ready", seconds=round(seconds_since_start(), 3)),
+    )
 
 
 def run(service: str, settings: S, serve: Callable[[S], Awaitable[None]]) -> int:
@@ -39,7 +47,6 @@ def run(service: str, settings: S, serve: Callable[[S], Awaitable[None]]) -> int
         await serve(settings)
 
     try:
-        set_up(service, settings.log_level, settings.log_format)
         with exporting(service, settings.tracing):
             asyncio.run(main())
     except (ModelError, AddressError, SettingsError, ServiceLostError) as error:

@@ -5,10 +5,14 @@ This module knows nothing of what the services do, nor of why the gate closes.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
+
+# Who calls a service of one kind may have the address of one of the other.
+_KINDS = {"foredraft.v1.TargetService": "target", "foredraft.v1.DraftService": "draft"}
 
 
 class Gate(grpc.aio.ServerInterceptor):
@@ -27,7 +31,10 @@ class Gate(grpc.aio.ServerInterceptor):
         self.closed = "it loads its model"
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        if details.method.split("/")[1] not in self._services:
+        service = details.method.split("/")[1]
+        if service not in self._services:
+            if service in _KINDS:
+                return grpc.stream_stream_rpc_method_handler(partial(self._redirect, service))
             return await continuation(details)
         if self.closed:
             return grpc.stream_stream_rpc_method_handler(self._refuse)
@@ -41,6 +48,11 @@ class Gate(grpc.aio.ServerInterceptor):
         await context.abort(
             grpc.StatusCode.UNAVAILABLE, f"the service takes no calls: {self.closed}"
         )
+
+    async def _redirect(self, service: str, requests: Any, context: Any) -> None:
+        own = " and ".join(_KINDS.get(name, name) for name in self._services)
+        message = f"this is a {own} service: give the address of a {_KINDS[service]} service"
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
     def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def run(request: Any, context: Any) -> Any:

@@ -8,16 +8,23 @@ This module knows nothing of what is served.
 """
 
 import asyncio
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from foredraft_serving.transport import health_options
+
 _SIGN_S = 1.0
 _HANGS_AFTER_S = 15.0
 _THREADS = 2
+# Calls whose request has not come, each of which holds a thread. They are many enough for a probe
+# to stay among them for the moment that its request takes, in a flood of others.
+_MOST_UNSENT = 128
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -43,9 +50,8 @@ class Health:
         if not self._listen:
             return ""
         self._signs = asyncio.create_task(self._give_signs())
-        options = [("grpc.so_reuseport", 0)]
-        self._server = grpc.server(ThreadPoolExecutor(_THREADS, "health"), options=options)
-        health_pb2_grpc.add_HealthServicer_to_server(self._on_threads, self._server)
+        threads = ThreadPoolExecutor(_MOST_UNSENT + _THREADS, "health")
+        self._server = grpc.server(threads, [_handlers(self._on_threads)], options=health_options())
         port = self._server.add_insecure_port(self._listen)
         self._server.start()
         return f"{self._listen.rpartition(':')[0]}:{port}"
@@ -67,6 +73,55 @@ class Health:
         while True:
             self._on_threads.sign()
             await asyncio.sleep(_SIGN_S)
+
+
+class _Unsent:
+    """The calls that have been opened and whose request has not come. One too many ends the oldest.
+
+    A request comes with its call, so the oldest one is hardly a probe.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: dict[Any, None] = {}
+
+    def request(self, requests: Iterator[Any], context: Any) -> Any:
+        """Waits for the request of a call."""
+        with self._lock:
+            if len(self._calls) >= _MOST_UNSENT:
+                oldest = next(iter(self._calls))
+                del self._calls[oldest]
+                oldest.cancel()
+            self._calls[context] = None
+        try:
+            return next(requests)
+        finally:
+            with self._lock:
+                self._calls.pop(context, None)
+
+
+def _handlers(servicer: health.HealthServicer) -> grpc.GenericRpcHandler:
+    """Returns the handlers of health. Every call is a stream to gRPC, which would otherwise give
+    its thread to whoever opens a call, until the request comes.
+    """
+    unsent = _Unsent()
+
+    def check(requests: Any, context: Any) -> Iterator[Any]:
+        yield servicer.Check(unsent.request(requests, context), context)
+
+    def watch(requests: Any, context: Any, send: Any) -> None:
+        servicer.Watch(unsent.request(requests, context), context, send)
+
+    watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+    methods = {
+        name: grpc.stream_stream_rpc_method_handler(
+            method,
+            health_pb2.HealthCheckRequest.FromString,
+            health_pb2.HealthCheckResponse.SerializeToString,
+        )
+        for name, method in (("Check", check), ("Watch", watch))
+    }
+    return grpc.method_handlers_generic_handler(health.SERVICE_NAME, methods)
 
 
 class _Watched(health.HealthServicer):  # type: ignore[misc]

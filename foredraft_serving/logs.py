@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import sys
+import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ LEVELS = ("debug", "info", "warning", "error")
 # the header in which a service names the request that it serves to another service
 REQUEST_ID = "x-request-id"  # the header by which services tell one another
 
+_BEGAN_S = time.perf_counter()
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _PLAIN = re.compile(r"[\w.:/+,-]+")
 
@@ -29,6 +31,11 @@ def set_up(service: str, level: str = "info", form: str = "text") -> None:
     handler.setFormatter(_Json(service) if form == "json" else _Text(service))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.WARNING)
+
+
+def seconds_since_start() -> float:
+    """Returns the seconds since a service began to log, which is before it imports torch."""
+    return time.perf_counter() - _BEGAN_S
 
 
 def is_request_id(text: str) -> bool:

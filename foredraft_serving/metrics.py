@@ -13,6 +13,9 @@ from prometheus_client import CollectorRegistry
 from foredraft import __version__
 from foredraft.catalog import DRAFT_STATES
 from foredraft.instruments import Acceptance, Registrar, TokenTimes
+from foredraft.wire.api_tokens import TOKEN_LIMITS
+
+_REFUSED_OTHERWISE = {"credentials": "unauthenticated"}
 
 
 class Pool(Protocol):
@@ -135,8 +138,11 @@ class TargetMetrics(EngineMetrics):
             )
 
     def observe_refusal(self, reason: str) -> None:
-        """Records a request that is refused because of load."""
-        self.failures.labels("overloaded").inc()
+        """Records a request that is refused before it costs much: for want of a credential, by a
+        limit of its token, or because of load.
+        """
+        kind = "limited" if reason in TOKEN_LIMITS else _REFUSED_OTHERWISE.get(reason, "overloaded")
+        self.failures.labels(kind).inc()
         self._refusals.labels(reason).inc()
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:
@@ -188,6 +194,10 @@ class DraftMetrics(EngineMetrics):
         self._outcomes = registrar.counter("draft_outcomes")
         self.wasted_tokens = registrar.counter("draft_wasted_tokens")
         self._ahead = registrar.histogram("draft_ahead_seconds")
+
+    def observe_refusal(self, reason: str) -> None:
+        """Records a call of somebody who may not make it."""
+        self.requests.labels("refused").inc()
 
     def observe_block(self, drafter: str, tokens: int, spent_s: float) -> None:
         """Records a block that was sent on committed tokens."""

@@ -1,4 +1,4 @@
-"""Calls that take more than their share: refused under load, or ended because nobody reads."""
+"""Calls that take more than their share: refused under load, or ended with a silent caller."""
 
 from collections.abc import Sequence
 
@@ -20,6 +20,27 @@ class OverloadError(Exception):
         super().__init__(message)
         self.reason = reason
         self.retry_after_s = min(max(retry_after_s, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
+
+
+class LimitError(OverloadError):
+    """A caller has reached a limit of its token.
+
+    Attributes:
+        fields: those of the request that are beyond a limit at any time, so that it makes no sense
+            to come back; empty if waiting helps.
+    """
+
+    def __init__(
+        self, reason: str, message: str, retry_after_s: float = 1.0, fields: Sequence[str] = ()
+    ) -> None:
+        super().__init__(reason, f"{' and '.join(fields)}: {message}" if fields else message)
+        # A debt may take longer than any queue.
+        self.retry_after_s = max(retry_after_s, SHORTEST_PAUSE_S)
+        self.fields = tuple(fields)
+
+
+class UnsentError(Exception):
+    """The caller has opened a call and does not send its request."""
 
 
 class UnreadError(Exception):

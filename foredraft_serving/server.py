@@ -14,32 +14,20 @@ from typing import Any
 import grpc.aio
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
+from foredraft import exposition
 from foredraft.wire.limits import MAX_MESSAGE_BYTES
+from foredraft_serving.access.authentication import Authentication
+from foredraft_serving.certificates import Certificates
 from foredraft_serving.gate import Gate
 from foredraft_serving.health import Health
 from foredraft_serving.intake import Intake
 from foredraft_serving.status import StatusInterceptor, Table
+from foredraft_serving.tls import server_credentials
+from foredraft_serving.transport import call_options
 
 log = logging.getLogger(__name__)
-
-_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # a port in use is an error, and no second server shares it
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-    # Callers then look names up anew and find servers that were added. Running calls are not cut
-    # off.
-    ("grpc.max_connection_age_ms", 300_000),
-    # More than a request may have, so that a refusal can name the field that is too long. gRPC
-    # itself refuses anything larger.
-    ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
-]
-
 
 # The last status needs time to leave, and those who watch health never leave by themselves.
 _LAST_WORDS_S = 0.5
@@ -75,23 +63,27 @@ class Server:
         send_timeout_s: float | None = None,
         intake: Intake | None = None,
         health_listen: str = "",
+        certificates: Certificates | None = None,
+        authentication: Authentication | None = None,
     ) -> None:
         """Makes a server.
 
         Args:
             table: the gRPC status of each domain exception.
             services: the full names of the services, for health and reflection.
-            send_timeout_s: how long a caller may not read its stream; None is for ever.
+            send_timeout_s: how long a caller may not send its request, or not read its stream; None
+                is for ever.
             intake: reads the requests; None is one of its own.
-            health_listen: HOST:PORT for health alone; empty is none.
+            health_listen: HOST:PORT for health alone, in plain text; empty is none.
+            certificates: for TLS; None is plain text.
+            authentication: asks callers who they are; None asks nobody.
         """
         self._intake = intake or Intake(_WAITING_BYTES)
         self._gate = Gate(services)
-        self._server = grpc.aio.server(
-            interceptors=[self._gate, StatusInterceptor(table, self._intake, send_timeout_s)],
-            options=_OPTIONS,
-        )
-        self._health_listen = health_listen
+        asks = [authentication] if authentication is not None else []
+        interceptors = [self._gate, *asks, StatusInterceptor(table, self._intake, send_timeout_s)]
+        self._server = grpc.aio.server(interceptors=interceptors, options=call_options())
+        self._health_listen, self._certificates = health_listen, certificates
         self._health = Health(self._server, health_listen)
         self.health_address = ""
         """Where health alone is served; empty if nowhere."""
@@ -119,7 +111,10 @@ class Server:
         if self._health_listen:
             _try_address(self._health_listen)
         self._loop = asyncio.get_running_loop()
-        port = self._server.add_insecure_port(listen)
+        if self._certificates is None:
+            port = self._server.add_insecure_port(listen)
+        else:
+            port = self._server.add_secure_port(listen, server_credentials(self._certificates))
         await self._server.start()
         self.health_address = await self._health.start()
         await self._health.set(LIVENESS, True)
@@ -218,8 +213,7 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
         AddressError: the port is in use, or the address makes no sense.
     """
     host, port = _try_address(listen)
-    http, _ = start_http_server(port, host, registry)
-    return f"{listen.rpartition(':')[0]}:{http.server_port}"
+    return f"{listen.rpartition(':')[0]}:{exposition.serve(port, host, registry)}"
 
 
 def _try_address(listen: str) -> tuple[str, int]:

@@ -8,13 +8,17 @@ default. This module knows nothing of what settings mean.
 
 import argparse
 import dataclasses
+import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from foredraft_serving.foreign_flags import refused_flag
+
 S = TypeVar("S")
+_KINDS: dict[type, str] = {int: "whole number", float: "number", str: "text"}
 
 
 class SettingsError(Exception):
@@ -48,9 +52,12 @@ def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, 
         SettingsError: a variable with the prefix is no setting, or a value makes no sense.
         SystemExit: argparse refuses a flag, or shows the help.
     """
+    if foreign := refused_flag(argv):
+        raise SettingsError(foreign)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     types_ = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
+    named = {key: _flag(key) for key in fields}
     for name, text in environ.items():
         if name.startswith(prefix):
             key = name.removeprefix(prefix).lower()
@@ -59,15 +66,18 @@ def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, 
                     f"{name}: no such setting; settings are {', '.join(sorted(fields))}"
                 )
             values[key] = _parse(name, types_[key], text)
-    values |= vars(_parser(kind, prefix, fields, types_).parse_args(argv))
+            named[key] = name
+    given = _given(_parser(kind, prefix, fields, types_), argv, list(map(_flag, fields)))
+    values |= given
+    named |= {key: _flag(key) for key in given}
     for key, value in values.items():
         if (choices := fields[key].metadata.get("choices")) and value not in choices:
-            raise SettingsError(f"{key}: {value!r} is not one of {', '.join(choices)}")
+            raise SettingsError(f"{named[key]}: {value!r} is not one of {', '.join(choices)}")
         least, most = (fields[key].metadata.get(end) for end in ("at_least", "at_most"))
         # The comparison is written so that it refuses NaN, too.
         if least is not None and not (least <= value < math.inf and value <= most):
             end = "on" if most == math.inf else f"to {most:g}"
-            raise SettingsError(f"{key}: {value!r} is not a number from {least:g} {end}")
+            raise SettingsError(f"{named[key]}: {value!r} is not a number from {least:g} {end}")
     return kind(**values)
 
 
@@ -75,6 +85,7 @@ def _parser(
     kind: type, prefix: str, fields: Mapping[str, Any], types_: Mapping[str, Any]
 ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        prog=prefix.strip("_").lower().replace("_", "-"),
         description=kind.__doc__,
         epilog="Every flag is also an environment variable: --metrics-listen is "
         f"{prefix}METRICS_LISTEN.",
@@ -82,18 +93,36 @@ def _parser(
         allow_abbrev=False,
     )
     for name, field in fields.items():
-        flag = "--" + name.replace("_", "-")
-        help_text = f"{field.metadata['help']} (default: {field.default!r})".replace("%", "%%")
+        flag = _flag(name)
+        help_text = field.metadata["help"].replace("%", "%%")
+        if field.default not in (None, ""):
+            help_text += f" (default: {field.default!r})"
         if types_[name] is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
         else:
             parser.add_argument(
                 flag,
-                type=_type(types_[name]),
+                type=_reader(_type(types_[name])),
                 metavar=name.rsplit("_", 1)[-1].upper(),
                 help=help_text,
             )
     return parser
+
+
+def _given(
+    parser: argparse.ArgumentParser, argv: Sequence[str], flags: Sequence[str]
+) -> dict[str, Any]:
+    """Returns what flags set; what is no flag is answered with the one that is meant."""
+    given, unknown = parser.parse_known_args(argv)
+    if unknown:
+        word = next((one for one in unknown if one.startswith("-")), unknown[0]).partition("=")[0]
+        near = difflib.get_close_matches(word, flags, n=1)
+        parser.error(f"there is no {word}" + (f"; did you mean {near[0]}?" if near else ""))
+    return vars(given)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _type(annotation: Any) -> type:
@@ -110,6 +139,20 @@ def _parse(name: str, annotation: Any, text: str) -> Any:
             raise SettingsError(f"{name}: {text!r} is not true or false")
         return text.lower() in ("1", "true")
     try:
-        return plain(text)
-    except ValueError as error:
-        raise SettingsError(f"{name}: {text!r} is not {plain.__name__}") from error
+        return _reader(plain)(text)
+    except argparse.ArgumentTypeError as error:
+        raise SettingsError(f"{name}: {error}") from error
+
+
+def _reader(plain: type) -> Callable[[str], Any]:
+    """Returns what reads a text, and refuses it in words that are not Python's."""
+
+    kind = getattr(plain, "kind", None) or _KINDS[plain]
+
+    def read_text(text: str) -> Any:
+        try:
+            return plain(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {kind}") from None
+
+    return read_text

@@ -5,7 +5,7 @@ This module knows nothing of the services: they register what their exceptions m
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -24,7 +24,8 @@ from foredraft_engine.errors import (
     LateStartError,
 )
 from foredraft_serving.intake import Intake
-from foredraft_serving.overload import OverloadError, UnreadError
+from foredraft_serving.overload import OverloadError, UnreadError, UnsentError
+from foredraft_serving.requests import Read, Requests
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +37,13 @@ ENGINE_ERRORS: Table = {
     InvalidFieldError: grpc.StatusCode.INVALID_ARGUMENT,
     DeviceMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnreadError: grpc.StatusCode.ABORTED,
+    UnsentError: grpc.StatusCode.ABORTED,
     OverloadError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     LateStartError: grpc.StatusCode.DEADLINE_EXCEEDED,
     DeviceLostError: grpc.StatusCode.UNAVAILABLE,
     BrokenLogitsError: grpc.StatusCode.INTERNAL,
 }
 """The status of what both services' engines raise."""
-Read = Callable[[bytes], Awaitable[Any]]
 # How long the status of a call that was not read is kept for a caller that reads again.
 _UNREAD_STATUS_S = 30.0
 
@@ -56,7 +57,8 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         Args:
             table: the status of each class, the most specific class first.
             intake: reads the requests.
-            send_timeout_s: how long a caller may not read; None is for ever.
+            send_timeout_s: how long a caller may not send its request, or not read; None is for
+                ever.
         """
         self._table, self._intake, self._send_timeout_s = table, intake, send_timeout_s
 
@@ -67,44 +69,43 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         # `request_deserializer` is the generated `FromString` of the request's class.
         read = partial(self._intake.read, handler.request_deserializer.__self__)
         serialize = handler.response_serializer
-        # The handlers get bytes, so that a request that cannot be parsed is refused like any other.
-        if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                self._stream(handler.stream_stream, read), None, serialize
-            )
+        # Every call is a stream of bytes to gRPC, so that a request that does not come has an end,
+        # and one that cannot be parsed is refused like any other.
+        is_one = not handler.request_streaming
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(handler.unary_stream, read), None, serialize
-            )
-        if not handler.request_streaming:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary(handler.unary_unary, read), None, serialize
-            )
-        return handler
+            method = handler.unary_stream if is_one else handler.stream_stream
+            run = self._stream(method, read, is_one)
+        elif is_one:
+            run = self._unary(handler.unary_unary, read)
+        else:
+            return handler
+        return grpc.stream_stream_rpc_method_handler(run, None, serialize)
 
     def _unary(
         self, method: Callable[..., Awaitable[Any]], read: Read
-    ) -> Callable[..., Awaitable[Any]]:
-        async def run(request: bytes, context: Any) -> Any:
+    ) -> Callable[..., Awaitable[None]]:
+        async def run(raw: Any, context: Any) -> None:
             try:
-                return await method(await read(request), context)
+                request = await Requests(raw, read, self._send_timeout_s).one()
+                await context.write(await method(request, context))
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise
             except Exception as error:
-                return await self._abort(context, error)
+                await self._abort(context, error)
 
         return run
 
-    def _stream(self, method: Callable[..., Any], read: Read) -> Callable[..., Awaitable[None]]:
+    def _stream(
+        self, method: Callable[..., Any], read: Read, is_one: bool
+    ) -> Callable[..., Awaitable[None]]:
         # This is a coroutine that writes and no generator that yields. When a call is cancelled
         # while a generator waits in `yield`, grpc drops the generator, and what it holds is freed
         # only by the next garbage collection. Here the cancellation arrives in this frame, which
         # closes the generator.
-        async def run(request: Any, context: Any) -> None:
+        async def run(raw: Any, context: Any) -> None:
             try:
-                is_one = isinstance(request, bytes)
-                given = await read(request) if is_one else _Messages(request, read)
-                answers = method(given, context)
+                requests = Requests(raw, read, self._send_timeout_s)
+                answers = method(await requests.one() if is_one else requests, context)
                 if not hasattr(answers, "__aiter__"):
                     await answers  # reflection and health may write by themselves
                     return
@@ -147,27 +148,6 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
                 await context.abort(code, str(error))
         log.error("internal error", exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}")
-
-
-class _Messages:
-    """The messages of a stream, read one by one.
-
-    It is no generator: a task may still wait in it when the call is over, and asyncio cannot close
-    a generator that runs.
-    """
-
-    def __init__(self, raw: AsyncIterator[bytes], read: Read) -> None:
-        self._messages, self._read = raw, read
-        # Made with the first message: gRPC's own generator must not be left without a start.
-        self._raw: AsyncIterator[bytes] | None = None
-
-    def __aiter__(self) -> "_Messages":
-        return self
-
-    async def __anext__(self) -> Any:
-        if self._raw is None:
-            self._raw = aiter(self._messages)
-        return await self._read(await anext(self._raw))
 
 
 def _bad_request(code: grpc.StatusCode, fields: Sequence[str], error: Exception) -> Any:

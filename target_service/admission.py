@@ -91,7 +91,9 @@ class Admission:
         wait_s = self._rate.seconds(ahead_tokens) / self._rows
         if wait_s + newcomer.needs_s > newcomer.left_s():
             took = f"the queue takes {wait_s:.1f} s and the text at least {newcomer.needs_s:.1f} s"
-            self._refuse("deadline", f"the deadline would pass: {took}", wait_s)
+            way_out = "give it more time, or ask for fewer tokens"
+            has = f"the deadline is in {max(0.0, newcomer.left_s()):.1f} s"
+            self._refuse("deadline", f"{has}, but {took}; {way_out}", wait_s)
 
     def _load_beside(self, newcomer: "Ticket") -> "_Load":
         load = _Load()

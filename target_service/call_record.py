@@ -16,7 +16,7 @@ from foredraft.v1 import target_pb2
 from foredraft_engine.errors import InvalidFieldError, LateStartError
 from foredraft_serving.logs import fields
 from foredraft_serving.metrics import TargetMetrics
-from foredraft_serving.overload import OverloadError, UnreadError
+from foredraft_serving.overload import LimitError, OverloadError, UnreadError
 from target_service.output.stream import FINISH_REASONS
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 _NAMES = {number: name for name, number in FINISH_REASONS.items()}
 
 # Refusals are logged together, see `Refusals`.
-_LEVELS = {"error": logging.WARNING, "overloaded": logging.DEBUG}
+_LEVELS = {"error": logging.WARNING, "overloaded": logging.DEBUG, "limited": logging.DEBUG}
+_REFUSED = ("overloaded", "limited")
 # A client that gives up at its deadline says so a little before our deadline: gRPC rounds the time
 # left up, by as much as a hundredth, and our clock began when the call arrived.
 _ROUNDING, _TRAVEL_S = 0.01, 0.05
@@ -93,7 +94,7 @@ class CallRecord:
         outcome = self._outcome(error)
         if self._admitted:
             self._metrics.requests_running.dec()
-        if outcome not in ("ok", "overloaded"):  # who refuses a call counts it
+        if outcome not in ("ok", *_REFUSED):  # who refuses a call counts it
             self._metrics.failures.labels(outcome).inc()
         self._span.end(outcome, outcome not in ("invalid", "error", "deadline"), self._said)
         if self._decode:
@@ -113,7 +114,7 @@ class CallRecord:
             return "invalid"
         if isinstance(error, OverloadError):
             self._said["refused"] = error.reason
-            return "overloaded"
+            return "limited" if isinstance(error, LimitError) else "overloaded"
         if isinstance(error, UnreadError):
             return "unread"
         if isinstance(error, LateStartError):

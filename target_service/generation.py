@@ -5,7 +5,7 @@ This module knows nothing of requests: it runs plans.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
 from typing import Any
@@ -42,10 +42,20 @@ class Generation:
     """
 
     def __init__(
-        self, plans: Sequence[Plan], resources: Resources, forms: TokenForms, ticket: Ticket
+        self,
+        plans: Sequence[Plan],
+        resources: Resources,
+        forms: TokenForms,
+        ticket: Ticket,
+        on_tokens: Callable[[int], None],
     ) -> None:
-        """Starts a task for each place; `close` ends them."""
+        """Starts a task for each place; `close` ends them.
+
+        Args:
+            on_tokens: is called with the number of tokens whenever some were generated.
+        """
         self._resources, self._forms, self._ticket = resources, forms, ticket
+        self._on_tokens = on_tokens
         pool = resources.engine.pool
         self._queue = ChunkQueue(lambda: pool.waiting > 0)
         self._streams: list[SequenceStream] = []
@@ -101,8 +111,9 @@ class Generation:
 
     async def _run(self, plan: Plan) -> list[target_pb2.SequenceSummary]:
         metrics, drafters = self._resources.metrics, self._resources.drafters
+        told = self._ticket.began, self._began, self._on_tokens
         streams = [
-            SequenceStream(plan.index + i, self._queue, metrics, self._ticket.began, self._began)
+            SequenceStream(plan.index + i, self._queue, metrics, *told)
             for i in range(plan.sequences)
         ]
         self._streams += streams
@@ -125,10 +136,14 @@ class Generation:
 
 @asynccontextmanager
 async def generation(
-    plans: Sequence[Plan], resources: Resources, forms: TokenForms, ticket: Ticket
+    plans: Sequence[Plan],
+    resources: Resources,
+    forms: TokenForms,
+    ticket: Ticket,
+    on_tokens: Callable[[int], None],
 ) -> AsyncIterator[Generation]:
     """Runs the plans of a call and ends them, however the call ends."""
-    running = Generation(plans, resources, forms, ticket)
+    running = Generation(plans, resources, forms, ticket, on_tokens)
     try:
         yield running
     finally:

@@ -6,19 +6,26 @@ import logging
 from prometheus_client import CollectorRegistry
 
 from foredraft.v1 import target_pb2_grpc
+from foredraft.wire.api_tokens import TOKEN_LIMITS
+from foredraft_engine.errors import ModelError
+from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.scheduling.device_thread import Callbacks
-from foredraft_engine.scheduling.start import LoadedEngine, load_engine
-from foredraft_serving.entry import run
+from foredraft_engine.scheduling.start import LoadedEngine, start_engine
+from foredraft_serving.access.authentication import authentication
+from foredraft_serving.access.exposure import log_exposure
+from foredraft_serving.entry import log_ready, run
 from foredraft_serving.intake import Intake
 from foredraft_serving.metrics import TargetMetrics
+from foredraft_serving.refusals import Refusals
 from foredraft_serving.server import Server, serve_metrics
-from foredraft_serving.settings import SettingsError
+from foredraft_serving.tls import server_certificates
+from target_service.drafting.draft_channel import draft_credentials
 from target_service.request.cache_spec import check_default, of_service
 from target_service.request.defaults import Config, fill_cache
 from target_service.request.model_config import model_config
 from target_service.request.named_configs import places
 from target_service.service import STATUS, TargetServicer
-from target_service.settings import TargetSettings
+from target_service.settings import TargetSettings, check
 
 log = logging.getLogger("target_service")
 
@@ -29,33 +36,34 @@ async def serve(settings: TargetSettings) -> None:
     Raises:
         ModelError, AddressError, SettingsError: one line says what to do.
     """
-    if not settings.model:
-        raise SettingsError("--model is required: a model directory or hub id")
-    places(settings)  # raises for a wrong directory before the model is loaded
+    _check(settings)
+    certificates = server_certificates(settings)
     own = of_service(settings.cache_implementation, settings.cache_config)
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
-    intake = Intake(settings.max_waiting_bytes, metrics.observe_refusal)
     # The address is bound first, so that an address in use is reported before a model loads
     # for minutes.
     async with Server(
         STATUS,
         ["foredraft.v1.TargetService"],
         settings.send_timeout,
-        intake,
+        Intake(settings.max_waiting_bytes, metrics.observe_refusal),
         settings.health_listen,
+        certificates,
+        authentication(settings, TOKEN_LIMITS, Refusals(metrics.observe_refusal)),
     ) as server:
         address = await server.start(settings.listen)
+        log_exposure(settings, address)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
-        loaded = await asyncio.to_thread(
-            load_engine,
+        loaded = await start_engine(
             settings.model,
             settings,
             Callbacks(metrics.observe_step, server.fail),
             settings.alternatives,
             check_default(own, can_quantize=True),
         )
-        metrics.serves(loaded.model.name, settings.device, loaded.model.dtype)
+        _check_whole(loaded.model)
+        metrics.serves(loaded.model.name, str(loaded.model.device), loaded.model.dtype)
         metrics.watch(loaded.engine.pool, loaded.engine.capacity)
         defaults = _defaults(settings, loaded, own)
         servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
@@ -63,10 +71,38 @@ async def serve(settings: TargetSettings) -> None:
         without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
         drafts = ", ".join(settings.draft_addresses) or "none"
         log.info("drafts: %s; without them: %s", drafts, without)
-        health = server.health_address or address
-        log.info("ready on %s, metrics on %s, health on %s", address, metrics_address, health)
-        await server.run(settings.grace)
+        log_ready(address, metrics_address, server.health_address or address)
+        looking = asyncio.create_task(servicer.look_for_drafts())
+        try:
+            await server.run(settings.grace)
+        finally:
+            looking.cancel()
     await servicer.close()
+
+
+def _check(settings: TargetSettings) -> None:
+    """Refuses settings that make no sense before a model is loaded.
+
+    Raises:
+        SettingsError: they do not.
+    """
+    check(settings)
+    draft_credentials(settings)
+    places(settings)
+
+
+def _check_whole(model: LoadedModel) -> None:
+    """Refuses a draft that knows only some tokens: it could never say the others.
+
+    Raises:
+        ModelError: the model is one.
+    """
+    if model.draft_vocabulary:
+        raise ModelError(
+            f"{model.name!r} is a draft that knows {len(model.draft_vocabulary.target_ids)} of "
+            f"{model.draft_vocabulary.size} tokens: give it to foredraft-draft, and the model that "
+            "it drafts for here"
+        )
 
 
 def _defaults(settings: TargetSettings, loaded: LoadedEngine, own: Config) -> Config:

@@ -15,26 +15,30 @@ from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import fits
+from foredraft_serving.access.account import account
+from foredraft_serving.access.quotas import Quotas
 from foredraft_serving.intake import received_bytes
 from foredraft_serving.logs import is_request_id, serve_request
 from foredraft_serving.messages import RULES
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.overload import UnreadError
+from foredraft_serving.refusals import Refusals
 from foredraft_serving.status import ENGINE_ERRORS, PERMISSION_DENIED
 from foredraft_serving.tracing import serve_span
 from foredraft_serving.worker_pool import WorkerPool
 from target_service.admission import Admission
 from target_service.call_record import CallRecord
+from target_service.drafting.draft_channel import draft_credentials
 from target_service.drafting.draft_pool import DraftPool
+from target_service.drafting.draft_times import numbers_of_outcomes
 from target_service.drafting.drafters import Drafters
 from target_service.generation import generation
 from target_service.output.token_forms import TokenForms
-from target_service.refusals import Refusals
 from target_service.request.config_files import ConfigPlaceError, ConfigPlaceFullError
 from target_service.request.defaults import Config
+from target_service.request.identity import identify
 from target_service.request.maxima import Maxima
 from target_service.request.named_configs import SavingNotAllowedError, places
-from target_service.request.parse import owner_of
 from target_service.request.plan import Request, ServiceLimits
 from target_service.request.planner import Planner, plan_request
 from target_service.request.token_healing import TokenHealing
@@ -80,16 +84,22 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             maxima=Maxima.of(settings),
         )
         saving = settings.save_generation_configs
-        self._planner = Planner(model, defaults, limits, places(settings), saving)
+        self._planner = Planner(
+            model, defaults, limits, places(settings), saving, settings.sanitize_control_tokens
+        )
         own = defaults.watermarking_config if defaults.HasField("watermarking_config") else None
         self._detector = Detector(self._planner.prompts, model.scored_ids, own)
         self._healing = TokenHealing(model.tokenizer, engine)
         self._forms = TokenForms(model.tokenizer)
         self._configs = self._planner.configs
-        self._pool = DraftPool(settings.draft_addresses, model.vocabulary)
+        numbers = numbers_of_outcomes(settings.outcomes, settings.choose_outcomes)
+        self._pool = DraftPool(
+            settings.draft_addresses, model.vocabulary, numbers, draft_credentials(settings)
+        )
         metrics.watch_drafts(lambda: [endpoint.state for endpoint in self._pool.endpoints])
         drafters = Drafters(settings, self._pool, engine, metrics)
-        refused = Refusals(metrics)
+        refused = Refusals(metrics.observe_refusal)
+        self._quotas = Quotas(refused)
         self._admission = Admission(settings, engine.pool.count, refused)
         metrics.watch_waiting(lambda: self._admission.waiting)
         self._planning = WorkerPool("planning", 2, settings.max_waiting, refused)
@@ -105,23 +115,29 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         named = request.request_id if is_request_id(request.request_id) else ""
         request_id = named or secrets.token_hex(8)  # parsing refuses a name that is none
         serve_request(request_id)
-        left_s, owner = context.time_remaining(), owner_of(metadata)
+        left_s = context.time_remaining()
+        sharing = self._settings.share_anonymous
+        identity = identify(metadata, context.auth_context(), sharing, payer := account())
         # More than fits is refused by planning, which names the field.
         new_tokens = min(request.config.max_new_tokens, self._engine.capacity)
         with ExitStack() as entered:
             # Who is refused here costs next to nothing: there is no record and no span.
-            door = self._admission.enter(received_bytes(), owner, left_s, new_tokens)
+            quota = entered.enter_context(self._quotas.enter(payer))
+            door = self._admission.enter(received_bytes(), identity.owner, left_s, new_tokens)
             ticket = entered.enter_context(door)
             decode = tokenizer.decode if self._settings.log_texts else None
             span = serve_span("foredraft.target.Generate", metadata)
             record = entered.enter_context(CallRecord(self._metrics, left_s, decode, span))
-            is_large = received_bytes() > _LARGE_BYTES
-            threads = self._planning_large if is_large else self._planning
-            call = await plan_request(self._planner, self._healing, threads, request, owner)
+            threads = self._threads()
+            call = await plan_request(self._planner, self._healing, threads, request, identity)
+            call = self._resources.drafters.with_rule(call)
+            quota.hold(call.sequences, ("num_return_sequences", "prompts"))
             ticket.admit(call.plans)
+            quota.use(sum(map(len, call.prompts)))
             record.admitted(call.prompts)
             yield _started(call, request_id, request.return_prompt_ids)
-            async with generation(call.plans, self._resources, self._forms, ticket) as running:
+            how = self._resources, self._forms, ticket, quota.use
+            async with generation(call.plans, *how) as running:
                 async with aclosing(running.chunks()) as chunks:
                     async for chunk in chunks:
                         record.chunk(chunk)
@@ -139,8 +155,28 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def Tokenize(
         self, request: target_pb2.TokenizeRequest, context: Any
     ) -> target_pb2.TokenizeResponse:
-        ids = await self._planning.run(self._planner.prompts.ids, request.prompt)
-        return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=ids))
+        prompts = self._planner.prompts
+
+        def ids(prompt: generation_pb2.Prompt) -> generation_pb2.TokenIds:
+            return generation_pb2.TokenIds(ids=prompts.ids(prompt))
+
+        threads = self._threads()
+        if not request.prompts:
+            return target_pb2.TokenizeResponse(token_ids=await threads.run(ids, request.prompt))
+        batch = await threads.run(lambda: [ids(prompt) for prompt in request.prompts])
+        return target_pb2.TokenizeResponse(batch=batch)
+
+    async def Detokenize(
+        self, request: target_pb2.DetokenizeRequest, context: Any
+    ) -> target_pb2.DetokenizeResponse:
+        texts = await self._threads().run(
+            self._planner.prompts.texts, request.token_ids, request.skip_special_tokens
+        )
+        return target_pb2.DetokenizeResponse(texts=texts)
+
+    def _threads(self) -> WorkerPool:
+        """Returns the threads for the request that is being read."""
+        return self._planning_large if received_bytes() > _LARGE_BYTES else self._planning
 
     async def GetModelInfo(
         self, request: target_pb2.GetModelInfoRequest, context: Any
@@ -182,6 +218,10 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     ) -> target_pb2.DetectWatermarkResponse:
         return await self._detecting.run(self._detector.detect, request)
 
+    async def look_for_drafts(self) -> None:
+        """Logs which draft services cannot be reached, which nobody else notices without calls."""
+        await self._pool.look()
+
     async def close(self) -> None:
         """Closes the connections to the draft services and ends the device thread."""
         pools = (self._planning, self._planning_large, self._detecting, self._config_files)
@@ -198,6 +238,6 @@ def _started(call: Request, request_id: str, with_prompts: bool) -> target_pb2.G
         seed=call.seed,
         sampling_rule=RULES[call.rule],
         prompt_ids=prompts,
-        num_sequences=sum(plan.sequences for plan in call.plans),
+        num_sequences=call.sequences,
     )
     return target_pb2.GenerateResponse(started=started)

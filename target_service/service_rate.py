@@ -5,6 +5,9 @@ This module knows nothing of who waits.
 
 _NEW_SHARE = 0.1  # of the newest sequence in a moving mean
 _FEWEST_SEEN = 4  # sequences before anything is said
+# One sequence counts for at most so many times what was expected of it. A machine that was
+# suspended in the middle of a text is as fast as ever afterwards.
+_MOST_SLOWER = 4.0
 
 
 class ServiceRate:
@@ -26,6 +29,9 @@ class ServiceRate:
         """
         if generated < 1 or allowed < 1:
             return
+        if self._seen >= _FEWEST_SEEN:
+            expected_s = max(self._spent_s, self.seconds(generated))
+            spent_s = min(spent_s, _MOST_SLOWER * expected_s)
         self._seen += 1
         new = max(_NEW_SHARE, 1 / self._seen)
         # Two means and no mean of ratios, in which the prompts of short texts would count most.

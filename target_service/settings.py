@@ -2,22 +2,26 @@
 
 from dataclasses import dataclass
 
+from foredraft.wire.addresses import address_fault
 from foredraft.wire.limits import MAX_ALTERNATIVES, MAX_BEAMS, MAX_OUTCOMES, MAX_SEQUENCES
+from foredraft_serving.access.exposure import check_exposure
 from foredraft_serving.logs import FORMATS, LEVELS
-from foredraft_serving.settings import setting
+from foredraft_serving.memory_size import UNBOUNDED, MemorySize, check_memory
+from foredraft_serving.settings import SettingsError, setting
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
     """foredraft target service: generates with the model, verifying what draft services propose."""
 
-    model: str = setting("", "model directory or hub id; required")
+    model: str = setting("", "model directory, GGUF file or hub id; required")
     draft: str = setting(
         "", "draft services, HOST:PORT[,HOST:PORT...]; without one, no remote drafts"
     )
+    adapter: str = setting("", "LoRA adapter that is merged into the model, directory or hub id")
     revision: str | None = setting(None, "revision of the model on the hub")
     trust_remote_code: bool = setting(False, "run code that comes with the model")
-    device: str = setting("cpu", "torch device")
+    device: str = setting("cpu", "torch device; 'auto' is the GPU if there is one, else the CPU")
     dtype: str = setting(
         "auto",
         "data type of the weights; 'auto' is the checkpoint's own, or float32 if the device only "
@@ -30,8 +34,39 @@ class TargetSettings:
     health_listen: str = setting(
         "", "HOST:PORT for health alone, which answers whatever else is done; empty is none"
     )
+    tls_cert: str = setting(
+        "", "certificate for TLS, PEM, with those between it and its CA; empty is plain text"
+    )
+    tls_key: str = setting("", "private key of --tls-cert, PEM")
+    client_ca: str = setting(
+        "", "CAs of the certificates that callers have to show, PEM; empty asks them for none"
+    )
+    api_tokens: str = setting(
+        "", "file of the API tokens that callers have to show, TOML; empty asks them for none"
+    )
+    client_names: str = setting(
+        "",
+        "names in certificates of --client-ca that are served, NAME[,NAME...]; empty serves all",
+    )
+    insecure: bool = setting(
+        False,
+        "serve other machines without TLS, or without asking who calls; for a network that lets "
+        "nobody else in",
+    )
+    draft_ca: str = setting(
+        "", "CAs of the certificates of draft services, PEM; empty calls them in plain text"
+    )
+    draft_cert: str = setting("", "certificate to show to draft services, PEM")
+    draft_key: str = setting("", "private key of --draft-cert, PEM")
+    draft_token: str = setting("", "file with the API token to show to draft services")
     packed_weights: bool = setting(
         True, "on a CPU, store weights in the order that its kernels read; rounds are faster"
+    )
+    compile: str = setting(
+        "auto",
+        "trace the model's layers on a CPU: 'on' compiles them if need be, some seconds for each "
+        "kind of layer; 'auto' takes what was compiled before; 'off'",
+        ("auto", "on", "off"),
     )
     rows: int = setting(
         0,
@@ -57,9 +92,15 @@ class TargetSettings:
     max_length: int = setting(
         0, "longest sequence in tokens; 0 is what fits, at most the model's own limit", at_least=0
     )
-    memory_share: float = setting(
-        0.8,
-        "share that rows may take of the memory that the weights leave free on the device",
+    memory: MemorySize = setting(
+        UNBOUNDED,
+        "memory that rows may take, such as 8GiB; 0 is --memory-share of what is free",
+        at_least=0,
+    )
+    memory_share: float | None = setting(
+        None,
+        "share that rows may take of the memory that the weights leave free on the device; 0.8 if "
+        "there is no --memory",
         at_least=0.01,
         at_most=1,
     )
@@ -84,9 +125,12 @@ class TargetSettings:
     )
     outcomes: int = setting(
         32,
-        "outcomes of a verification to draft ahead for; 0 turns drafting ahead off",
+        "outcomes of a verification to draft ahead for, at most; 0 turns drafting ahead off",
         at_least=0,
         at_most=MAX_OUTCOMES,
+    )
+    choose_outcomes: bool = setting(
+        True, "draft ahead for as many outcomes as measured times favour; else for all of them"
     )
     alternatives: int = setting(
         16,
@@ -100,8 +144,20 @@ class TargetSettings:
     save_generation_configs: bool = setting(
         False, "let callers save named generation configs in that directory"
     )
+    sanitize_control_tokens: bool = setting(
+        False,
+        "take control tokens that conversations spell out for plain text, whether or not a call "
+        "asks for it",
+    )
+    share_anonymous: bool = setting(
+        False,
+        "let calls without a credential reuse each other's cached prompts, which tells each caller "
+        "by time what others have sent",
+    )
     send_timeout: float = setting(
-        30.0, "time in seconds after which a caller that does not read is ended", at_least=0.1
+        30.0,
+        "time in seconds after which a caller that sends no request or does not read is ended",
+        at_least=0.1,
     )
     grace: float = setting(
         30.0, "time in seconds for running streams to end after SIGTERM", at_least=0
@@ -121,3 +177,20 @@ class TargetSettings:
 
 
 SETTINGS = TargetSettings
+
+
+def check(settings: TargetSettings) -> None:
+    """Refuses settings that no service can start with, whatever its machine has.
+
+    Raises:
+        SettingsError: these are such.
+    """
+    if not settings.model:
+        raise SettingsError("--model is required: a model directory, a GGUF file or a hub id")
+    check_memory(settings)
+    for address in settings.draft_addresses:
+        if fault := address_fault(address):
+            raise SettingsError(
+                f"--draft: {address!r} {fault}; it is host:port, as in 10.0.0.5:50051"
+            )
+    check_exposure(settings)

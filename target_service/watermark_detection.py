@@ -12,7 +12,7 @@ import torch
 
 from foredraft.v1 import generation_pb2, target_pb2
 from foredraft_engine.errors import InvalidFieldError
-from foredraft_engine.logits.greenlist import green
+from foredraft_engine.logits.greenlist import GreenLists
 from foredraft_engine.logits.synthid import g_values
 from foredraft_engine.sampling import Greenlist, SynthId, Watermark
 from foredraft_serving.messages import watermark_from
@@ -109,7 +109,8 @@ class Detector:
                 f"has a text of {len(ids)} tokens; detection needs more than {mark.context_width}",
             )
         ngrams = Counter(tuple(ids[i : i + width]) for i in range(len(ids) - width + 1))
-        hits = {n: _is_green(mark, n) for n in ngrams}
+        lists = GreenLists(mark)
+        hits = {n: _is_green(lists, mark, n) for n in ngrams}
         scored = len(ngrams) if once else ngrams.total()
         greens = sum(hits.values()) if once else sum(count * hits[n] for n, count in ngrams.items())
         ratio = mark.greenlist_ratio
@@ -145,6 +146,6 @@ class Detector:
         )
 
 
-def _is_green(mark: Greenlist, ngram: tuple[int, ...]) -> bool:
+def _is_green(lists: GreenLists, mark: Greenlist, ngram: tuple[int, ...]) -> bool:
     breathe()
-    return ngram[-1] in green(mark, ngram if mark.seeding_scheme == "selfhash" else ngram[:-1])
+    return ngram[-1] in lists.green(ngram if mark.seeding_scheme == "selfhash" else ngram[:-1])

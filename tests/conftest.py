@@ -26,6 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_MEASURED] = []
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Several processes share the tests by their names.
+        assert " at 0x" not in item.nodeid, f"the name of a test changes: {item.nodeid}"
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     # A worker of pytest-xdist hands its lines to the process that prints.
     if hasattr(session.config, "workeroutput"):

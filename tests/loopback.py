@@ -10,16 +10,20 @@ from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry
 
 from draft_service.service import Drafting, DraftServicer
+from draft_service.settings import TOKEN_LIMITS as DRAFT_LIMITS
 from draft_service.settings import DraftSettings
 from foredraft.v1 import draft_pb2_grpc, target_pb2_grpc
+from foredraft.wire.api_tokens import TOKEN_LIMITS
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.model.rows import Rows
 from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.engine import Engine
+from foredraft_serving.access.authentication import authentication
 from foredraft_serving.intake import Intake
 from foredraft_serving.metrics import DraftMetrics, TargetMetrics
 from foredraft_serving.server import Server
 from foredraft_serving.status import ENGINE_ERRORS
+from foredraft_serving.tls import server_certificates
 from target_service.request.defaults import Config
 from target_service.service import STATUS, TargetServicer
 from target_service.settings import TargetSettings
@@ -52,8 +56,8 @@ class LoopbackDraft:
 
     def __init__(self, rows: Rows | None, model: LoadedModel | None, **settings: Any) -> None:
         self.settings = replace(DraftSettings(), **settings)
-        self._registry = CollectorRegistry()
-        self.metrics = DraftMetrics(self._registry)
+        self.registry = CollectorRegistry()
+        self.metrics = DraftMetrics(self.registry)
         self.engine = Engine(rows, model.known_ids) if rows and model else None
         self._model = model
         self.address = ANY_PORT
@@ -61,11 +65,17 @@ class LoopbackDraft:
 
     def value(self, name: str, **labels: str) -> float:
         """Returns a metric's value now."""
-        return self._registry.get_sample_value(name, labels) or 0.0
+        return self.registry.get_sample_value(name, labels) or 0.0
 
     async def start(self) -> str:
         self._server = Server(
-            ENGINE_ERRORS, ["foredraft.v1.DraftService"], self.settings.send_timeout
+            ENGINE_ERRORS,
+            ["foredraft.v1.DraftService"],
+            self.settings.send_timeout,
+            certificates=server_certificates(self.settings),
+            authentication=authentication(
+                self.settings, DRAFT_LIMITS, self.metrics.observe_refusal
+            ),
         )
         drafting = Drafting(self.settings, self.metrics, self.engine, self._model)
         self.address = await self._server.start(self.address)
@@ -103,11 +113,11 @@ class LoopbackTarget:
     def __init__(
         self, address: str, engine: Engine, metrics: TargetMetrics, registry: CollectorRegistry
     ) -> None:
-        self.address, self.engine, self.metrics, self._registry = address, engine, metrics, registry
+        self.address, self.engine, self.metrics, self.registry = address, engine, metrics, registry
 
     def value(self, name: str, **labels: str) -> float:
         """Returns a metric's value now."""
-        return self._registry.get_sample_value(name, labels) or 0.0
+        return self.registry.get_sample_value(name, labels) or 0.0
 
 
 @asynccontextmanager
@@ -120,6 +130,8 @@ async def target_service(
 ) -> AsyncIterator[LoopbackTarget]:
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
+    # What is exercised is not to depend on how busy the machine is, unless a test asks for that.
+    settings = {"choose_outcomes": False, **settings}
     chosen = replace(TargetSettings(), model=model.name, draft=drafts, **settings)
     engine = Engine(
         rows,
@@ -130,7 +142,14 @@ async def target_service(
     metrics.watch(engine.pool, engine.capacity)
     servicer = TargetServicer(chosen, model, engine, defaults or Config(), metrics)
     intake = Intake(chosen.max_waiting_bytes, metrics.observe_refusal)
-    server = Server(STATUS, ["foredraft.v1.TargetService"], chosen.send_timeout, intake)
+    server = Server(
+        STATUS,
+        ["foredraft.v1.TargetService"],
+        chosen.send_timeout,
+        intake,
+        certificates=server_certificates(chosen),
+        authentication=authentication(chosen, TOKEN_LIMITS, metrics.observe_refusal),
+    )
     address = await server.start(ANY_PORT)
     await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
     try:

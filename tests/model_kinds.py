@@ -1,5 +1,5 @@
 """What becomes of every decoder kind of transformers: `python -m tests.model_kinds` writes
-docs/models.md.
+docs/model-kinds.md.
 
 Each kind is a tiny random model, saved and loaded as a service loads one, in a process of its own.
 """
@@ -23,7 +23,7 @@ from foredraft_engine.model.rows import Rows
 from tests.models import bundled, stock
 from tests.tiny_models import VOCABULARY, kinds, tiny_model
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "model-kinds.md"
 NEW_TOKENS = 32
 PROPOSED = 4
 TIMEOUT_S = 120.0
@@ -198,7 +198,7 @@ def _send(name: str, sender: Any) -> None:
 
 
 def page(results: Iterable[Outcome]) -> str:
-    """Returns docs/models.md."""
+    """Returns docs/model-kinds.md."""
     return _HEAD + "".join(_row(result) for result in results)
 
 

@@ -1,5 +1,7 @@
 """Small random models of several architectures, and the bundled pair."""
 
+import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,11 @@ from transformers import (
     StableLmForCausalLM,
 )
 
+from demo import small_draft
 from foredraft_engine.model.loading import LoadedModel, load
 from foredraft_engine.model.proof import prove_rows
 from foredraft_engine.model.rows import Rows
+from foredraft_engine.model.traced_rows import trace_rows
 from foredraft_engine.vocabulary import Vocabulary
 
 MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
@@ -33,6 +37,10 @@ WINDOW = 12
 # Models with packed rows: through the attention interface, with windows, with sinks, with attention
 # that gets no arguments of the model, and with attention that the model calls itself.
 PACKED = ("llama", "qwen3", "gpt2", "mistral", "gpt_oss", "stablelm", "falcon")
+
+
+# `make test-compiled` runs tests with traced layers.
+COMPILE = os.environ.get("FOREDRAFT_TESTS_COMPILE", "off")
 
 
 @cache
@@ -44,7 +52,9 @@ def bundled(kind: str) -> LoadedModel:
 def rows_of(model: nn.Module, count: int = 4, capacity: int = 512, spare: int = 0) -> Rows:
     """Returns fresh rows. A model that had rows is proved again, against its stock attention."""
     stock(model)
-    return prove_rows(model, model.config, capacity, spare).make(count, capacity)
+    rows = prove_rows(model, model.config, capacity, spare).make(count, capacity)
+    trace_rows(rows, COMPILE)
+    return rows
 
 
 def stock(model: nn.Module) -> nn.Module:
@@ -98,6 +108,15 @@ def random_model(name: str, seed: int = 0) -> nn.Module:
     else:
         raise ValueError(name)
     return model.eval()
+
+
+def reduced_draft(folder: Path, known: Sequence[int]) -> Path:
+    """Writes the bundled draft with some of its tokens; the others are one to it."""
+    whole, tokenizer = bundled("draft").module, bundled("draft").tokenizer
+    assert isinstance(whole, LlamaForCausalLM)
+    small = small_draft.begun_from(whole, torch.tensor(known), range(len(whole.model.layers)))
+    small_draft.save(small, folder, torch.tensor(known), tokenizer)
+    return folder
 
 
 def loaded(module: nn.Module, name: str) -> LoadedModel:

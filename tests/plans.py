@@ -8,6 +8,7 @@ from foredraft.wire import write
 from foredraft_engine.sampling import Rule
 from foredraft_serving.messages import sampling_from
 from target_service.request.defaults import Config, fill
+from target_service.request.identity import Identity
 from target_service.request.plan import Plan, Request
 from target_service.request.planner import Planner
 
@@ -29,10 +30,10 @@ def plan(
     sampling = sampling_from(
         config, rule=rule, seed=seed, sequence_index=0, prompt_length=len(tokens)
     )
-    return Plan(0, tuple(tokens), sampling, config, "", None)
+    return Plan(0, tuple(tokens), sampling, config, Identity("", ""), None)
 
 
 def planned(planner: Planner, message: target_pb2.GenerateRequest) -> Request:
     """Plans a request by all stages but token healing."""
-    checked = planner.checked(message, "")
+    checked = planner.checked(message, Identity("", ""))
     return planner.planned(checked, checked.parsed.prompts)

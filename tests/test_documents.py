@@ -90,3 +90,10 @@ def test_architecture_begins_with_a_short_lifecycle() -> None:
     lifecycle = text.split("## Why")[0]
     assert lifecycle.count("\n") <= 60
     assert all(f"    {step}  " in lifecycle for step in range(1, 9))
+
+
+def test_a_version_tells_each_kind_of_change_once() -> None:
+    versions = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    for version in versions:
+        kinds = re.findall(r"^### (\w+)", version, flags=re.MULTILINE)
+        assert len(kinds) == len(set(kinds)), version.splitlines()[0]

@@ -110,7 +110,7 @@ def test_without_the_extra_it_is_the_sdk(sdk: Environment) -> None:
 @pytest.mark.parametrize("service", ["draft", "target"])
 def test_without_the_extra_a_service_says_what_to_install(sdk: Environment, service: str) -> None:
     for command in ([f"foredraft-{service}"], ["python", "-m", f"{service}_service"]):
-        done = sdk.run(*command)
+        done = sdk.run(*command, "--model", "a-model")
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
         assert line.startswith(f"{service} service: ")

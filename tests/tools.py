@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-_NPM = Path(__file__).resolve().parent.parent / ".tools" / "node_modules" / ".bin"
+MODULES = Path(__file__).resolve().parent.parent / ".tools" / "node_modules"
+"""Where `.ci/run` installs packages of npm."""
 
 
 def find(name: str) -> str:
     """Returns the path of a program. Without it the test is skipped loudly, or fails where tools
     are required.
     """
-    found = shutil.which(name, path=f"{_NPM}{os.pathsep}{os.environ.get('PATH', '')}")
+    found = shutil.which(name, path=f"{MODULES / '.bin'}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
         if os.environ.get("FOREDRAFT_REQUIRE_TOOLS"):
             pytest.fail(f"{name} is not installed")

@@ -25,9 +25,20 @@ from foredraft._errors import (
     UnsupportedError,
 )
 from foredraft._generation_config import GenerationConfig, GenerationFields
-from foredraft._inputs import CallOptions
+from foredraft._inputs import CallOptions, ChatOptions
 from foredraft._stream import Stream
-from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats, WatermarkDetection
+from foredraft._tls import tls
+from foredraft._types import (
+    Chunk,
+    Logprobs,
+    ModelInfo,
+    Origin,
+    Result,
+    Round,
+    ScoreRow,
+    Stats,
+    WatermarkDetection,
+)
 
 __version__ = "0.2.0"
 
@@ -35,6 +46,7 @@ __all__ = [
     "AsyncClient",
     "AsyncStream",
     "CallOptions",
+    "ChatOptions",
     "Chunk",
     "Client",
     "DeadlineExceededError",
@@ -46,10 +58,12 @@ __all__ = [
     "InvalidRequestError",
     "Logprobs",
     "ModelInfo",
+    "Origin",
     "OverloadedError",
     "PermissionDeniedError",
     "RequestCancelledError",
     "Result",
+    "Round",
     "ScoreRow",
     "Stats",
     "Stream",
@@ -59,4 +73,5 @@ __all__ = [
     "UnsupportedError",
     "WatermarkDetection",
     "metrics",
+    "tls",
 ]

@@ -111,7 +111,8 @@ class CallProgress:
         began = self._began and not self._call.resume
         pause_s = None if self.over else self._attempts.next_pause_s(error, began)
         if pause_s is None:
-            self._fail(self._results.error(error), error.code().name.lower(), error)
+            failure = self._results.error(error, self._attempts.timeout_s)
+            self._fail(failure, error.code().name.lower(), error)
         if self._began:
             try:
                 rest = self._results.rest(self._timer.elapsed_s)

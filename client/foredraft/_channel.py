@@ -14,9 +14,13 @@ from typing import Any
 import grpc
 
 from foredraft._errors import InvalidRequestError
+from foredraft._unreached import unreached
+from foredraft.wire.addresses import address_fault
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+# How long an address may be silent, and how long the pause is, while a service is waited for.
+_PROBE_S, _PROBE_PAUSE_S = 2.0, 0.25
 # What gRPC takes as the name and as the value of a header.
 _NAME, _VALUE = re.compile(r"[a-z0-9_.-]+"), re.compile(r"[ -~]*")
 # A negative number means never.
@@ -46,6 +50,7 @@ class Attempts:
 
     def __init__(self, stubs: Sequence[Any], retries: int, timeout_s: float | None) -> None:
         self._stubs, self._retries = stubs, retries
+        self.timeout_s = timeout_s
         self._made = self._in_vain = 0
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
@@ -93,6 +98,31 @@ class Attempts:
         return pause_s
 
 
+class Probes(Attempts):
+    """The attempts to find a service that is ready, for as long as there is time."""
+
+    missing = "it does not answer"
+    """What the last service said that is not ready."""
+
+    def left_s(self) -> float | None:
+        """Returns the seconds that the next address has to answer."""
+        left_s = super().left_s()
+        return _PROBE_S if left_s is None else min(_PROBE_S, left_s)
+
+    def next_pause_s(self, error: Any, began: bool = False) -> float | None:
+        """Returns the seconds to wait before the next probe, None if no probe can change the
+        error or the time is over.
+        """
+        left_s = super().left_s()
+        waits = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            self.missing = unreached(error.details())
+        if error.code() not in waits or left_s == 0.0:
+            return None
+        self._made += 1
+        return _PROBE_PAUSE_S if left_s is None else min(_PROBE_PAUSE_S, left_s)
+
+
 def _told_pause_s(error: Any) -> float | None:
     """Returns when an overloaded service wants to be asked again, None if it does not say."""
     if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -118,21 +148,31 @@ class Route:
 
     def attempts(self, timeout_s: float | None) -> Attempts:
         """Returns the attempts of a new call."""
+        return Attempts(self._in_turn(), self._max_retries, timeout_s)
+
+    def probes(self, timeout_s: float | None) -> Probes:
+        """Returns the probes for a service that is ready."""
+        return Probes(self._in_turn(), 0, timeout_s)
+
+    def _in_turn(self) -> list[Any]:
         first = next(self._turn) % len(self._stubs)
-        return Attempts(self._stubs[first:] + self._stubs[:first], self._max_retries, timeout_s)
+        return self._stubs[first:] + self._stubs[:first]
 
 
 def addresses_of(address: str | Sequence[str]) -> list[str]:
     """Returns one or several addresses as a list.
 
     Raises:
-        InvalidRequestError: there is none.
+        InvalidRequestError: there is none, or one of them is no address of a gRPC service.
     """
-    addresses = [address] if isinstance(address, str) else list(address)
-    if not addresses or not all(isinstance(a, str) and a for a in addresses):
-        raise InvalidRequestError(
-            f"address={address!r}: takes host:port, or a list of them", field="address"
-        )
+    several = isinstance(address, Sequence) and not isinstance(address, str | bytes)
+    addresses: list[Any] = list(address) if several else [address]
+    if not addresses:
+        raise InvalidRequestError("address: there is none", field="address")
+    for one in addresses:
+        if reason := address_fault(one):
+            message = f"address={one!r} {reason}; it is host:port, as in 10.0.0.6:50052"
+            raise InvalidRequestError(message, field="address")
     return addresses
 
 
@@ -159,7 +199,8 @@ def timeout_of(timeout_s: float | None, default_s: float | None) -> float | None
         InvalidRequestError: the timeout is no positive number of seconds.
     """
     chosen = default_s if timeout_s is None else timeout_s
-    if chosen is not None and not (chosen > 0 and math.isfinite(chosen)):
+    is_number = isinstance(chosen, int | float) and not isinstance(chosen, bool)
+    if chosen is not None and not (is_number and chosen > 0 and math.isfinite(chosen)):
         raise InvalidRequestError(
             f"timeout={chosen!r}: takes a positive number of seconds", field="timeout"
         )
@@ -170,9 +211,9 @@ def retries_of(max_retries: int) -> int:
     """Returns the number of retries.
 
     Raises:
-        InvalidRequestError: the number is negative.
+        InvalidRequestError: it is no whole number, or is negative.
     """
-    if max_retries < 0:
+    if not isinstance(max_retries, int) or max_retries < 0:
         raise InvalidRequestError(
             f"max_retries={max_retries!r}: takes 0 or more", field="max_retries"
         )

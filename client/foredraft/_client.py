@@ -10,14 +10,23 @@ from typing import Literal, Unpack, overload
 
 from foredraft._call import Call, build_call
 from foredraft._call_progress import CallProgress
-from foredraft._inputs import Array, CallOptions, Config, Prompt, PromptBatch, Streamer
-from foredraft._service import Service
+from foredraft._inputs import (
+    Array,
+    CallOptions,
+    Config,
+    Encoding,
+    Ids,
+    Prompt,
+    PromptBatch,
+    Streamer,
+)
 from foredraft._stream import Stream
 from foredraft._streamers import StreamerFeed
+from foredraft._texts import Texts
 from foredraft._types import Result
 
 
-class Client(Service):
+class Client(Texts):
     """A client of one target service, or of several that serve the same model.
 
     Threads may share it.
@@ -61,18 +70,30 @@ class Client(Service):
     @overload
     def generate(
         self,
-        inputs: Array,
+        inputs: Array | Encoding,
         generation_config: Config | None = None,
         *,
         num_return_sequences: int | None = None,
         streamer: Streamer | None = None,
         **options: Unpack[CallOptions],
     ) -> Result | list[Result]: ...
+    @overload
     def generate(
         self,
-        inputs: Prompt | PromptBatch | Array,
+        inputs: None = None,
         generation_config: Config | None = None,
         *,
+        input_ids: Ids,
+        num_return_sequences: int | None = None,
+        streamer: Streamer | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Result | list[Result]: ...
+    def generate(
+        self,
+        inputs: Prompt | PromptBatch | Array | Encoding | None = None,
+        generation_config: Config | None = None,
+        *,
+        input_ids: Ids | None = None,
         num_return_sequences: int | None = None,
         streamer: Streamer | None = None,
         **options: Unpack[CallOptions],
@@ -84,9 +105,11 @@ class Client(Service):
 
         Args:
             inputs: text, token ids or chat messages, or a batch of them. A tensor or an array holds
-                token ids, without padding; with two dimensions it is a batch.
+                token ids; with two dimensions it is a batch. So is what a tokenizer returns, whose
+                mask says what is padding; it can also be unpacked: `generate(**tokenizer(...))`.
             generation_config: a config of foredraft or transformers, or the name of one that the
                 service keeps.
+            input_ids: token ids in place of `inputs`.
             num_return_sequences: the number of sequences for each prompt.
             streamer: a streamer as those of transformers, for one sequence.
             options: generation fields, which go over those of `generation_config`, and what
@@ -98,7 +121,11 @@ class Client(Service):
         """
         feed = StreamerFeed(streamer)
         try:
-            arguments = {"num_return_sequences": num_return_sequences, **options}
+            arguments = {
+                "input_ids": input_ids,
+                "num_return_sequences": num_return_sequences,
+                **options,
+            }
             call = build_call(inputs, generation_config, arguments, return_prompt_ids=feed.wanted)
             feed.check(call.is_list)
             with self._open(call, options.get("timeout"), feed) as stream:
@@ -139,17 +166,28 @@ class Client(Service):
     @overload
     def stream(
         self,
-        inputs: Array,
+        inputs: Array | Encoding,
         generation_config: Config | None = None,
         *,
         num_return_sequences: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Stream[Result | list[Result]]: ...
+    @overload
     def stream(
         self,
-        inputs: Prompt | PromptBatch | Array,
+        inputs: None = None,
         generation_config: Config | None = None,
         *,
+        input_ids: Ids,
+        num_return_sequences: int | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Stream[Result | list[Result]]: ...
+    def stream(
+        self,
+        inputs: Prompt | PromptBatch | Array | Encoding | None = None,
+        generation_config: Config | None = None,
+        *,
+        input_ids: Ids | None = None,
         num_return_sequences: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Stream[Result | list[Result]]:
@@ -160,7 +198,11 @@ class Client(Service):
         Raises:
             InvalidRequestError: an argument cannot be honoured; it is named.
         """
-        arguments = {"num_return_sequences": num_return_sequences, **options}
+        arguments = {
+            "input_ids": input_ids,
+            "num_return_sequences": num_return_sequences,
+            **options,
+        }
         return self._open(build_call(inputs, generation_config, arguments), options.get("timeout"))
 
     def _open(

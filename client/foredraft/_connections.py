@@ -13,7 +13,7 @@ from weakref import WeakSet
 import grpc
 import grpc.aio
 
-from foredraft._channel import OPTIONS, Attempts, Route
+from foredraft._channel import OPTIONS, Route
 from foredraft.v1 import target_pb2_grpc
 
 
@@ -46,14 +46,15 @@ class AsyncConnections:
         self._route: Route | None = None
         self._streams: WeakSet[AsyncClosable] = WeakSet()
 
-    def attempts(self, timeout_s: float | None) -> Attempts:
-        """Returns the attempts of a new call."""
+    @property
+    def route(self) -> Route:
+        """The way of calls, which begins to exist with the first of them."""
         if self._route is None:
             # Not in __init__: a channel belongs to the running loop, and there may be none yet.
             self._channels = [self._channel(address) for address in self._addresses]
             stubs = [target_pb2_grpc.TargetServiceStub(channel) for channel in self._channels]
             self._route = Route(stubs, self._retries)
-        return self._route.attempts(timeout_s)
+        return self._route
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         if self._credentials:
@@ -86,13 +87,10 @@ class Connections:
             for address in addresses
         ]
         stubs = [target_pb2_grpc.TargetServiceStub(channel) for channel in self._channels]
-        self._route = Route(stubs, retries)
+        self.route = Route(stubs, retries)
+        """The way of calls."""
         self._streams: WeakSet[Closable] = WeakSet()
         self._lock = threading.Lock()
-
-    def attempts(self, timeout_s: float | None) -> Attempts:
-        """Returns the attempts of a new call."""
-        return self._route.attempts(timeout_s)
 
     def watch(self, stream: Closable) -> None:
         """Closes a stream with the connections, if it is still open then."""

@@ -131,5 +131,6 @@ def _trim(chunk: target_pb2.Chunk, kept: int) -> None:
         chunk.logprobs,
         chunk.scores,
         chunk.logits,
+        chunk.origins,
     ):
         del entries[kept:]

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from foredraft._errors import InvalidRequestError
 from foredraft._generation_config import SupportsToDict
 from foredraft._prompts import prompt_messages
-from foredraft._types import WatermarkDetection
+from foredraft._types import Result, WatermarkDetection
 from foredraft.v1 import target_pb2
 from foredraft.wire.values import write_watermark
 
@@ -38,7 +38,7 @@ def detection_request(
     Raises:
         InvalidRequestError: an argument cannot be sent; it is named.
     """
-    texts, is_batch = prompt_messages(inputs)
+    texts, is_batch = prompt_messages(_generated(inputs))
     request = target_pb2.DetectWatermarkRequest(
         texts=texts, ignore_repeated_ngrams=options.get("ignore_repeated_ngrams", False)
     )
@@ -52,6 +52,15 @@ def detection_request(
         reason = f"watermarking_config={watermark!r}: {error}"
         raise InvalidRequestError(reason, field="watermarking_config") from error
     return request, is_batch
+
+
+def _generated(inputs: Any) -> Any:
+    """Returns token ids in place of results."""
+    if isinstance(inputs, Result):
+        return inputs.token_ids
+    if isinstance(inputs, list | tuple) and inputs and isinstance(inputs[0], Result):
+        return [_generated(value) for value in inputs]
+    return inputs
 
 
 def detections_from(

@@ -23,7 +23,10 @@ import grpc
 from google.protobuf.message import Message
 
 from foredraft._types import Result
+from foredraft._unreached import unreached
 
+# What gRPC itself says of a deadline, and of a method that a server does not have.
+_LATE, _NO_METHOD = "Deadline Exceeded", "Method not found!"
 M = TypeVar("M", bound=Message)
 
 
@@ -79,7 +82,7 @@ class DeadlineExceededError(ForedraftError, TimeoutError):
 
 
 class OverloadedError(ForedraftError):
-    """The service has no room for the call."""
+    """The service has no room for the call, or the token of the client is at one of its limits."""
 
 
 class UnavailableError(ForedraftError, ConnectionError):
@@ -115,16 +118,35 @@ TABLE: dict[grpc.StatusCode, type[ForedraftError]] = {
 }
 
 
-def from_rpc(error: Any, partial: Sequence[Result] = (), request_id: str = "") -> ForedraftError:
-    """Returns the exception for a failed call of either client."""
+def from_rpc(
+    error: Any,
+    partial: Sequence[Result] = (),
+    request_id: str = "",
+    timeout_s: float | None = None,
+) -> ForedraftError:
+    """Returns the exception for a failed call of either client, which had `timeout_s` seconds."""
     kind = TABLE.get(error.code(), InternalError)
     message = error.details() or error.code().name
+    if kind is DeadlineExceededError:
+        message = _late(message, partial, timeout_s)
+    if kind is UnavailableError:
+        message = unreached(message)
+    if message == _NO_METHOD:
+        message = "what answers there is no foredraft target service, or an older one without this"
     if kind is InvalidRequestError:
         fields = _fields_in_details(error) or _fields_in_message(message)
         return InvalidRequestError(message, fields=fields, partial=partial, request_id=request_id)
     if kind is InternalError:  # several status codes come here, so the message tells which
         message = f"{error.code().name}: {message}"
     return kind(message, partial=partial, request_id=request_id)
+
+
+def _late(told: str, partial: Sequence[Result], timeout_s: float | None) -> str:
+    """Returns what happened until the deadline; a service may have told why it was late."""
+    if _LATE in told and timeout_s is not None:
+        told = f"no {'end' if partial else 'answer'} within {timeout_s:g} s"
+    tokens = sum(len(result.token_ids) for result in partial)
+    return f"{told}; {tokens} token{'s' * (tokens != 1)} in .partial" if partial else told
 
 
 def _fields_in_message(message: str) -> list[str]:

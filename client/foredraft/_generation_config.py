@@ -205,6 +205,13 @@ class GenerationConfig:
     output_logits: bool | None = None
     """Returns the logits at every token."""
 
+    def __new__(cls, **values: object) -> GenerationConfig:
+        """Refuses what is no field, with a suggestion."""
+        from foredraft.wire.config import refuse_unknown
+
+        refuse_unknown(values)
+        return object.__new__(cls)
+
     def __repr__(self) -> str:
         """Shows the fields that are set, as transformers does."""
         values = [(field.name, getattr(self, field.name)) for field in fields(self)]

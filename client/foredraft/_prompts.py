@@ -7,51 +7,57 @@ This module knows nothing of tokenizers: text and conversations travel as they a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from foredraft._encodings import is_encoding, unpadded, untensored
 from foredraft._errors import InvalidRequestError
 from foredraft.v1 import generation_pb2
+from foredraft.wire.chat import CHAT_OPTIONS, chat_message
 from foredraft.wire.numbers import whole_ids
 
 _FORMS = "a prompt is text, token ids, or messages with role and content"
 
 
 def prompt_messages(
-    inputs: Any, generated_ids: Any = None
+    inputs: Any,
+    generated_ids: Any = None,
+    chat_options: Mapping[str, Any] | None = None,
+    needs_conversation: bool = True,
 ) -> tuple[list[generation_pb2.Prompt], bool]:
     """Returns prompts, and whether they are a batch.
 
     Args:
+        inputs: one prompt or a batch; an encoding of a tokenizer is one or the other.
         generated_ids: one list of tokens, or one for each prompt of a batch.
+        chat_options: the arguments of the call, of which CHAT_OPTIONS concern conversations.
+        needs_conversation: whether options are refused that have no conversation to concern.
 
     Raises:
-        InvalidRequestError: the inputs are no prompts.
+        InvalidRequestError: an argument cannot be sent; it is named.
     """
-    inputs = _untensored(inputs)
+    inputs = untensored(unpadded(inputs) if is_encoding(inputs) else inputs)
     is_batch = isinstance(inputs, list | tuple) and bool(inputs) and _is_prompt(inputs[0])
-    prompts = [_prompt(value) for value in (inputs if is_batch else [inputs])]
+    given = {k: v for k, v in (chat_options or {}).items() if k in CHAT_OPTIONS and v is not None}
+    prompts = [_prompt(value, given) for value in (inputs if is_batch else [inputs])]
+    if given and needs_conversation and not all(p.HasField("chat") for p in prompts):
+        name = next(iter(given))
+        reason = f"{name}: concerns conversations, and a prompt is none; pass messages"
+        raise InvalidRequestError(reason, field=name)
     if generated_ids is not None:
-        _go_on(prompts, _untensored(generated_ids), is_batch)
+        _go_on(prompts, untensored(generated_ids), is_batch)
     return prompts, is_batch
 
 
-def prompt_message(inputs: Any) -> generation_pb2.Prompt:
-    """Returns one prompt.
+def token_ids_messages(token_ids: Any) -> tuple[list[generation_pb2.TokenIds], bool]:
+    """Returns token ids, and whether they are a batch.
 
     Raises:
-        InvalidRequestError: the input is no prompt, or a batch.
+        InvalidRequestError: what is given is no token ids.
     """
-    prompts, is_batch = prompt_messages(inputs)
-    if is_batch:
-        raise InvalidRequestError("inputs: takes one prompt, not a batch", field="inputs")
-    return prompts[0]
-
-
-def _untensored(value: Any) -> Any:
-    """Returns lists in place of tensors and arrays, also where a list holds them."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, list | tuple) and value and hasattr(value[0], "tolist"):
-        return [_untensored(v) for v in value]
-    return value
+    ids = untensored(token_ids)
+    is_batch = isinstance(ids, list | tuple) and bool(ids) and isinstance(ids[0], list | tuple)
+    try:
+        return [_ids(row) for row in (ids if is_batch else [ids])], is_batch
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"token_ids: {error}", field="token_ids") from error
 
 
 def _is_prompt(value: Any) -> bool:
@@ -59,30 +65,29 @@ def _is_prompt(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, bytes | Mapping)
 
 
-def _prompt(value: Any) -> generation_pb2.Prompt:
+def _prompt(value: Any, chat_options: Mapping[str, Any]) -> generation_pb2.Prompt:
     try:
         if isinstance(value, str):
             return generation_pb2.Prompt(text=value)
         if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
-            raise TypeError(f"{_FORMS}, not {type(value).__name__}")
+            hint = "; put the message in a list" if isinstance(value, Mapping) else ""
+            raise TypeError(f"{_FORMS}, not {type(value).__name__}{hint}")
         if not value:
             raise ValueError("the prompt is empty")
         if isinstance(value[0], Mapping):
-            return generation_pb2.Prompt(
-                chat=generation_pb2.Chat(messages=[_chat_message(m) for m in value])
-            )
-        return generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=whole_ids(value)))
+            return generation_pb2.Prompt(chat=chat_message(value, chat_options))
+        return generation_pb2.Prompt(token_ids=_ids(value))
+    except InvalidRequestError:
+        raise
+    except UnicodeEncodeError as error:  # bytes that were decoded with errors="surrogateescape"
+        reason = f"inputs: no UTF-8 text has its character {error.object[error.start]!a}"
+        raise InvalidRequestError(reason, field="inputs") from error
     except (TypeError, ValueError) as error:
         raise InvalidRequestError(f"inputs: {error}", field="inputs") from error
 
 
-def _chat_message(message: Any) -> generation_pb2.ChatMessage:
-    # Anything more that a template could read would be lost on the way.
-    if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
-        raise ValueError(f"a message has just role and content: {message!r}")
-    if not isinstance(message["role"], str) or not isinstance(message["content"], str):
-        raise TypeError(f"role and content of a message are text: {message!r}")
-    return generation_pb2.ChatMessage(role=message["role"], content=message["content"])
+def _ids(values: Any) -> generation_pb2.TokenIds:
+    return generation_pb2.TokenIds(ids=whole_ids(values))
 
 
 def _go_on(prompts: Sequence[generation_pb2.Prompt], generated_ids: Any, is_batch: bool) -> None:

@@ -3,18 +3,17 @@
 This module knows nothing of channels, threads or event loops.
 """
 
-import sys
-from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
 from foredraft._call import MET, Call
+from foredraft._chunk_values import origins_from, round_from, score_row_from
 from foredraft._criteria import Criteria
 from foredraft._errors import ForedraftError, InternalError, details_of, from_rpc
 from foredraft._resumption import Rounds, is_search, number_of_sequences, request_again
-from foredraft._types import Chunk, Logprobs, ModelInfo, Result, ScoreRow, Stats
+from foredraft._types import Chunk, Logprobs, ModelInfo, Origin, Result, Round, ScoreRow, Stats
 from foredraft.v1 import generation_pb2, target_pb2
 from foredraft.wire.config import config_from
 
@@ -38,6 +37,8 @@ class _Sequence:
     logprobs: list[Logprobs] = field(default_factory=list)
     scores: list[ScoreRow] = field(default_factory=list)
     logits: list[ScoreRow] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+    told: list[Round] = field(default_factory=list)
     reason: str | None = None
     rounds: Rounds = field(default_factory=Rounds)
 
@@ -92,11 +93,15 @@ class ResultBuilder:
         sequence.text.append(message.text)
         sequence.logprobs += logprobs
         scores, logits = (
-            tuple(map(_score_row, message.scores)),
-            tuple(map(_score_row, message.logits)),
+            tuple(map(score_row_from, message.scores)),
+            tuple(map(score_row_from, message.logits)),
         )
         sequence.scores += scores
         sequence.logits += logits
+        origins = origins_from(message)
+        sequence.origins += origins
+        told = round_from(message)
+        sequence.told += [told] if told else []
         sequence.reason = reason
         return Chunk(
             sequence_index=message.sequence_index,
@@ -108,6 +113,8 @@ class ResultBuilder:
             finish_reason=reason,
             scores=scores,
             logits=logits,
+            origins=origins,
+            round=told,
         )
 
     def result(self) -> Result | list[Result]:
@@ -161,11 +168,11 @@ class ResultBuilder:
         """Returns the results as far as they came."""
         return [self._result(i, target_pb2.SequenceSummary()) for i in sorted(self._sequences)]
 
-    def error(self, error: grpc.RpcError) -> ForedraftError:
+    def error(self, error: grpc.RpcError, timeout_s: float | None) -> ForedraftError:
         """Returns the exception for a failed call, with what came before it."""
         for chunk in details_of(error, target_pb2.Chunk):  # what was not read in time
             self._chunk(chunk)
-        return from_rpc(error, self.partial(), self._started.request_id)
+        return from_rpc(error, self.partial(), self._started.request_id, timeout_s)
 
     def _result(self, index: int, summary: target_pb2.SequenceSummary) -> Result:
         sequence = self._sequences.get(index, _Sequence())
@@ -183,6 +190,8 @@ class ResultBuilder:
             request_id=self._started.request_id,
             scores=tuple(sequence.scores),
             logits=tuple(sequence.logits),
+            origins=tuple(sequence.origins),
+            rounds=tuple(sequence.told),
         )
 
     def _prompt_tokens(self, index: int) -> int:
@@ -205,15 +214,11 @@ class ResultBuilder:
                 self._started.sampling_rule, "unknown"
             ),  # a newer service may send a rule that this client does not know
             seed_repeats_with_any_drafter=stats.seed_repeats_with_any_drafter,
+            pushed=stats.pushed,
+            waited_for=stats.waited_for,
+            waited_s=stats.waited_s,
+            hidden_s=stats.hidden_s,
         )
-
-
-def _score_row(message: target_pb2.ScoreRow) -> ScoreRow:
-    ids, values = array("I", message.ids), array("f", message.values)
-    if sys.byteorder == "big":
-        ids.byteswap()
-        values.byteswap()
-    return ScoreRow(ids if ids else None, values)
 
 
 def info_from(message: target_pb2.GetModelInfoResponse) -> ModelInfo:

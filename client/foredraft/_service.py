@@ -1,31 +1,36 @@
-"""What the blocking client asks a service in one message, and its connections.
+"""What the blocking client asks of a service itself, and its connections.
 
 `make generated` makes this file from `_async_service.py`; do not edit it.
 
-This module knows nothing of generation.
+This module knows nothing of texts.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, Unpack, overload
+from typing import Any, Self, Unpack
 
 import grpc
 from prometheus_client import CollectorRegistry
 
 from foredraft._channel import (
     Attempts,
+    Route,
     addresses_of,
     metadata_of,
     retries_of,
     timeout_of,
 )
 from foredraft._connections import Connections, sleep
-from foredraft._detection import DetectionOptions, Watermark, detection_request, detections_from
-from foredraft._errors import ForedraftError, from_rpc
+from foredraft._errors import (
+    DeadlineExceededError,
+    ForedraftError,
+    UnavailableError,
+    from_rpc,
+)
 from foredraft._generation_config import GenerationConfig, GenerationFields
-from foredraft._inputs import Array, Config, Prompt, PromptBatch
-from foredraft._prompts import prompt_message
+from foredraft._inputs import Config
 from foredraft._results import info_from
-from foredraft._types import ModelInfo, WatermarkDetection
+from foredraft._token import with_token
+from foredraft._types import ModelInfo
 from foredraft.metrics import for_registry
 from foredraft.v1 import target_pb2
 from foredraft.wire.config import config_from, config_message
@@ -33,7 +38,7 @@ from foredraft.wire.limits import DEFAULT_TIMEOUT_S
 
 
 class Service:
-    """The connections to a target service, and the calls that take one message and return one."""
+    """The connections to a target service, and the calls about its state and its configs."""
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class Service:
         max_retries: int = 2,
         metadata: Mapping[str, str] | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         registry: CollectorRegistry | None = None,
     ) -> None:
         """Makes a client, which connects at its first call.
@@ -53,71 +59,43 @@ class Service:
             timeout: the number of seconds for a call, retries included; None is no limit.
             max_retries: the number of further attempts if the service cannot be reached and nothing
                 of the answer came. A call with `resume` counts those since something came last.
-            metadata: headers of every call, such as {"authorization": "Bearer ..."}.
-            credentials: gRPC's credentials for TLS; None is plain text.
+            metadata: headers of every call.
+            credentials: for TLS, of `foredraft.tls(...)` or of gRPC; None is plain text.
+            token: the API token to show. Without TLS it is sent to this machine alone.
             registry: the registry of prometheus_client for the client's metrics; None is the global
                 one.
 
         Raises:
             InvalidRequestError: an argument makes no sense; it is named.
         """
-        self._connections = Connections(addresses_of(address), credentials, retries_of(max_retries))
-        self._timeout_s, self._metadata = timeout_of(timeout, None), metadata_of(metadata)
+        self._addresses = addresses_of(address)
+        self._connections = Connections(self._addresses, credentials, retries_of(max_retries))
+        headers = with_token(metadata, token, self._addresses, credentials is not None)
+        self._timeout_s, self._metadata = timeout_of(timeout, None), metadata_of(headers)
         self._metrics = for_registry(registry)
         self._closed = False
 
-    def tokenize(self, inputs: Prompt | Array, *, timeout: float | None = None) -> list[int]:
-        """Returns the token ids of a prompt, as generation would use them.
+    def wait_until_ready(self, timeout: float | None = None) -> ModelInfo:
+        """Waits until a service takes calls; returns what `info` returns.
 
-        Raises:
-            ForedraftError: the call failed.
-        """
-        request = target_pb2.TokenizeRequest(prompt=prompt_message(inputs))
-        answer = self._unary("Tokenize", request, timeout)
-        return list(answer.token_ids.ids)
-
-    @overload
-    def detect_watermark(
-        self,
-        inputs: Prompt,
-        watermarking_config: Watermark | None = None,
-        **options: Unpack[DetectionOptions],
-    ) -> WatermarkDetection: ...
-    @overload
-    def detect_watermark(
-        self,
-        inputs: PromptBatch,
-        watermarking_config: Watermark | None = None,
-        **options: Unpack[DetectionOptions],
-    ) -> list[WatermarkDetection]: ...
-    @overload
-    def detect_watermark(
-        self,
-        inputs: Array,
-        watermarking_config: Watermark | None = None,
-        **options: Unpack[DetectionOptions],
-    ) -> WatermarkDetection | list[WatermarkDetection]: ...
-    def detect_watermark(
-        self,
-        inputs: Prompt | PromptBatch | Array,
-        watermarking_config: Watermark | None = None,
-        **options: Unpack[DetectionOptions],
-    ) -> WatermarkDetection | list[WatermarkDetection]:
-        """Returns whether a text bears a watermark; for a batch, a list.
+        One of several addresses is enough.
 
         Args:
-            inputs: generated texts, without their prompts, in the forms that `generate` takes.
-            watermarking_config: the watermark, as transformers' object or its dictionary; by
-                default that of the model's own config.
-            options: what `DetectionOptions` lists.
+            timeout: the number of seconds to wait, in place of the client's.
 
         Raises:
-            InvalidRequestError: an argument cannot be honoured; it is named.
-            ForedraftError: the call failed.
+            DeadlineExceededError: no service was ready in time; the message says what was missing.
+            ForedraftError: what answers will never be ready, such as one that wants a credential.
         """
-        request, is_batch = detection_request(inputs, watermarking_config, options)
-        answer = self._unary("DetectWatermark", request, options.get("timeout"))
-        return detections_from(answer, is_batch)
+        patience_s = timeout_of(timeout, self._timeout_s)
+        probes = self._open_route().probes(patience_s)
+        try:
+            answer = self._ask(probes, "GetModelInfo", target_pb2.GetModelInfoRequest())
+        except (UnavailableError, DeadlineExceededError) as error:
+            where = ", ".join(self._addresses)
+            message = f"no service at {where} was ready within {patience_s:g} s: {probes.missing}"
+            raise DeadlineExceededError(message) from error
+        return info_from(answer)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Returns what generates behind the address.
@@ -185,13 +163,22 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _attempts(self, timeout: float | None) -> Attempts:
+    def __repr__(self) -> str:
+        """Shows where the client calls."""
+        return f"{type(self).__name__}({', '.join(map(repr, self._addresses))})"
+
+    def _open_route(self) -> Route:
         if self._closed:
             raise ForedraftError("the client is closed")
-        return self._connections.attempts(timeout_of(timeout, self._timeout_s))
+        return self._connections.route
+
+    def _attempts(self, timeout: float | None) -> Attempts:
+        return self._open_route().attempts(timeout_of(timeout, self._timeout_s))
 
     def _unary(self, method: str, request: Any, timeout: float | None) -> Any:
-        attempts = self._attempts(timeout)
+        return self._ask(self._attempts(timeout), method, request)
+
+    def _ask(self, attempts: Attempts, method: str, request: Any) -> Any:
         while True:
             try:
                 call = getattr(attempts.stub, method)
@@ -199,5 +186,5 @@ class Service:
             except grpc.RpcError as error:
                 pause_s = attempts.next_pause_s(error)
                 if pause_s is None:
-                    raise from_rpc(error) from error
+                    raise from_rpc(error, timeout_s=attempts.timeout_s) from error
             sleep(pause_s)

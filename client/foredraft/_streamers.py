@@ -17,6 +17,14 @@ class StreamerFeed:
     """
 
     def __init__(self, streamer: Any) -> None:
+        """
+        Raises:
+            InvalidRequestError: what is given is no streamer.
+        """
+        if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+            kind = type(streamer).__name__
+            message = f"streamer: {kind} is none; pass one of transformers', with put and end"
+            raise InvalidRequestError(message, field="streamer")
         self._streamer, self._has_prompt = streamer, False
         if streamer is not None:
             import torch  # a streamer takes tensors, so its owner has torch

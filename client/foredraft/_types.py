@@ -6,6 +6,7 @@ This module knows nothing of the wire.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from foredraft._generation_config import GenerationConfig
 
@@ -40,6 +41,38 @@ class ScoreRow:
         return row
 
 
+Origin = Literal["target", "draft_model", "ngram", "alternative", "unknown"]
+"""Where a token came from: the target made it, or a draft model proposed it, n-gram lookup did, or
+it was verified next to a proposed token. An older service does not tell.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round: its proposal and its verification.
+
+    Times are seconds since the service took the call; after a resumed call, since the last service
+    took it.
+    """
+
+    proposed_ids: tuple[int, ...]
+    proposed_by: Origin | None
+    """Where the proposal came from; None if nothing was proposed."""
+    alternatives: tuple[tuple[int, int], ...]
+    """Pairs (position, id): tokens that were verified in place of proposed ones."""
+    began_s: float
+    waited_s: float
+    """The seconds that the target waited for the proposal, from the beginning of the round on."""
+    ended_s: float
+    """When the verdict was there."""
+    drafting_s: tuple[float, float] | None
+    """When the proposal was asked for and when it came; None if no draft service made it."""
+    drafted_ahead: bool
+    """Whether it was drafted before the verdict that it follows."""
+    fallback: str
+    """Why a draft service did not make the proposal; empty if it did, or if there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """The tokens that one round added to one sequence."""
@@ -61,6 +94,10 @@ class Chunk:
     """The scores by which each token was chosen, with `output_scores`."""
     logits: tuple[ScoreRow, ...] = ()
     """The model's own logits at each token, with `output_logits`."""
+    origins: tuple[Origin, ...] = ()
+    """Where each token came from."""
+    round: Round | None = None
+    """The round that begins with this chunk, with `return_rounds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +122,20 @@ class Stats:
     """Whether the seed gives the same text with every drafter. Under `rejection` it holds for one
     drafter and one draft length only.
     """
+    pushed: int = 0
+    """The number of rounds whose proposal was drafted ahead, before the verdict that it follows."""
+    waited_for: int = 0
+    """The number of rounds that waited for a proposal to be drafted."""
+    waited_s: float = 0.0
+    """The seconds that the target waited for proposals of a draft service."""
+    hidden_s: float = 0.0
+    """The seconds of drafting and of the network that were hidden behind the target's own work: for
+    each proposal of a draft service that was verified, the time from asking for it until it came,
+    without what the target waited of it.
+    """
     resumed: int = 0
     """The number of times that the sequence went on after its connection was lost. Rounds, proposed
-    and accepted tokens of all parts are counted; the drafter and the fallbacks are the last part's.
+    and accepted tokens of all parts are counted; all else is the last part's.
     """
 
     @property
@@ -122,6 +170,10 @@ class Result:
     """The scores by which each token was chosen, with `output_scores`."""
     logits: tuple[ScoreRow, ...] = ()
     """The model's own logits at each token, with `output_logits`."""
+    origins: tuple[Origin, ...] = ()
+    """Where each token came from."""
+    rounds: tuple[Round, ...] = ()
+    """The rounds, with `return_rounds`."""
 
 
 @dataclass(frozen=True, slots=True)

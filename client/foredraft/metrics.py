@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from foredraft._types import Chunk, Stats
+from foredraft.exposition import serve
 from foredraft.instruments import Acceptance, Registrar, TokenTimes
 
 _lock = threading.Lock()
@@ -61,8 +62,7 @@ def start_server(
         OSError: the port is in use.
     """
     for_registry(registry)
-    server, _ = start_http_server(port, addr, registry or REGISTRY)
-    return int(server.server_port)
+    return serve(port, addr, registry or REGISTRY)
 
 
 # The number of chunks that a call keeps before they are counted, so that a long call shows while it

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from foredraft_engine.cache.layout import current_layout
+from foredraft_engine.cache.layout import Layout, current_layout
 from foredraft_engine.cache.online_softmax import Scoring
-from foredraft_engine.cache.spans import RowSpan
+from foredraft_engine.cache.traced_span import TracedSpan, current_span
 
 ATTENTION = "foredraft_rows"
 
@@ -48,27 +48,53 @@ def row_attention(
         ValueError: the model was called without a layout.
         NotImplementedError: the model uses position biases.
     """
-    layout = current_layout()
     if kwargs.get("position_bias") is not None:
         raise NotImplementedError("position biases have no packed form")
-    groups = query.shape[1] // key.shape[1]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if traced := current_span():
+        return _traced_attention(traced, query, Scoring(scale, softcap, s_aux)), None
+    layout = current_layout()
     parts = []
     for index, span in enumerate(layout.spans):
-        places = layout.seen[index].places if span.is_padded else None
-        q = _span_queries(query, span, places, key.shape[1])
-        scoring = Scoring(scale, softcap, _span_sinks(s_aux, span, key.shape[1]))
-        if span.quantized:
-            seen = layout.visibility(index, sliding_window)
-            out = span.quantized.attend(layout.layer, seen, q[0], scoring)[None]
-        else:
-            rows = slice(span.first_row, span.first_row + span.rows)
-            mask = layout.mask(index, sliding_window, groups, q.dtype)
-            out = _attend(q, key[rows, :, : span.end], value[rows, :, : span.end], mask, scoring)
-        # out: [rows, kv heads, groups * tokens, size]
-        out = out.view(span.rows, key.shape[1], groups, span.tokens, -1).permute(0, 3, 1, 2, 4)
-        parts.append(out.reshape(span.rows * span.tokens, query.shape[1], -1))
+        sinks = _folded_sinks(s_aux, span.tokens, key.shape[1])
+        scoring = Scoring(scale, softcap, sinks)
+        parts.append(_span_attention(layout, index, query, key, value, sliding_window, scoring))
     return _in_order(parts, layout.order)[None], None
+
+
+def _span_attention(
+    layout: Layout,
+    index: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    window: int | None,
+    scoring: Scoring,
+) -> Tensor:
+    """Computes the attention of one span, [rows * tokens, heads, value size].
+
+    Args:
+        index: the span.
+        query, key, value: as in `row_attention`.
+        window: the length of the attention window; None if there is none.
+        scoring: its sinks are those of folded queries.
+    """
+    span, kv_heads = layout.spans[index], key.shape[1]
+    groups = query.shape[1] // kv_heads
+    if span.is_padded:
+        of_span = query[0].index_select(1, layout.seen[index].places)
+    else:
+        begin = span.members[0].offset
+        of_span = query[0, :, begin : begin + span.rows * span.tokens]
+    q = _folded(of_span, span.rows, span.tokens, kv_heads)
+    if span.quantized:
+        seen = layout.visibility(index, window)
+        out = span.quantized.attend(layout.layer, seen, q[0], scoring)[None]
+    else:
+        rows = slice(span.first_row, span.first_row + span.rows)
+        mask = layout.mask(index, window, groups, q.dtype)
+        out = _attend(q, key[rows, :, : span.end], value[rows, :, : span.end], mask, scoring)
+    return _unfolded(out, span.rows, span.tokens, groups)
 
 
 def _in_order(parts: Sequence[Tensor], order: Tensor | None) -> Tensor:
@@ -77,20 +103,44 @@ def _in_order(parts: Sequence[Tensor], order: Tensor | None) -> Tensor:
     return packed if order is None else packed.index_select(0, order)
 
 
-def _span_queries(query: Tensor, span: RowSpan, places: Tensor | None, kv_heads: int) -> Tensor:
+def _traced_attention(span: TracedSpan, query: Tensor, scoring: Scoring) -> Tensor:
+    """Computes the attention of the one span of a traced layer, [1, n, heads, value size].
+
+    Args:
+        query: packed, [1, heads, n, head size].
+        scoring: its sinks are those of the query heads, [heads].
+    """
+    kv_heads, (rows, tokens) = span.keys.shape[1], span.queries.shape
+    end = span.mask.shape[3]
+    of_span = query[0]
+    if span.order is not None:
+        of_span = of_span.index_select(1, span.queries.reshape(rows * tokens))
+    q = _folded(of_span, rows, tokens, kv_heads)
+    folded = Scoring(scoring.scale, scoring.softcap, _folded_sinks(scoring.sinks, tokens, kv_heads))
+    out = _attend(q, span.keys[:, :, :end], span.values[:, :, :end], span.mask, folded)
+    unfolded = _unfolded(out, rows, tokens, query.shape[1] // kv_heads)
+    return (unfolded if span.order is None else unfolded.index_select(0, span.order))[None]
+
+
+def _folded(query: Tensor, rows: int, tokens: int, kv_heads: int) -> Tensor:
     """Returns the queries of a span, [rows, kv heads, groups * tokens, size].
 
     The query heads of one kv head are folded into the tokens, so that no key is repeated.
 
     Args:
-        query: packed, [1, heads, n, size].
-        places: the token of each query, int64 [rows * tokens]; None if they are neighbours.
+        query: [heads, rows * tokens, size].
     """
-    begin, groups = span.members[0].offset, query.shape[1] // kv_heads
-    new = slice(begin, begin + span.rows * span.tokens)
-    q = query[0, :, new] if places is None else query[0].index_select(1, places)
-    q = q.view(kv_heads, groups, span.rows, span.tokens, -1).permute(2, 0, 1, 3, 4)
-    return q.reshape(span.rows, kv_heads, groups * span.tokens, -1)
+    heads, _, size = query.shape
+    groups = heads // kv_heads
+    q = query.reshape(kv_heads, groups, rows, tokens, size).permute(2, 0, 1, 3, 4)
+    return q.reshape(rows, kv_heads, groups * tokens, size)
+
+
+def _unfolded(out: Tensor, rows: int, tokens: int, groups: int) -> Tensor:
+    """Returns outputs of folded queries as [rows * tokens, heads, size]."""
+    _, kv_heads, _, size = out.shape
+    each = out.view(rows, kv_heads, groups, tokens, size).permute(0, 3, 1, 2, 4)
+    return each.reshape(rows * tokens, kv_heads * groups, size)
 
 
 def _attend(
@@ -114,15 +164,20 @@ def _attend(
     return weights[..., : k.shape[2]] @ v
 
 
-def _span_sinks(sinks: Tensor | None, span: RowSpan, kv_heads: int) -> Tensor | None:
-    """Returns the sinks of a span's queries, [kv heads, groups * tokens, 1].
+def _folded_sinks(sinks: Tensor | None, tokens: int, kv_heads: int) -> Tensor | None:
+    """Returns the sinks of folded queries, [kv heads, groups * tokens, 1].
 
     Args:
         sinks: of the query heads, [heads].
     """
     if sinks is None:
         return None
-    return sinks.view(kv_heads, -1, 1).repeat_interleave(span.tokens, dim=1)
+    groups = sinks.shape[0] // kv_heads
+    return (
+        sinks.view(kv_heads, groups, 1)
+        .expand(kv_heads, groups, tokens)
+        .reshape(kv_heads, groups * tokens, 1)
+    )
 
 
 class AttendedKeys(Tensor):

@@ -33,6 +33,17 @@ class SpanTensors:
     more: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class MaskKind:
+    """What tells the masks of a span from one another."""
+
+    window: int | None
+    """The length of the attention window; None if there is none."""
+    groups: int
+    """Query heads for each kv head."""
+    dtype: torch.dtype
+
+
 class LayoutPlan:
     """A layout on the host."""
 
@@ -87,7 +98,9 @@ class Layout:
         """The indices of the tokens that get logits, int64 [sum(scored)]."""
         self.seen = [SpanTensors(*(next(tensors) for _ in range(4))) for _ in self.spans]
         self.all_dense, self.any_dense = plan.all_dense, len(self.dense) > 0
-        self._masks: dict[tuple[int, int | None, int, torch.dtype], Tensor | None] = {}
+        self._masks: dict[tuple[int, MaskKind], Tensor | None] = {}
+        self.asked: dict[int, MaskKind] = {}
+        """The kind of mask that each layer asked for last."""
         self._visibilities: dict[tuple[int, int | None], Visibility] = {}
 
     @contextmanager
@@ -116,12 +129,20 @@ class Layout:
         Returns:
             [rows, 1, groups * tokens, end].
         """
-        key = (index, window, groups, dtype)
-        if key not in self._masks:
+        kind = MaskKind(window, groups, dtype)
+        self.asked[self.layer] = kind
+        if (index, kind) not in self._masks:
             shown = self._sights[index].sees_all(self.spans[index].end, window)
             hidden = None if shown else self._hidden(index, window)
-            self._masks[key] = None if hidden is None else _additive(hidden, groups, dtype)
-        return self._masks[key]
+            self._masks[index, kind] = None if hidden is None else _additive(hidden, kind)
+        return self._masks[index, kind]
+
+    def whole_mask(self, kind: MaskKind) -> Tensor:
+        """Returns the additive mask of the first span, [rows, 1, groups * tokens, end].
+
+        It is there even if nothing is hidden, and `end` is at least 2.
+        """
+        return _additive(self._hidden(0, kind.window, 2), kind)
 
     def visibility(self, index: int, window: int | None) -> Visibility:
         """Returns what the queries read in the span of a quantized row."""
@@ -134,10 +155,11 @@ class Layout:
             self._visibilities[key] = Visibility.of(span.quantized.spec, hidden, positions, window)
         return self._visibilities[key]
 
-    def _hidden(self, index: int, window: int | None) -> Tensor:
+    def _hidden(self, index: int, window: int | None, least_end: int = 0) -> Tensor:
         """Returns the places that each new token does not attend to, bool [rows, tokens, end]."""
         seen = self.seen[index]
-        places = torch.arange(self.spans[index].end, device=self.device)  # [end]
+        end = max(self.spans[index].end, least_end)
+        places = torch.arange(end, device=self.device)  # [end]
         hidden = places >= seen.limits[:, :, None]
         first = None if window is None else seen.positions - window + 1  # [rows, tokens]
         if first is not None:
@@ -167,12 +189,12 @@ def current_layout() -> Layout:
     return layout
 
 
-def _additive(hidden: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
+def _additive(hidden: Tensor, kind: MaskKind) -> Tensor:
     """Turns bool [rows, tokens, end] into an additive mask [rows, 1, groups * tokens, end]."""
-    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
+    mask = torch.zeros(hidden.shape, dtype=kind.dtype, device=hidden.device).masked_fill_(
         hidden, float("-inf")
     )
-    return mask[:, None].repeat(1, 1, groups, 1)
+    return mask[:, None].repeat(1, 1, kind.groups, 1)
 
 
 def _tokens(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list[HostArray]:

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foredraft_engine.logits.greenlist import preferred
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.logits.synthid import watermarked
 from foredraft_engine.logits.warpers import Warping
-from foredraft_engine.sampling import Greenlist, Sampling, SynthId
+from foredraft_engine.sampling import Sampling, SynthId
 from foredraft_engine.transfer import HostArray, to_device
 
 
@@ -146,14 +145,11 @@ def _watermarked(item: Scored, scores: Tensor) -> Tensor:
     watermark, tokens = item.processors.sampling.watermark, item.tokens
     if isinstance(watermark, SynthId):
         return watermarked(watermark, tokens[item.processors.sampling.prompt_length :], scores)
-    if isinstance(watermark, Greenlist):
-        first, width = len(tokens) - item.count + 1, watermark.context_width
+    if lists := item.processors.green_lists:
+        first, width = len(tokens) - item.count + 1, lists.context_width
         ends = range(first, first + item.count)
         contexts = [tokens[max(0, end - width) : end] for end in ends]
         return torch.stack(
-            [
-                preferred(watermark, context, row)
-                for context, row in zip(contexts, scores, strict=True)
-            ]
+            [lists.preferred(context, row) for context, row in zip(contexts, scores, strict=True)]
         )
     return scores

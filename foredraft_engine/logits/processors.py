@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from transformers.generation import logits_process as hf
 
+from foredraft_engine.logits.greenlist import GreenLists
 from foredraft_engine.logits.warpers import has_rare_warpers
 from foredraft_engine.noise import KeptGumbel
-from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.sampling import Greenlist, Rule, Sampling
 
 
 class Processors:
@@ -27,6 +28,8 @@ class Processors:
         """Builds the processors that `sampling` asks for, with their tensors on `device`."""
         self.sampling = sampling
         self.noise = KeptGumbel()
+        mark = sampling.watermark
+        self.green_lists = GreenLists(mark) if isinstance(mark, Greenlist) else None
         self._history = _history_processors(sampling, device)
         # Equal for all sequences that can go through the history processors together: neither
         # the rule nor the seed matters to them.

@@ -6,11 +6,11 @@ This module knows nothing of what is served: the target says which fields have a
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig
-from transformers.utils import cached_file
+
+from foredraft_engine.model.model_file import model_file
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +25,11 @@ def readable_generation_config(name: str, revision: str | None = None) -> Any:
         name: the model directory or hub id.
         revision: the revision on the hub.
     """
-    try:
-        file = cached_file(
-            name, _FILE, revision=revision, _raise_exceptions_for_missing_entries=False
-        )
-    except OSError:  # the hub cannot be asked; loading the weights says so
-        file = None
+    file = model_file(name, _FILE, revision)
     if file is None:
         return None
     try:
-        values = json.loads(Path(file).read_text("utf-8"))
+        values = json.loads(file.read_text("utf-8"))
         if not isinstance(values, dict):
             raise ValueError("is no JSON object")
     except ValueError as error:

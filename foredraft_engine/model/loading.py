@@ -5,41 +5,34 @@ This module knows nothing of rows or requests.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from foredraft_engine.errors import ModelError
+from foredraft_engine.model.adapter import find_adapter, merge_adapter
+from foredraft_engine.model.checkpoint import (
+    NO_TOKENIZER,
+    Checkpoint,
+    check_files,
+    find_checkpoint,
+)
+from foredraft_engine.model.device import device_of
+from foredraft_engine.model.draft_vocabulary import DraftVocabulary, draft_vocabulary
 from foredraft_engine.model.dtypes import dtype_for
 from foredraft_engine.model.generation_config import readable_generation_config
+from foredraft_engine.model.quantization import method_of, refusal
+from foredraft_engine.model.safe_weights import safe_weights
+from foredraft_engine.model.served_kinds import check_kind, check_stateless, longest_sequence
 from foredraft_engine.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "tekken.json",
-)
-_NO_TOKENIZER = "it has no tokenizer; put the model's tokenizer.json next to config.json"
-# Kinds of RoPE whose frequencies follow the longest position in the batch: a token's logits would
-# depend on other sequences. Up to the original length the frequencies are fixed, and only such
-# sequences are served.
-_LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +53,13 @@ class LoadedModel:
     """The data type of the weights."""
     dtype_note: str = ""
     """Why it is not the checkpoint's own, if it was to be; empty otherwise."""
+    draft_vocabulary: DraftVocabulary | None = None
+    """The tokens that it knows, if it is a draft that knows only some of its target's."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
 
     @property
     def text_config(self) -> Any:
@@ -69,6 +69,8 @@ class LoadedModel:
     @property
     def scored_ids(self) -> int:
         """The number of ids that the model scores, padding included."""
+        if self.draft_vocabulary:
+            return self.draft_vocabulary.size
         config = getattr(self.module, "config", None)
         return int(config.get_text_config().vocab_size) if config else self.vocabulary.size
 
@@ -79,6 +81,8 @@ class LoadedModel:
         A tokenizer may have more, such as a token for images next to a model for text alone. Such
         an id can neither be fed nor generated.
         """
+        if self.draft_vocabulary:
+            return self.draft_vocabulary.size
         return min(self.vocabulary.size, self.scored_ids, self._embedded_ids)
 
     @property
@@ -97,17 +101,20 @@ class LoadedModel:
 def load(
     name: str,
     *,
+    adapter: str = "",
     device: str = "cpu",
     dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Loads a model from a directory or by hub id. Weights are loaded from safetensors only.
+    """Loads a model from a directory, a GGUF file or by hub id.
 
-    They go to the device one by one. On a CPU they stay in the file, which is mapped, as long as
-    they have its data type.
+    Weights are loaded from safetensors or GGUF, and go to the device one by one. On a CPU they stay
+    in a file of safetensors, which is mapped, as long as they have its data type.
 
     Args:
+        adapter: a LoRA adapter that is merged into the weights, a directory or hub id; or none.
+        device: see `foredraft_engine.model.device`.
         dtype: "auto" for the checkpoint's own, see `foredraft_engine.model.dtypes`.
 
     Raises:
@@ -115,38 +122,60 @@ def load(
             not fit the device.
     """
     origin: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    place = _device(device)
-    _check_config(name)
-    config = _load_part(name, "config.json", lambda: AutoConfig.from_pretrained(name, **origin))
-    _check_kind(name, config)
-    _check_files(name)
-    tokenizer = _load_part(
-        name, "the tokenizer", lambda: AutoTokenizer.from_pretrained(name, **origin)
-    )
-    if not tokenizer.get_vocab():
-        raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
-    if (own := readable_generation_config(name, revision)) is not None:
+    place = device_of(device)
+    checkpoint = find_checkpoint(name, revision)
+    if adapter:
+        adapter = find_adapter(adapter)
+    origin |= checkpoint.source
+    config = _load_part(name, "config.json", lambda: AutoConfig.from_pretrained(**origin))
+    check_kind(name, config)
+    check_files(checkpoint)
+    tokenizer = _tokenizer(name, origin)
+    if (own := readable_generation_config(checkpoint.place, revision)) is not None:
         origin["generation_config"] = own
     chosen, dtype_note = dtype_for(dtype, config, place)
-    module = _weights(name, {"dtype": chosen, "device_map": place, **origin}).eval()
-    if getattr(module, "_is_stateful", False):
-        raise ModelError(
-            f"cannot serve {name!r}: {config.model_type} keeps a running state that cannot be "
-            "rolled back; use a model with attention layers only"
-        )
-    max_length, note = _max_length(module.config.get_text_config())
+    if checkpoint.gguf and dtype_note:  # a GGUF file has no data type of torch
+        dtype_note = f"GGUF is unpacked to {chosen}; --dtype chooses another"
+    module = _weights(checkpoint, config, {"dtype": chosen, "device_map": place, **origin}).eval()
+    check_stateless(name, module)
+    if adapter:
+        module = merge_adapter(module, adapter)
+    max_length, note = longest_sequence(module.config.get_text_config())
     said = str(chosen).removeprefix("torch.")
     vocabulary = Vocabulary.of(tokenizer)
-    return LoadedModel(name, module, tokenizer, vocabulary, max_length, note, said, dtype_note)
+    loaded = LoadedModel(name, module, tokenizer, vocabulary, max_length, note, said, dtype_note)
+    table = draft_vocabulary(checkpoint.place, revision, vocabulary.size, loaded.scored_ids)
+    return replace(loaded, draft_vocabulary=table)
 
 
-def _weights(name: str, options: dict[str, Any]) -> Any:
+def _tokenizer(name: str, origin: dict[str, Any]) -> Any:
+    """Loads the tokenizer, which has to have tokens."""
+    tokenizer = _load_part(name, "the tokenizer", lambda: AutoTokenizer.from_pretrained(**origin))
+    if not tokenizer.get_vocab():
+        raise ModelError(f"cannot load {name!r}: {NO_TOKENIZER}")
+    return tokenizer
+
+
+def _weights(checkpoint: Checkpoint, config: Any, options: dict[str, Any]) -> Any:
     """Loads the module with its weights; none of them may be missing."""
+    name = checkpoint.name
     log.info("loading %s", name)
     options = {**options, "use_safetensors": True, "output_loading_info": True}
-    module, found = _load_part(
-        name, "the weights", lambda: AutoModelForCausalLM.from_pretrained(name, **options)
-    )
+    if checkpoint.gguf:
+        options["quantization_config"] = GgufConfig(dequantize=True)
+
+    def from_files() -> Any:
+        try:
+            with safe_weights(name):
+                return AutoModelForCausalLM.from_pretrained(**options)
+        except ModelError:
+            raise
+        except Exception as error:  # transformers and its packages raise errors of all kinds
+            if method := method_of(config):
+                raise refusal(name, method, error) from error
+            raise
+
+    module, found = _load_part(name, "the weights", from_files)
     if missing := sorted(found["missing_keys"]) or sorted(map(str, found["mismatched_keys"])):
         # transformers would fill them with random numbers.
         raise ModelError(
@@ -154,46 +183,6 @@ def _weights(name: str, options: dict[str, Any]) -> Any:
             "use files of one model"
         )
     return module
-
-
-def _device(name: str) -> torch.device:
-    try:
-        place = torch.device(name)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"device {name!r} cannot be used: {reason}; use cpu, or cuda if the machine has a GPU"
-        ) from error
-    return place
-
-
-def _check_config(name: str) -> None:
-    """Checks that a path leads to a model; transformers would take a missing one for a hub id."""
-    path = Path(name)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"cannot load {name!r}: it has no config.json; use a model directory")
-    elif (
-        path.is_absolute()
-        or name.startswith(("./", "../", "~"))
-        or name.count("/") > 1
-        or path.exists()
-    ):
-        raise ModelError(
-            f"cannot load {name!r}: there is no such directory; use a model directory or a hub id"
-        )
-
-
-def _check_files(name: str) -> None:
-    path = Path(name)
-    if path.is_dir() and not any(path.glob("*.safetensors")):
-        raise ModelError(
-            f"cannot load {name!r}: it has no weights in *.safetensors, the only format that is "
-            "loaded; convert them"
-        )
-    if path.is_dir() and not any((path / file).is_file() for file in _TOKENIZER_FILES):
-        raise ModelError(f"cannot load {name!r}: {_NO_TOKENIZER}")
 
 
 def _load_part(name: str, part: str, load_it: Callable[[], T]) -> T:
@@ -204,46 +193,11 @@ def _load_part(name: str, part: str, load_it: Callable[[], T]) -> T:
         raise
     # transformers, the hub, tokenizers and safetensors raise errors of all kinds.
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"cannot load {part} of {name!r}: it comes with code of its own, which runs only "
+                "with --trust-remote-code; read that code before"
+            ) from error
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         advice = "; are the files whole, and of one model?" if Path(name).is_dir() else ""
         raise ModelError(f"cannot load {part} of {name!r}: {reason}{advice}") from error
-
-
-def _check_kind(name: str, config: Any) -> None:
-    if config.is_encoder_decoder:
-        raise ModelError(
-            f"cannot serve {name!r}: {config.model_type} is an encoder-decoder; use a decoder-only "
-            "language model"
-        )
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map"):
-        raise ModelError(
-            f"cannot serve {name!r}: {config.model_type} is no causal language model; use one"
-        )
-    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ())
-    if stateful := sorted(
-        k for k in kinds if "linear" in k or k in ("mamba", "conv", "recurrent", "hybrid")
-    ):
-        raise ModelError(
-            f"cannot serve {name!r}: the layers of {config.model_type} of type "
-            f"{', '.join(stateful)} keep a running state, which cannot be rolled back after a "
-            "rejection; use a model with attention layers only"
-        )
-
-
-def _max_length(config: Any) -> tuple[int, str]:
-    """Returns the longest length of a sequence, and why it is less than the model's own maximum."""
-    limit = (
-        getattr(config, "max_position_embeddings", None)
-        or getattr(config, "n_positions", None)
-        or 1 << 20
-    )
-    rope = getattr(config, "rope_parameters", None) or {}
-    # There is one set of parameters, or one for each type of layer, which may be None.
-    for parameters in [rope] if "rope_type" in rope else filter(None, rope.values()):
-        if (kind := parameters.get("rope_type")) in _LENGTH_DEPENDENT_ROPE:
-            original = parameters.get("original_max_position_embeddings") or limit
-            return (
-                original,
-                f"{kind} RoPE depends on the longest position in a batch past {original} tokens",
-            )
-    return limit, ""

@@ -9,9 +9,11 @@ logits.
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from foredraft_engine.errors import ModelError
 from foredraft_engine.model.proof import disagreement
+from foredraft_engine.model.quantization import is_plain
 
 # The order depends on the number of tokens. That of a typical round is as good for long prompts.
 _TOKENS = 6
@@ -24,18 +26,40 @@ _WAY_OUT = "start with --no-packed-weights"
 class PackedLinear(nn.Module):
     """An `nn.Linear` for inference, whose weight is stored in the packed order only."""
 
+    weight: Tensor
+    bias: Tensor | None
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TOKENS)
-        self._bias = None if linear.bias is None else linear.bias.detach().clone()
+        weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _TOKENS)
+        bias = None if linear.bias is None else linear.bias.detach().clone()
+        # Buffers, so that a trace finds them.
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [..., in_features] to [..., out_features]."""
-        y: Tensor = torch.ops.mkldnn._linear_pointwise.default(
-            x, self._weight, self._bias, "none", [], ""
-        )
-        return y
+        if isinstance(x, FakeTensor):
+            made: Tensor = packed_linear(x, self.weight, self.bias, self.out_features)
+            return made
+        return _linear(x, self.weight, self.bias)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
+    return y
+
+
+@torch.library.custom_op("foredraft::packed_linear", mutates_args=())
+def packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None, out_features: int) -> Tensor:
+    """Computes a packed layer in a trace, to which oneDNN's order is unknown."""
+    return _linear(x, weight, bias)
+
+
+@packed_linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, out_features: int) -> Tensor:
+    return x.new_empty(*x.shape[:-1], out_features)
 
 
 @torch.inference_mode()
@@ -66,6 +90,7 @@ def pack_weights(model: nn.Module, least_bytes: int | None = None) -> int:
             # The class itself only: a derived class does something more.
             if (
                 type(child) is nn.Linear
+                and is_plain(getattr(child, "weight", None))
                 and child.weight.dtype == parameter.dtype
                 and child.weight.nbytes >= least
             ):
@@ -87,7 +112,7 @@ def _supported(dtype: torch.dtype) -> bool:
 
 def _leave_file(model: nn.Module) -> None:
     """Copies the weights that stay out of the file, which is mapped as long as one is in it."""
-    for parameter in model.parameters():
+    for parameter in filter(is_plain, model.parameters()):
         parameter.data = parameter.data.clone()
 
 

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 _SHORT = 9
 _LONG = 48
+# Several groups even of the shortest long sequence; smaller ones would take most of a start.
+_GROUP = 10
 # A quantized row keeps its last tokens exactly, which many tokens make up for.
 _MEASURED_TOKENS = 512
 
@@ -66,9 +68,9 @@ class ProvedRows:
             capacity: the number of positions in a row.
             cache: how the row is quantized.
         """
-        tokens = min(capacity, _MEASURED_TOKENS)
+        cache = cache if self.quantizes else None
+        tokens = min(capacity, _MEASURED_TOKENS if cache else _SHORT)
         rows = self.make(1, tokens)
-        cache = cache if rows.quantizes else None
         with torch.inference_mode():
             rows.forward([Feed(0, 0, [0] * tokens, cache=cache)], [1])
         return -(-rows.row_bytes(0) // tokens)
@@ -186,7 +188,7 @@ def _group_logits(kind: type[PackedRows], model: nn.Module, long: list[int]) -> 
     Returns:
         The logits of the last tokens, [8, vocab].
     """
-    spec, cut = CacheSpec("exact", q_group_size=4, residual_length=1), len(long) - 12
+    spec, cut = CacheSpec("exact", q_group_size=_GROUP, residual_length=1), len(long) - 12
     rows = kind(model, 2, len(long))
     rows.forward([Feed(0, 0, long[:3]), Feed(1, 0, long[:cut], cache=spec)], [0, 0])
     return rows.forward([Feed(0, 3, long[3:4]), Feed(1, cut, long[cut:], cache=spec)], [0, 8])

@@ -8,6 +8,7 @@ This module knows nothing of sampling: it turns ids at positions into logits.
 
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -22,6 +23,7 @@ from foredraft_engine.cache.row_cache import RowCache
 from foredraft_engine.feed import Feed
 from foredraft_engine.forward_pass import ForwardPass, Unread
 from foredraft_engine.model.last_hidden import LastHidden
+from foredraft_engine.tracing.traced_layers import TracedLayers
 
 
 class Rows(Protocol):
@@ -91,32 +93,35 @@ class PackedRows:
 
     def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
         model.set_attn_implementation(self.attention)  # type: ignore[operator]
-        self._model = model
-        self._cache = RowCache(count, capacity + spare, self.keys)
+        self.model = model
+        self.cache = RowCache(count, capacity + spare, self.keys)
         self._keeps = _accepts(model, "logits_to_keep")
         self._hidden = LastHidden.of(model)
         self.count, self.capacity, self.spare = count, capacity, spare
         self.quantizes = True
         self.device = next(model.parameters()).device
         self.runs_ahead = self.device.type != "cpu"
+        self.traced: TracedLayers | None = None
+        """The layers of the model, if they are traced."""
 
     def lend(self, row: int) -> None:
-        self._cache.lend(row)
+        self.cache.lend(row)
 
     def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
         return self.prepare(feeds, scored).alone(self.device)
 
     def prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
-        plan = self._cache.plan(feeds, scored)
+        plan = self.cache.plan(feeds, scored)
         return ForwardPass(plan.arrays, partial(self._run, plan))
 
     def _run(self, plan: LayoutPlan, tensors: Sequence[Tensor], ids: Tensor | None) -> Tensor:
-        layout = self._cache.begin(plan, tensors, ids)
-        with layout.current():
-            output = self._model(
+        layout = self.cache.begin(plan, tensors, ids)
+        graphs = self.traced.running(self.cache, layout) if self.traced else nullcontext()
+        with layout.current(), graphs:
+            output = self.model(
                 input_ids=layout.ids[None],
                 position_ids=layout.positions[None],
-                past_key_values=self._cache,
+                past_key_values=self.cache,
                 use_cache=True,
                 **({"logits_to_keep": layout.scored} if self._keeps else {}),
             )
@@ -128,10 +133,10 @@ class PackedRows:
         return self._hidden.last[0]
 
     def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
-        self._cache.copy_row(source, target, length, start)
+        self.cache.copy_row(source, target, length, start)
 
     def row_bytes(self, row: int) -> int:
-        return self._cache.row_bytes(row)
+        return self.cache.row_bytes(row)
 
 
 class InlineRows(PackedRows):

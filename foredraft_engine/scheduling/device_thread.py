@@ -120,7 +120,8 @@ class DeviceThread:
         self._queue.left([w for w, _ in done], spent_s)
         resolve([w for w, _ in done], [result for _, result in done])
         passes, tokens = 1 + len(made.following), tokens + sum(made.following)
-        self._step_times.observe(round(tokens / passes), len(jobs), spent_s / passes)
+        timed_s = spent_s / passes if any(job.is_timed for job in jobs) else None
+        self._step_times.observe(round(tokens / passes), len(jobs), timed_s)
         if on_step := self._callbacks.on_step:
             on_step(Step(waited_s, made.forward_s, made.logits_s, len(jobs), tokens))
         return [w for w, result in pairs if result is UNFINISHED]

@@ -157,6 +157,7 @@ class Engine:
         processors: Processors,
         options: VerifyOptions = _IDS_ALONE,
         guidance: Guidance | None = None,
+        timed: bool = True,
     ) -> Verdict:
         """Verifies a proposal in one forward pass over k + 1 tokens and the alternatives.
 
@@ -167,6 +168,7 @@ class Engine:
         Args:
             tokens: the committed tokens.
             options: what the verdict reports.
+            timed: whether a step of this round alone tells how long such steps take.
 
         Raises:
             ValueError: the rows have too few spare places for the alternatives.
@@ -182,6 +184,7 @@ class Engine:
             Round(list(tokens), proposal, processors),
             options,
             _guide_feed(guidance, proposal) if guidance else None,
+            timed,
         )
         verdict: Verdict = await self.submit(job)
         accepted = verdict.ids[: verdict.accepted - verdict.used_alternative]

@@ -19,6 +19,8 @@ class RowLimits:
 
     budget_bytes: int
     """The memory that they may take."""
+    bound: str
+    """The flag that sets it."""
     token_bytes: int
     """The memory that one token of a row takes, at least 1."""
     longest: int
@@ -72,10 +74,15 @@ def _refusal(limits: RowLimits, rows: int, length: int) -> str:
     ways = [f"--rows {fewer}"] if fewer else []
     ways += [f"--max-length {shorter}"] if shorter > 0 else []
     return (
-        f"{rows} rows of {length} tokens take {size_text(needed_bytes)}, and "
+        f"{rows_text(rows, length)} take {size_text(needed_bytes)}, and "
         f"{size_text(limits.budget_bytes)} of the device's free memory are for rows; use "
-        f"{' or '.join([*ways, 'a larger --memory-share'])}, or free memory"
+        f"{' or '.join([*ways, f'a larger {limits.bound}'])}, or free memory"
     )
+
+
+def rows_text(rows: int, tokens: int) -> str:
+    """Returns rows of some tokens for people."""
+    return f"{rows} row{'s' * (rows != 1)} of {tokens} tokens"
 
 
 def size_text(size_bytes: int) -> str:

@@ -1,6 +1,6 @@
 """The pool of rows: which sequence holds which row, and which tokens each row holds.
 
-A row keeps its tokens when it is given back, and a later sequence of the same owner that begins
+A row keeps its tokens when it is given back, and a later sequence of the same scope that begins
 with them reuses it. A row on loan lends its tokens too: another row copies them.
 
 This module knows nothing of tensors. A row rolls back by feeding other tokens at an earlier
@@ -29,7 +29,7 @@ class Row:
     index: int
     cached: list[int] = field(default_factory=list)
     """The tokens whose keys and values the row holds, in order."""
-    owner: str = ""
+    scope: str = ""
     cache: CacheSpec | None = None
     """How the row is quantized; None if it is not."""
     promised: Sequence[int] = ()
@@ -71,7 +71,7 @@ class Row:
 class _FreeRow:
     index: int
     tokens: list[int] = field(default_factory=list)
-    owner: str = ""
+    scope: str = ""
     cache: CacheSpec | None = None
 
 
@@ -113,25 +113,25 @@ class RowPool:
 
     @asynccontextmanager
     async def lend(
-        self, tokens: Sequence[int], owner: str, cache: CacheSpec | None = None
+        self, tokens: Sequence[int], scope: str, cache: CacheSpec | None = None
     ) -> AsyncIterator[Row]:
         """Lends a row for a sequence that begins with `tokens`, and takes it back at every exit.
 
         The row may already hold a part of the tokens, but never the last one, which always has to
-        be fed. It holds none that another owner has used, and none that are quantized in another
+        be fed. It holds none that another scope has used, and none that are quantized in another
         way.
 
         Args:
             tokens: the beginning of the sequence.
-            owner: rows are reused among the sequences of one owner only.
+            scope: rows are reused among the sequences of one scope only.
             cache: how the row is quantized; None if it is not.
         """
-        async with self.lend_several([tokens], owner, cache) as (row,):
+        async with self.lend_several([tokens], scope, cache) as (row,):
             yield row
 
     @asynccontextmanager
     async def lend_several(
-        self, sequences: Sequence[Sequence[int]], owner: str, cache: CacheSpec | None = None
+        self, sequences: Sequence[Sequence[int]], scope: str, cache: CacheSpec | None = None
     ) -> AsyncIterator[list[Row]]:
         """Lends a row for each of several sequences, as `lend` does.
 
@@ -146,9 +146,9 @@ class RowPool:
                 f"sequences: there are {len(sequences)}, but the pool has only {self.count} rows; "
                 "start with more rows or ask for fewer sequences"
             )
-        caller = acting_for() or Caller(owner)
+        caller = acting_for() or Caller(scope)
         await self._turns.take(len(sequences), caller)
-        rows = [self._take(tokens, owner, cache) for tokens in sequences]
+        rows = [self._take(tokens, scope, cache) for tokens in sequences]
         self._lent += rows
         for row in rows:
             self._on_lent(row.index)
@@ -162,7 +162,7 @@ class RowPool:
             for row in rows:
                 self._lent.remove(row)
                 row.prefilled()
-                self._free.append(_FreeRow(row.index, row.cached, owner, cache))
+                self._free.append(_FreeRow(row.index, row.cached, scope, cache))
             self._turns.give_back(len(rows), caller)
 
     def prefilling(self, row: Row, tokens: Sequence[int]) -> None:
@@ -171,7 +171,7 @@ class RowPool:
         row._turn, row.promised, row._filled = self._prefills, tokens[:-1], asyncio.Event()
 
     def source_for(self, row: Row, tokens: Sequence[int]) -> Row | None:
-        """Returns the row to copy from: that of the same owner which holds most of a sequence.
+        """Returns the row to copy from: that of the same scope which holds most of a sequence.
 
         Tokens that a row has yet to be fed count if its prefilling began earlier. The result is
         None if no row holds enough more than this one.
@@ -180,7 +180,7 @@ class RowPool:
         if len(tokens) - 1 <= most:
             return None
         for other in self._lent:
-            if other is row or (other.owner, other.cache) != (row.owner, row.cache):
+            if other is row or (other.scope, other.cache) != (row.scope, row.cache):
                 continue
             promised = other.promised if other._turn < row._turn else ()
             lends = max(other.shares(tokens), min(common_length(promised, tokens), len(tokens) - 1))
@@ -188,15 +188,15 @@ class RowPool:
                 best, most = other, lends
         return best
 
-    def _take(self, tokens: Sequence[int], owner: str, cache: CacheSpec | None) -> Row:
+    def _take(self, tokens: Sequence[int], scope: str, cache: CacheSpec | None) -> Row:
         def reuse(free: _FreeRow) -> int:
-            same = free.owner == owner and free.cache == cache
+            same = free.scope == scope and free.cache == cache
             return _reusable(cache, free.tokens, tokens) if same else 0
 
         best = max(self._free, key=lambda free: (reuse(free), not free.tokens))
         self._free.remove(best)
         held = list(tokens[: reuse(best)])
-        return Row(best.index, held, owner, cache, reused=len(held))
+        return Row(best.index, held, scope, cache, reused=len(held))
 
 
 def _reusable(cache: CacheSpec | None, held: Sequence[int], tokens: Sequence[int]) -> int:

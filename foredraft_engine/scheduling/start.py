@@ -3,61 +3,37 @@
 This module knows nothing of services. Their settings have the fields of `ModelSettings`.
 """
 
+import asyncio
 import logging
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import ModelError
-from foredraft_engine.feed import Feed
-from foredraft_engine.model.free_memory import free_bytes, trim_heap
+from foredraft_engine.model.free_memory import trim_heap
+from foredraft_engine.model.joined_linears import join_linears
 from foredraft_engine.model.loading import LoadedModel, load
 from foredraft_engine.model.packed_weights import pack_weights
-from foredraft_engine.model.proof import ProvedRows, prove_rows
-from foredraft_engine.model.rows import Rows
+from foredraft_engine.model.proof import prove_rows
+from foredraft_engine.model.quantization import method_of
+from foredraft_engine.model.reduced_rows import ReducedRows
+from foredraft_engine.model.traced_rows import trace_rows
 from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.engine import Engine
-from foredraft_engine.scheduling.row_plan import RowLimits, RowPlan, plan_rows, size_text
-from foredraft_engine.scheduling.step_times import WIDTHS, StepTimes
+from foredraft_engine.scheduling.model_settings import ModelSettings
+from foredraft_engine.scheduling.phases import Phases
+from foredraft_engine.scheduling.row_memory import plan_memory
+from foredraft_engine.scheduling.row_plan import rows_text, size_text
+from foredraft_engine.scheduling.step_timing import time_steps
 
 log = logging.getLogger(__name__)
 
-# More rows make each wait longer for a step than they gain together.
-_MOST_ROWS, _MOST_ROWS_OF_CPU = 64, 16
 # How long a thread that computes keeps the interpreter from one that waits. Python's default of
 # 5 ms is ten times a round trip between the services.
 _SWITCH_S = 0.0005
-# The widest step that is timed, and the time after which no wider one is.
-_TIMED_TOKENS, _TIMING_S = 256, 2.0
-
-
-class ModelSettings(Protocol):
-    """The settings of a service that concern its model."""
-
-    @property
-    def revision(self) -> str | None: ...
-    @property
-    def trust_remote_code(self) -> bool: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def max_length(self) -> int: ...
-    @property
-    def memory_share(self) -> float: ...
-    @property
-    def chunk_tokens(self) -> int: ...
-    @property
-    def packed_weights(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +44,33 @@ class LoadedEngine:
     model: LoadedModel
 
 
+async def start_engine(
+    name: str,
+    settings: ModelSettings,
+    callbacks: Callbacks,
+    spare: int = 0,
+    cache: CacheSpec | None = None,
+) -> LoadedEngine:
+    """Does what `load_engine` does, so that of all threads the device thread alone has helpers.
+
+    A thread that computes on a CPU gets OpenMP threads of its own, and keeps them while it lives.
+    As soon as a process has more of them than cores, OpenMP lets all of them sleep at the end of
+    every kernel, where they else wait awake: a step then takes half as long again. So loading has a
+    thread that ends, and what others compute they compute alone.
+    """
+    loading = ThreadPoolExecutor(1, "loading")
+    try:
+        loaded = await asyncio.get_running_loop().run_in_executor(
+            loading, load_engine, name, settings, callbacks, spare, cache
+        )
+    finally:
+        loading.shutdown(wait=False)
+    # A thread takes the number when it asks for it first, and keeps it.
+    await loaded.engine.run(torch.get_num_threads)
+    torch.set_num_threads(1)  # for this thread, and for those that ask later
+    return loaded
+
+
 def load_engine(
     name: str,
     settings: ModelSettings,
@@ -75,7 +78,7 @@ def load_engine(
     spare: int = 0,
     cache: CacheSpec | None = None,
 ) -> LoadedEngine:
-    """Loads a model, starts its engine, and logs a summary.
+    """Loads a model, starts its engine, and logs each phase.
 
     Args:
         name: a model directory or a hub id.
@@ -90,27 +93,40 @@ def load_engine(
     sys.setswitchinterval(_SWITCH_S)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    model = load(
-        name,
-        device=settings.device,
-        dtype=settings.dtype,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    phases = Phases()
+    model = _loaded(name, settings)
     # Counted before packing: a packed weight is no parameter any more.
     parameters = sum(p.numel() for p in model.module.parameters())
+    phases.ended("load", "%s is loaded", name)
     try:
-        packed = pack_weights(model.module) if settings.packed_weights else 0
-        engine = _engine(model, settings, callbacks, spare, cache)
-    except ModelError:
+        packed = 0
+        if settings.packed_weights:
+            join_linears(model.module)
+            packed = pack_weights(model.module)
+        phases.ended("weights", "%s", _weights_text(model, parameters, packed))
+        engine = _engine(model, settings, callbacks, spare, cache, phases)
+    except ModelError as error:
+        if method := method_of(model.module.config):
+            raise ModelError(f"a checkpoint quantized by {method}: {error}") from error
         raise
     except Exception as error:  # a model's own code raises what it likes
         reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise ModelError(
             f"cannot serve {name!r}: its own forward pass fails: {reason}; use another model"
         ) from error
-    _log_summary(model, settings, engine.rows, parameters, packed)
+    _log_notes(model)
     return LoadedEngine(engine, model)
+
+
+def _loaded(name: str, settings: ModelSettings) -> LoadedModel:
+    return load(
+        name,
+        adapter=settings.adapter,
+        device=settings.device,
+        dtype=settings.dtype,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+    )
 
 
 def _engine(
@@ -119,90 +135,49 @@ def _engine(
     callbacks: Callbacks,
     spare: int,
     cache: CacheSpec | None,
+    phases: Phases,
 ) -> Engine:
     """Proves the rows of a loaded model, times its steps and starts its engine."""
     longest = min(settings.max_length or model.max_length, model.max_length)
+    if settings.max_length > longest:
+        log.warning(
+            "max_length: %d is more than the %d tokens that %s takes; longer sequences are refused",
+            *(settings.max_length, longest, model.name),
+        )
     proved = prove_rows(model.module, model.text_config, longest, spare)
     trim_heap()
-    plan = _plan(proved, settings, longest, cache)
+    plan = plan_memory(proved, settings, longest, cache)
     rows = proved.make(plan.rows, plan.length)
+    phases.ended("rows", "%s rows: %s", rows.layout, rows_text(rows.count, rows.capacity))
+    tracing = trace_rows(rows, settings.compile)
+    for note in tracing.notes:
+        log.info("layers run as they are: %s", note)
+    phases.ended("tracing", "traced shapes of layers: %d", tracing.shapes)
+    if model.draft_vocabulary:
+        rows = ReducedRows(rows, model.draft_vocabulary)
+    step_times = time_steps(rows, cache if rows.quantizes else None)
+    phases.ended("timing", "steps are timed")
     return Engine(
         rows,
         model.known_ids,
         chunk_tokens=settings.chunk_tokens,
         callbacks=callbacks,
-        step_times=time_steps(rows, cache if rows.quantizes else None),
+        step_times=step_times,
     )
 
 
-def _plan(
-    proved: ProvedRows, settings: ModelSettings, longest: int, cache: CacheSpec | None
-) -> RowPlan:
-    """Plans the rows that fit the memory that the weights have left free."""
-    device = next(proved.model.parameters()).device
-    most_rows = _MOST_ROWS_OF_CPU if device.type == "cpu" else _MOST_ROWS
-    token_bytes, free = proved.token_bytes(longest, cache), free_bytes(device)
-    budget = int(free * settings.memory_share)
-    limits = RowLimits(budget, token_bytes, longest, most_rows, proved.spare)
-    plan = plan_rows(limits, settings.rows, settings.max_length)
-    log.info(
-        "memory: %s are free on %s, %s of them for rows: %d tokens of %d bytes; planned are %d "
-        "rows of %d tokens, which take up to %s",
-        size_text(free),
-        device,
-        size_text(budget),
-        budget // token_bytes,
-        token_bytes,
-        plan.rows,
-        plan.length,
-        size_text(plan.rows * (plan.length + proved.spare) * token_bytes),
+def _weights_text(model: LoadedModel, parameters: int, packed: int) -> str:
+    """Says what the weights are, and the memory that they take once they are packed."""
+    module = model.module
+    tensors = [*module.parameters(), *module.buffers()]
+    taken = size_text(sum(tensor.numel() * tensor.itemsize for tensor in tensors))
+    return (
+        f"{type(module).__name__}: {parameters / 1e6:.1f} M parameters, {model.dtype} on "
+        f"{model.device}, {taken}" + (f"; packed layers: {packed}" if packed else "")
     )
-    return plan
 
 
-def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
-    """Times steps of the widths that verification and trees have, and so warms the device up.
-
-    Widths that were never timed would be judged by the far wider steps of prompts, and so never be
-    tried.
-
-    Args:
-        rows: the model and its cache.
-        cache: how the timed row is quantized. The memory of unquantized rows is then not allocated.
-    """
-    step_times, began = StepTimes(), time.perf_counter()
-    with torch.inference_mode():
-        for width in [w for w in WIDTHS if w <= min(_TIMED_TOKENS, rows.capacity)]:
-            times = [step_s(rows, width, cache) for _ in range(3)]
-            step_times.observe(width, 1, min(times))
-            if time.perf_counter() - began > _TIMING_S:
-                break
-    return step_times
-
-
-def step_s(rows: Rows, width: int, cache: CacheSpec | None = None) -> float:
-    """Returns the seconds that one step over `width` tokens takes."""
-    began = time.perf_counter()
-    logits = rows.forward([Feed(0, 0, [0] * width, cache=cache)], [width])
-    logits.argmax(dim=-1).tolist()  # waits for the device
-    return time.perf_counter() - began
-
-
-def _log_summary(
-    model: LoadedModel, settings: ModelSettings, rows: Rows, parameters: int, packed: int
-) -> None:
-    log.info(
-        "%s: %s, %.1f M parameters, %s on %s%s; %d %s rows of %d tokens",
-        model.name,
-        type(model.module).__name__,
-        parameters / 1e6,
-        model.dtype,
-        settings.device,
-        f", weights of {packed} layers packed" if packed else "",
-        rows.count,
-        rows.layout,
-        rows.capacity,
-    )
+def _log_notes(model: LoadedModel) -> None:
     if model.dtype_note:
         log.warning("%s: %s", model.name, model.dtype_note)
     if model.length_note:

@@ -6,6 +6,11 @@ a large call is followed by as many without one as it takes to keep the average 
 within bounds. Large calls lose a part of their speed, and none while nobody else waits. Where a
 wide step takes hardly longer than a narrow one, as on an accelerator, nobody makes way.
 
+The bound is the share of the device that small calls have a right to: as many parts of its time as
+there are calls, each owner's calls together as much as another's, and never more than half. So one
+prompt beside many texts takes half of the time; fifteen prompts that arrive together are not held
+up for the one text that runs already.
+
 This module knows nothing of what a job does.
 """
 
@@ -13,12 +18,12 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from foredraft_engine.scheduling.step_times import StepTimes
-from foredraft_engine.scheduling.waiting import W
+from foredraft_engine.scheduling.waiting import W, WaitingJob
 
 # What a small call has at most in one step: a few sequences, or a long proposal for one.
 _SMALL_ROWS, _SMALL_TOKENS = 3, 32
-# Small calls take at most so many times as long as without large ones, on average.
-_MOST_SLOWER = 2.0
+# Of the device's time, small calls have at most this share to themselves.
+_MOST_SHARE = 0.5
 
 
 class StepPace:
@@ -45,8 +50,9 @@ class StepPace:
         most = min(self._chunk_tokens, sum(w.job.tokens_fed for w in waiting))
         small_s, mixed_s = self._step_times.at(few), self._step_times.at(most)
         if small_s and mixed_s:
-            # One mixed step and n small ones: mixed_s + n small_s = (n + 1) _MOST_SLOWER small_s.
-            owed = (mixed_s / small_s - _MOST_SLOWER) / (_MOST_SLOWER - 1)
+            slower = 1 / min(_MOST_SHARE, _share(small, waiting))
+            # One mixed step and n small ones: mixed_s + n small_s = (n + 1) slower small_s.
+            owed = (mixed_s / small_s - slower) / (slower - 1)
             self._owed = max(0.0, self._owed + owed)
         return waiting
 
@@ -55,12 +61,26 @@ def _small(waiting: Sequence[W]) -> list[W]:
     """Returns the jobs of small calls; a job that nobody is named for is a call of its own."""
     rows: Counter[Hashable] = Counter()
     tokens: Counter[Hashable] = Counter()
-    calls: list[Hashable] = [w.caller or id(w) for w in waiting]
-    for call, one in zip(calls, waiting, strict=True):
-        rows[call] += len(one.job.feeds)
-        tokens[call] += one.job.tokens_fed
+    for one in waiting:
+        rows[_call(one)] += len(one.job.feeds)
+        tokens[_call(one)] += one.job.tokens_fed
     return [
         one
-        for call, one in zip(calls, waiting, strict=True)
-        if rows[call] <= _SMALL_ROWS and tokens[call] <= _SMALL_TOKENS
+        for one in waiting
+        if rows[_call(one)] <= _SMALL_ROWS and tokens[_call(one)] <= _SMALL_TOKENS
     ]
+
+
+def _share(small: Sequence[W], waiting: Sequence[W]) -> float:
+    """Returns the share of the device that small calls have a right to, over 0 and at most 1."""
+    few, all_calls = _calls_by_owner(small), _calls_by_owner(waiting)
+    return sum(few[owner] / calls for owner, calls in all_calls.items()) / len(all_calls)
+
+
+def _calls_by_owner(waiting: Sequence[W]) -> Counter[str]:
+    calls = {_call(one): one.caller.owner if one.caller else "" for one in waiting}
+    return Counter(calls.values())
+
+
+def _call(one: WaitingJob) -> Hashable:
+    return one.caller or id(one)

@@ -22,9 +22,13 @@ class StepTimes:
         self.observed = 0
         """The number of measurements."""
 
-    def observe(self, tokens: int, jobs: int, spent_s: float) -> None:
-        """Records that a step over `tokens` tokens of `jobs` jobs took `spent_s` seconds."""
+    def observe(self, tokens: int, jobs: int, spent_s: float | None) -> None:
+        """Records that a step over `tokens` tokens of `jobs` jobs took `spent_s` seconds; None if
+        its time tells nothing about others.
+        """
         self.jobs += _WEIGHT * (jobs - self.jobs)
+        if spent_s is None:
+            return
         width = WIDTHS[min(bisect_left(WIDTHS, tokens), len(WIDTHS) - 1)]
         old = self._times_s.get(width)
         # A new dictionary each time, because other threads read it.

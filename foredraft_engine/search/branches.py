@@ -58,7 +58,7 @@ async def branches(
     tokens: Sequence[int],
     texts: int,
     new_tokens: int,
-    owner: str,
+    scope: str,
     cache: CacheSpec | None = None,
 ) -> AsyncIterator[tuple[Row, Branches]]:
     """Lends the rows that several texts need.
@@ -69,7 +69,7 @@ async def branches(
         tokens: the prompt.
         texts: the number of texts at a time.
         new_tokens: the largest number of tokens in a text after the prompt.
-        owner: rows are reused among the sequences of one owner only.
+        scope: rows are reused among the sequences of one scope only.
         cache: how the rows are quantized, if they are. Quantized texts have a row each, because a
             row is quantized by positions.
 
@@ -77,10 +77,10 @@ async def branches(
         The row of the prompt, and the texts.
     """
     if cache is None and _in_one_row(engine, len(tokens), texts, new_tokens):
-        async with engine.pool.lend(tokens, owner) as row:
+        async with engine.pool.lend(tokens, scope) as row:
             yield row, _OneRow(engine, row, tokens)
     else:
-        async with engine.pool.lend_several([tokens, *[()] * (texts - 1)], owner, cache) as rows:
+        async with engine.pool.lend_several([tokens, *[()] * (texts - 1)], scope, cache) as rows:
             yield rows[0], _SeveralRows(engine, rows)
 
 

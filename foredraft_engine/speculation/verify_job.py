@@ -68,6 +68,7 @@ class VerifyJob(Job):
     round: Round
     options: VerifyOptions
     guide: GuideFeed | None = None
+    timed: bool = True
 
     @property
     def feeds(self) -> Sequence[Feed]:
@@ -76,6 +77,10 @@ class VerifyJob(Job):
     @property
     def scored(self) -> int:
         return self.round.scored
+
+    @property
+    def is_timed(self) -> bool:
+        return self.timed
 
     @classmethod
     def finish(cls, jobs: Sequence["VerifyJob"], output: PassOutput) -> list[Verdict | Exception]:

@@ -20,6 +20,8 @@ class ProposalRequest:
     """The largest number of alternatives to its tokens."""
     step_s: float = 0.0
     """The expected time of its verification; 0 if unknown."""
+    outcomes: int = 0
+    """The number of outcomes of that verification to draft ahead for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,6 @@ class DraftMessages:
     plan: Plan
     budget_s: float
     """The time within which a proposal that the target waits for is useful."""
-    outcomes: int
-    """The number of outcomes of a verification to draft ahead for."""
 
     def opening(
         self, epoch: int, tokens: Sequence[int], request: ProposalRequest
@@ -49,10 +49,11 @@ class DraftMessages:
             max_length=plan.max_length,
             k=request.k,
             budget_s=self.budget_s,
-            outcomes=self.outcomes,
+            outcomes=request.outcomes,
             verification_s=request.step_s,
             alternatives=request.alternatives,
-            cache_scope=bytes.fromhex(plan.owner),
+            cache_scope=bytes.fromhex(plan.identity.scope),
+            owner=bytes.fromhex(plan.identity.owner),
         )
 
     def commit(
@@ -71,5 +72,5 @@ class DraftMessages:
         )
         message.budget_s, message.alternatives = self.budget_s, request.alternatives
         if request.k > 0:
-            message.outcomes, message.verification_s = self.outcomes, ahead_s
+            message.outcomes, message.verification_s = request.outcomes, ahead_s
         return message

@@ -3,7 +3,7 @@
 This module knows nothing of sequences: `target_service.drafting.remote_session` follows those.
 """
 
-import json
+import asyncio
 import logging
 import math
 import time
@@ -12,30 +12,18 @@ from typing import Any
 
 import grpc.aio
 
-from foredraft.v1 import draft_pb2, draft_pb2_grpc
+from foredraft.v1 import draft_pb2
+from foredraft_engine.sampling import Rule
 from foredraft_engine.vocabulary import Vocabulary
 from foredraft_serving.logs import REQUEST_ID
 from foredraft_serving.messages import kind_from, vocabulary_from
-from foredraft_serving.server import READINESS
 from foredraft_serving.tracing import headers
-from target_service.drafting.draft_status import StreamEnd
-from target_service.drafting.draft_times import DraftTimes
+from target_service.drafting.draft_channel import DraftChannel, DraftCredentials
+from target_service.drafting.draft_status import StreamEnd, stream_end
+from target_service.drafting.draft_times import EVERY_NUMBER, DraftTimes
 
 log = logging.getLogger(__name__)
 
-_OPTIONS = [
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 2_000),
-    # gRPC notices a peer that hangs only after a minute without this, whatever the two above say.
-    ("grpc.http2.ping_timeout_ms", 2_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.max_receive_message_length", 64 << 20),
-    # A name may have several addresses, for example that of a headless Service. Each sequence is a
-    # stream of its own and goes to the next address whose server says that it is ready.
-    ("grpc.lb_policy_name", "round_robin"),
-    ("grpc.service_config", json.dumps({"healthCheckConfig": {"serviceName": READINESS}})),
-]
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 4.0
 # A draft service with another vocabulary may be replaced by one with the target's.
@@ -43,24 +31,39 @@ _MISMATCH_PAUSE_S = 15.0
 # So many sequences in a row have to meet a fault until none is opened for a while.
 _FAULTS = 8
 _INFO_TIMEOUT_S = 5.0
+_LOOK_TIMEOUT_S = 3.0
 _EXCUSE_PERIOD = 100  # in timeouts: a draft service may be late once in that time at no charge
+
+_NO_CREDENTIALS = DraftCredentials()
 
 
 class DraftEndpoint:
     """The connection to one draft service, and what is known of that service."""
 
-    def __init__(self, address: str, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        address: str,
+        vocabulary: Vocabulary,
+        numbers_of_outcomes: Sequence[int] = EVERY_NUMBER,
+        credentials: DraftCredentials = _NO_CREDENTIALS,
+    ) -> None:
+        """Connects with the first sequence.
+
+        Args:
+            numbers_of_outcomes: the numbers of outcomes to choose among, see `DraftTimes`.
+            credentials: how it is called, and what it is shown.
+        """
         self.address = address
         self.sessions = 0
         """The number of sequences that it follows for this target."""
-        self.times = DraftTimes()
         self.drafts_ahead = True
         """Whether it drafts for outcomes, which n-gram lookup does not."""
         self.mismatch = ""
         """Why its proposals cannot be used; empty if they can."""
         self._vocabulary = vocabulary
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        self._stub: Any = draft_pb2_grpc.DraftServiceStub(self._channel)
+        self._numbers = numbers_of_outcomes
+        self._times: dict[tuple[Rule, bool], DraftTimes] = {}
+        self._channel = DraftChannel(address, credentials)
         self._pause_s = 0.0
         self._paused_until = 0.0
         self._failure = ""
@@ -87,10 +90,17 @@ class DraftEndpoint:
         """Whether it is worth waiting for: nothing went wrong since its last answer."""
         return not self._failure and not self.mismatch
 
+    def times(self, rule: Rule) -> DraftTimes:
+        """Returns what its proposals cost under a rule."""
+        key = rule, self.drafts_ahead
+        if key not in self._times:
+            self._times[key] = DraftTimes(self._numbers if self.drafts_ahead else (0,))
+        return self._times[key]
+
     def open(self, requests: Any, request_id: str) -> Any:
         """Starts a `Draft` stream that sends `requests`; the id joins the logs of both services."""
         metadata = ((REQUEST_ID, request_id),) if request_id else ()
-        return self._stub.Draft(requests, metadata=(*metadata, *headers()))
+        return self._channel.open(requests, (*metadata, *headers()))
 
     def answered(self) -> None:
         """Records that it sent a block, whatever the block holds: it is there."""
@@ -169,10 +179,33 @@ class DraftEndpoint:
         """Returns where its vocabulary differs from the target's, for people."""
         request = draft_pb2.GetDraftInfoRequest(with_tokens=True)
         try:
-            info = await self._stub.GetDraftInfo(request, timeout=_INFO_TIMEOUT_S)
+            info = await self._channel.info(request, timeout=_INFO_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             return f"where they differ is not known ({error.code().name})"
         return self._vocabulary.first_difference(info.tokens, dict(info.special_ids))
+
+    async def look(self) -> None:
+        """Logs whether it can be reached; sequences find out by themselves."""
+        # A call that waits for a connection is not told why there is none, and one that does not
+        # wait is.
+        for waits in (True, False):
+            try:
+                await self._channel.info(
+                    draft_pb2.GetDraftInfoRequest(), timeout=_LOOK_TIMEOUT_S, wait_for_ready=waits
+                )
+            except grpc.aio.AioRpcError as error:
+                end, reason = stream_end(error.code(), error.details() or "")
+                if end is StreamEnd.WRONG:
+                    self._is_wrong(reason)
+                    return
+            else:
+                log.info("draft %s answers", self.address)
+                return
+        log.warning(
+            "draft %s cannot be reached (%s): texts go on without it, and each sequence tries it "
+            "again; is a foredraft-draft listening there?",
+            *(self.address, reason),
+        )
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -182,8 +215,17 @@ class DraftEndpoint:
 class DraftPool:
     """All draft services of a target."""
 
-    def __init__(self, addresses: Sequence[str], vocabulary: Vocabulary) -> None:
-        self.endpoints = [DraftEndpoint(address, vocabulary) for address in addresses]
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        vocabulary: Vocabulary,
+        numbers_of_outcomes: Sequence[int] = EVERY_NUMBER,
+        credentials: DraftCredentials = _NO_CREDENTIALS,
+    ) -> None:
+        self.endpoints = [
+            DraftEndpoint(address, vocabulary, numbers_of_outcomes, credentials)
+            for address in addresses
+        ]
 
     def pick(self) -> DraftEndpoint | None:
         """Returns the usable endpoint with the fewest sequences, trusted ones first."""
@@ -196,6 +238,10 @@ class DraftPool:
         if not self.endpoints or any(not endpoint.mismatch for endpoint in self.endpoints):
             return ""
         return "; ".join(f"{endpoint.address}: {endpoint.mismatch}" for endpoint in self.endpoints)
+
+    async def look(self) -> None:
+        """Logs which of them can be reached."""
+        await asyncio.gather(*(endpoint.look() for endpoint in self.endpoints))
 
     async def close(self) -> None:
         """Closes all connections."""

@@ -10,6 +10,8 @@ from enum import Enum, auto
 
 import grpc
 
+from foredraft.tls_faults import tls_fault
+
 
 class StreamEnd(Enum):
     """How a draft stream ended."""
@@ -33,21 +35,21 @@ _REFUSED = frozenset(
         grpc.StatusCode.OUT_OF_RANGE,
     ]
 )
-_WRONG = frozenset(
-    [
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-    ]
-)
+# What a draft service asks a target for, by the flag that gives it.
+_NOT_ALLOWED = {
+    grpc.StatusCode.UNAUTHENTICATED: "--draft-token",
+    grpc.StatusCode.PERMISSION_DENIED: "--draft-cert",
+}
 # What gRPC says of a server that answers in another protocol.
 _NO_GRPC = ("http1", "Failed parsing HTTP/2")
 
 
 def stream_end(code: grpc.StatusCode, details: str) -> tuple[StreamEnd, str]:
     """Returns how a stream ended that has this status, and the reason for people."""
-    told = f"{code.name}: {details}"
-    if code in _WRONG:
+    told = f"{code.name}: {tls_fault(details) or details}"
+    if flag := _NOT_ALLOWED.get(code):
+        return StreamEnd.WRONG, f"it does not serve this target, see {flag} ({told})"
+    if code is grpc.StatusCode.UNIMPLEMENTED:
         return StreamEnd.WRONG, f"it is no draft service for this target ({told})"
     if any(sign in details for sign in _NO_GRPC):
         return StreamEnd.WRONG, f"it does not speak gRPC, so it is no draft service ({told})"

@@ -12,9 +12,11 @@ import grpc.aio
 
 from foredraft.v1 import draft_pb2
 from foredraft_serving.logs import request_id
+from foredraft_serving.messages import rule_from
 from foredraft_serving.metrics import TargetMetrics
 from target_service.drafting.draft_pool import DraftEndpoint
 from target_service.drafting.draft_status import StreamEnd, stream_end
+from target_service.drafting.draft_times import DraftTimes
 from target_service.drafting.inbox import Inbox
 
 
@@ -28,7 +30,7 @@ class DraftStream:
     def __init__(
         self, endpoint: DraftEndpoint, opening: draft_pb2.Open, metrics: TargetMetrics
     ) -> None:
-        self.endpoint = endpoint
+        self.endpoint, self._rule = endpoint, rule_from(opening.rule)
         self.inbox = Inbox()
         self.is_open = True
         self.end: StreamEnd | None = None
@@ -42,16 +44,22 @@ class DraftStream:
         self._outgoing = _Outgoing()
         self._outgoing.send(draft_pb2.DraftRequest(open=opening))
         self._changed = asyncio.Event()  # a message came, or the stream ended
-        self.inbox.request(self.committed)
+        self.inbox.request(self.committed, opening.k, opening.outcomes)
         endpoint.sessions += 1
         self._call: Any = endpoint.open(self._outgoing, request_id())
         self._reading = asyncio.create_task(self._read())
+
+    @property
+    def times(self) -> DraftTimes:
+        """What proposals cost that are made by the rule of this sequence."""
+        return self.endpoint.times(self._rule)
 
     def commit(self, message: draft_pb2.Commit) -> None:
         """Sends a commit, which requests blocks on all tokens committed with it."""
         self._metrics.discarded_blocks.labels("unused").inc(self.inbox.forget(message.base_len))
         self.committed = message.base_len + len(message.accepted_ids) + 1
-        self.inbox.request(self.committed)
+        waits = message.WhichOneof("verifying") is None
+        self.inbox.request(self.committed, message.k, message.outcomes, waits)
         self._metrics.draft_bytes.labels("sent").inc(message.ByteSize())
         self._outgoing.send(draft_pb2.DraftRequest(commit=message))
 
@@ -117,11 +125,23 @@ class DraftStream:
         if refused := "epoch" if block.epoch != self._epoch else self.inbox.receive(block):
             self._metrics.discarded_blocks.labels(refused).inc()
             return
-        if all(outcome.path for outcome in block.outcomes):
-            longest = max((len(o.proposal.ids) for o in block.outcomes), default=0)
-            self.endpoint.times.observe_ahead(block.draft_s, longest)
+        if block.outcomes and all(outcome.path for outcome in block.outcomes):
+            self._observe_ahead(block)
         self.endpoint.answered()
         self.is_waited_for = True
+
+    def _observe_ahead(self, block: draft_pb2.Block) -> None:
+        """Records what it took to draft ahead. A tree's passes are counted by what was asked for:
+        where its proposals end early depends on their tokens, on which no choice may depend.
+        """
+        asked = self.inbox.asked(block.base_len)
+        if asked is None or not asked.outcomes:
+            return
+        spent_s = time.perf_counter() - asked.at
+        draft_s = block.draft_s if 0 <= block.draft_s <= spent_s else spent_s
+        self.times.observe_ahead(asked.outcomes, draft_s, asked.k)
+        if not asked.is_waited_for:
+            self.times.observe_network(spent_s - draft_s)
 
 
 class _Outgoing:

@@ -4,11 +4,12 @@ A fallback costs speed, never output. This module knows nothing of verification.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from foredraft_engine.proposal import NOTHING, Proposal, Verdict
 from foredraft_serving.metrics import TargetMetrics
+from target_service.drafting.draft_answer import DraftAnswer, DraftingTime, Foresight
 from target_service.drafting.draft_messages import ProposalRequest
 from target_service.drafting.goodput import Goodput
 from target_service.drafting.ngram_lookup import Lookup, NgramLookup
@@ -27,8 +28,33 @@ class RoundProposal:
     """When the round began, on the clock of `time.perf_counter`."""
     waited_s: float = 0.0
     """The time that the target waited for it."""
+    excused_s: float = 0.0
+    """The part of `waited_s` that the draft service is not charged for."""
+    times: DraftingTime | None = None
+    """When a draft service drafted it; None if none did."""
     looked_up: bool = False
     """Whether the target looked it up itself."""
+    drafted: str = ""
+    """When a draft service drafted it: "ahead" of the verdict that it follows, or as it was "asked"
+    to; empty if none did.
+    """
+
+    beside_draft: bool = False
+    """Whether a draft service may draft while the target verifies what it did not propose."""
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the round tells how long such rounds take without a draft service.
+
+        A draft that shares the target's cores slows its rounds down. If that counted, plain rounds
+        would seem slow, and assistance would seem to pay.
+        """
+        return not self.beside_draft or bool(self.proposal.ids)
+
+    @property
+    def hidden_s(self) -> float:
+        """The time that drafting and the network took while the target did not wait."""
+        return max(0.0, self.times.took_s - self.waited_s) if self.times else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +73,28 @@ class Drafter:
     """The proposals of one sequence."""
 
     def __init__(
-        self, sources: ProposalSources, estimates: SharedEstimates, metrics: TargetMetrics
+        self,
+        sources: ProposalSources,
+        estimates: SharedEstimates,
+        metrics: TargetMetrics,
+        observe_rule: Callable[[int, float, float], None] | None = None,
     ) -> None:
+        """Begins without a draft session.
+
+        Args:
+            observe_rule: is told the tokens of each round, the time of a plain round and the time
+                that it took; None if the call chose its rule itself.
+        """
+        self._observe_rule = observe_rule
         self._remote, self._ngrams = sources.remote, sources.ngrams
         self._goodput, self._estimates, self._metrics = sources.goodput, estimates, metrics
         self._request = ProposalRequest(0)  # of the next proposal
+        self._drafted_before = False  # whether the proposal before it was asked for
         # The next proposal, if it is known since the last commit.
         self._prepared: RoundProposal | None = None
-        # What the verification before the next proposal counts as, unless its outcome was drafted
-        # for: "late" or "unforeseen"; empty if it has been counted, or is not counted at all.
-        self._miss = ""
+        # What was asked for ahead of the last verdict; None if the verdict has been counted, or is
+        # not counted at all.
+        self._foresight: Foresight | None = None
 
     def begin(self, tokens: Sequence[int], k: int) -> None:
         """Opens a draft session, as soon as the sequence has its row."""
@@ -67,6 +105,7 @@ class Drafter:
             # The stream is opened also where the first round decodes plainly.
             first_k = min(k, max(self._request.k, 1))
             self._remote.begin(tokens, replace(self._request, k=first_k))
+            self._drafted_before = True
 
     async def propose(self, tokens: Sequence[int], k: int) -> RoundProposal:
         """Returns at most k tokens to verify after the committed ones."""
@@ -76,19 +115,21 @@ class Drafter:
             proposal = prepared.proposal.first(k, self._request.alternatives)
             return replace(prepared, proposal=proposal, requested_at=requested_at)
         request = replace(self._request, k=min(k, self._request.k) if self._goodput else k)
-        fallback, waited_s = "", 0.0
+        fallback, waited_s, excused_s = "", 0.0, 0.0
         if self._remote and request.k > 0:
             answer = await self._remote.propose(tokens, request)
             self._count_outcome("late" if answer.drafted_ahead else "")
-            if answer.excused:
-                requested_at += answer.waited_s
-            else:
-                waited_s = answer.waited_s
             if answer.proposal.ids:
-                return RoundProposal(answer.proposal, "", requested_at, waited_s)
-            fallback = answer.problem
+                return replace(_round_proposal(answer), requested_at=requested_at)
+            fallback, waited_s = answer.problem, answer.waited_s
+            excused_s = waited_s if answer.excused else 0.0
         found = (await self._look_up(tokens, k)).proposal
-        return RoundProposal(found, fallback, requested_at, waited_s, looked_up=True)
+        return replace(
+            self._without_draft(found, fallback),
+            requested_at=requested_at,
+            waited_s=waited_s,
+            excused_s=excused_s,
+        )
 
     async def commit(
         self, tokens: Sequence[int], drafted: RoundProposal, verdict: Verdict, k: int
@@ -102,25 +143,35 @@ class Drafter:
             k: the largest number of tokens in the next proposal.
         """
         remote, base_len = self._remote, len(tokens) - len(verdict.ids)
+        round_s = time.perf_counter() - drafted.requested_at - drafted.excused_s
+        if self._observe_rule and (plain_s := self._estimates.round_s(0)):
+            self._observe_rule(len(verdict.ids), plain_s, round_s)
         if self._goodput:
-            round_s = time.perf_counter() - drafted.requested_at
+            waited_s = drafted.waited_s - drafted.excused_s
             self._goodput.observe(
-                drafted.proposal, verdict, round_s, drafted.waited_s, drafted.looked_up
+                drafted.proposal,
+                verdict,
+                round_s,
+                waited_s,
+                looked_up=drafted.looked_up,
+                beside_draft=drafted.beside_draft,
             )
-        proposed = bool(drafted.proposal.ids) and self._request.k > 0
+        before = self._request
+        self._drafted_before = before.k > 0
+        proposed = bool(drafted.proposal.ids) and before.k > 0
         self._request = request = self._next_request(k)
         if not remote or not remote.is_open or not (request.k or proposed):
             return  # rounds without it are sent together, once a proposal is requested again
         answer = remote.drafted_ahead(tokens, request) if request.k > 0 else None
-        self._miss = remote.miss_reason(base_len) if request.k > 0 and proposed else ""
+        self._foresight = remote.foresight(base_len) if request.k > 0 and proposed else None
         if answer is not None:
             self._count_outcome("in_time")
         found = await self._look_up(tokens, k) if self._goodput else Lookup()
         has_come = answer is not None and bool(answer.proposal.ids)
         if answer is not None and has_come and not self._prefers(found):
-            self._prepared = RoundProposal(answer.proposal)
+            self._prepared = _round_proposal(answer)
             await remote.commit(tokens, request, block_id=answer.block_id)
-        elif not has_come and remote.is_waited_for and request.k > 0 and self._waits(found):
+        elif not has_come and remote.is_waited_for and self._waits(found, before.outcomes):
             await remote.commit(tokens, request)
         else:
             await self._go_on(remote, tokens, k)
@@ -136,9 +187,18 @@ class Drafter:
         """Prepares a round without the draft service, which learns what is verified instead."""
         found = (await self._look_up(tokens, k)).proposal
         wanted = "cheaper" if remote.is_waited_for else "late"
-        self._prepared = RoundProposal(found, wanted if self._request.k > 0 else "", looked_up=True)
+        self._prepared = self._without_draft(found, wanted if self._request.k > 0 else "")
         self._count_outcome("")
         await remote.commit(tokens, self._request, explicit_ids=found.ids)
+
+    def _without_draft(self, found: Proposal, fallback: str) -> RoundProposal:
+        """Returns a round that no draft service proposes for.
+
+        One that was asked for the proposal before may still be drafting.
+        """
+        is_asked = self._request.k > 0 or self._drafted_before
+        beside_draft = self._remote is not None and self._remote.is_open and is_asked
+        return RoundProposal(found, fallback, looked_up=True, beside_draft=beside_draft)
 
     def _prefers(self, found: Lookup) -> bool:
         """Returns whether the next round takes what was looked up, though the draft is there."""
@@ -147,20 +207,22 @@ class Drafter:
             found, asked.k, asked.alternatives
         )
 
-    def _waits(self, found: Lookup) -> bool:
-        """Returns whether the next round waits for the draft, as nothing was drafted ahead."""
-        times = self._remote.times if self._remote else None
+    def _waits(self, found: Lookup, outcomes: int) -> bool:
+        """Returns whether the next round waits for the draft, as nothing was drafted ahead, though
+        that was to be done for some outcomes.
+        """
+        times, k = self._remote.times if self._remote else None, self._request.k
         if self._goodput is None or times is None:
-            return True
-        return self._goodput.waits(self._request.k, times, found)
+            return k > 0
+        return k > 0 and self._goodput.waits(k, outcomes, times, found)
 
     def _count_outcome(self, hit: str) -> None:
         """Counts the last verification, once: a hit "in_time" or "late", or empty for a miss."""
-        miss, self._miss = self._miss, ""
-        if miss:
+        foresight, self._foresight = self._foresight, None
+        if foresight:
             if self._remote and self._remote.times:
-                self._remote.times.observe_outcome(bool(hit))
-            self._metrics.observe_foresight(hit, miss)
+                self._remote.times.observe_outcome(foresight.outcomes, bool(hit))
+            self._metrics.observe_foresight(hit, foresight.missed)
 
     def _next_request(self, k: int) -> ProposalRequest:
         """Returns the size of the next proposal, at most k tokens."""
@@ -168,7 +230,20 @@ class Drafter:
         if self._goodput:
             k = self._goodput.k(k, times)
             alternatives = self._goodput.alternatives(k, times)
-        return ProposalRequest(k, alternatives, self._estimates.step_s(k + alternatives) or 0.0)
+        step_s = self._estimates.step_s(k + alternatives) or 0.0
+        outcomes = 0
+        if self._remote:
+            outcomes = self._remote.outcomes(k, self._estimates.round_s(k + alternatives))
+        return ProposalRequest(k, alternatives, step_s, outcomes)
 
     async def _look_up(self, tokens: Sequence[int], k: int) -> Lookup:
         return await self._ngrams.propose(tokens, k) if self._ngrams else Lookup()
+
+
+def _round_proposal(answer: DraftAnswer) -> RoundProposal:
+    return RoundProposal(
+        answer.proposal,
+        waited_s=answer.waited_s,
+        times=answer.times,
+        drafted="ahead" if answer.drafted_ahead else "asked",
+    )

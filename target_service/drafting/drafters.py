@@ -5,6 +5,7 @@ This module knows nothing of rounds.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from foredraft.wire.limits import MAX_NGRAM_TOKENS
 from foredraft_engine.sampling import Rule
@@ -18,7 +19,8 @@ from target_service.drafting.lookup_goodput import LookupGoodput
 from target_service.drafting.ngram_lookup import NgramLookup
 from target_service.drafting.remote_session import RemoteSession, SessionOptions
 from target_service.drafting.shared_estimates import SharedEstimates
-from target_service.request.plan import Plan
+from target_service.request.defaults import Config
+from target_service.request.plan import Plan, Request
 from target_service.settings import TargetSettings
 
 
@@ -37,6 +39,13 @@ class Drafters:
         self._estimates = SharedEstimates(engine.step_times, engine.chunk_tokens)
         self._heuristic = HeuristicLengths()
 
+    def with_rule(self, call: Request) -> Request:
+        """Returns a call with the sampling rule under which it is faster, if it left that open."""
+        plan = call.plans[0]
+        if not plan.rule_is_open or not self._is_drafted(plan.config):
+            return call
+        return call.under(self._estimates.rules.choose())
+
     def length_schedule(self, plan: Plan) -> LengthSchedule:
         """Returns the draft lengths of one sequence."""
         return LengthSchedule(plan, self._heuristic)
@@ -44,11 +53,19 @@ class Drafters:
     @asynccontextmanager
     async def follow(self, plan: Plan) -> AsyncIterator[Drafter]:
         """Yields a drafter for the life of one sequence."""
-        drafter = Drafter(self._sources(plan), self._estimates, self._metrics)
+        observe_rule = None
+        if plan.rule_is_open and self._is_drafted(plan.config):
+            observe_rule = partial(self._estimates.rules.observe, plan.sampling.rule)
+        drafter = Drafter(self._sources(plan), self._estimates, self._metrics, observe_rule)
         try:
             yield drafter
         finally:
             await drafter.close()
+
+    def _is_drafted(self, config: Config) -> bool:
+        """Whether a draft service has a part in the sequences of a config."""
+        lookup = config.HasField("prompt_lookup_num_tokens")
+        return bool(self._pool.endpoints) and config.num_assistant_tokens > 0 and not lookup
 
     def _sources(self, plan: Plan) -> ProposalSources:
         config = plan.config
@@ -61,7 +78,7 @@ class Drafters:
         if self._looks_up and plan.max_length <= MAX_NGRAM_TOKENS:
             rows = 2 if plan.negative else 1
             ngrams = NgramLookup(plan, LookupGoodput(self._estimates, rows))
-        if not self._pool.endpoints:
+        if not self._is_drafted(config):
             return ProposalSources(ngrams=ngrams if chooses else None)
         remote = RemoteSession(self._pool, plan, self._options, self._metrics)
         goodput = None
@@ -69,7 +86,9 @@ class Drafters:
             # Alternatives are exact only where acceptance is an exact match.
             is_exact = plan.sampling.rule is not Rule.REJECTION
             max_alternatives = self._max_alternatives if is_exact else 0
-            goodput = Goodput(self._estimates, config.num_assistant_tokens, max_alternatives)
+            goodput = Goodput(
+                self._estimates, config.num_assistant_tokens, max_alternatives, plan.sampling.rule
+            )
         return ProposalSources(remote, ngrams, goodput)
 
     @property

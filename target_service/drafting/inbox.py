@@ -21,6 +21,21 @@ class ReceivedBlock:
     used: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The request for blocks on one base."""
+
+    at: float
+    """When it was made, on the clock of `time.perf_counter`."""
+    k: int = 0
+    outcomes: int = 0
+    """The number of outcomes to draft ahead for."""
+    outcomes_before: int | None = None
+    """The same for the base before; None if this is the first one."""
+    is_waited_for: bool = True
+    """Whether a proposal on the base itself is drafted first."""
+
+
 class Inbox:
     """Blocks that build on the newest committed tokens, or on those of one commit earlier.
 
@@ -29,16 +44,25 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self._requested_at: dict[int, float] = {}  # by the number of committed tokens
+        self._asked: dict[int, Asked] = {}  # by the number of committed tokens
         self._received: list[ReceivedBlock] = []
 
-    def request(self, length: int) -> None:
+    def request(
+        self, length: int, k: int = 0, outcomes: int = 0, is_waited_for: bool = True
+    ) -> None:
         """Records that blocks on the first `length` tokens are requested now."""
-        self._requested_at[length] = time.perf_counter()
+        before = self._asked[max(self._asked)].outcomes if self._asked else None
+        now = time.perf_counter()
+        self._asked[length] = Asked(now, k, outcomes, before, is_waited_for)
 
     def requested_at(self, length: int, default: float) -> float:
         """Returns when blocks on the first `length` tokens were requested, else the default."""
-        return self._requested_at.get(length, default)
+        asked = self._asked.get(length)
+        return asked.at if asked else default
+
+    def asked(self, length: int) -> Asked | None:
+        """Returns the request for blocks on the first `length` tokens, if one was made lately."""
+        return self._asked.get(length)
 
     def receive(self, block: draft_pb2.Block) -> str:
         """Keeps a block.
@@ -47,7 +71,7 @@ class Inbox:
             Why the block was not kept: "stale" if its base is history, "too_many" if the draft
             service floods the target; empty if it was kept.
         """
-        if block.base_len < min(self._requested_at, default=0):
+        if block.base_len < min(self._asked, default=0):
             return "stale"
         if len(self._received) >= _MAX_BLOCKS:
             return "too_many"
@@ -75,5 +99,5 @@ class Inbox:
         """Drops the blocks on earlier bases and returns how many of them were never used."""
         stale = [r for r in self._received if r.block.base_len < base_len]
         self._received = [r for r in self._received if r.block.base_len >= base_len]
-        self._requested_at = {n: at for n, at in self._requested_at.items() if n >= base_len}
+        self._asked = {n: asked for n, asked in self._asked.items() if n >= base_len}
         return sum(not r.used for r in stale)

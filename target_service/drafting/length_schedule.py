@@ -6,25 +6,32 @@ This module knows nothing of where proposals come from.
 from target_service.request.plan import Plan
 
 _MAX_LENGTH = 256
+_MOST_KEPT = 1024  # lengths, of all callers together
 
 
 class HeuristicLengths:
     """The draft lengths that the "heuristic" schedule has reached, by the length it began with.
 
     In transformers this schedule goes on from one call to the next, because the assistant model
-    keeps its length. Here one object keeps the lengths for all calls of a service.
+    keeps its length. Here one object keeps the lengths for all calls of a service, apart by scope:
+    how far they have come depends on the text.
     """
 
     def __init__(self) -> None:
-        self._reached: dict[int, int] = {}
+        self._reached: dict[tuple[str, int], int] = {}
 
-    def reached(self, first: int) -> int:
+    def reached(self, scope: str, first: int) -> int:
         """Returns the length that schedules which began with `first` tokens have reached."""
-        return self._reached.get(first, first)
+        return self._reached.get((scope, first), first)
 
-    def update(self, first: int, k: int) -> None:
-        """Stores the length for later calls."""
-        self._reached[first] = k
+    def update(self, scope: str, first: int, k: int) -> None:
+        """Stores the length for later calls of the scope, in place of the one stored longest ago if
+        there are too many.
+        """
+        self._reached.pop((scope, first), None)
+        self._reached[scope, first] = k
+        if len(self._reached) > _MOST_KEPT:
+            del self._reached[next(iter(self._reached))]
 
 
 class LengthSchedule:
@@ -35,13 +42,13 @@ class LengthSchedule:
         lookup = config.HasField("prompt_lookup_num_tokens")
         schedule = config.num_assistant_tokens_schedule
         self._k = config.prompt_lookup_num_tokens if lookup else config.num_assistant_tokens
-        self._first = self._k
+        self._first, self._scope = self._k, plan.identity.scope
         self._changes = (
             schedule in ("heuristic", "heuristic_transient") and not lookup and self._k > 0
         )
         self._kept = heuristic if self._changes and schedule == "heuristic" else None
         if self._kept is not None:
-            self._k = self._kept.reached(self._first)
+            self._k = self._kept.reached(self._scope, self._first)
 
     def k(self, tokens_left: int) -> int:
         """Returns how many tokens to propose when the sequence may have `tokens_left` more.
@@ -58,4 +65,4 @@ class LengthSchedule:
             return
         self._k = min(self._k + 2, _MAX_LENGTH) if accepted == proposed else max(1, self._k - 1)
         if self._kept is not None:
-            self._kept.update(self._first, self._k)
+            self._kept.update(self._scope, self._first, self._k)

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foredraft.v1 import draft_pb2
-from foredraft_engine.proposal import NOTHING, Proposal
+from foredraft_engine.proposal import NOTHING
 from foredraft_serving.messages import MessageError, proposal_from
 from foredraft_serving.metrics import TargetMetrics
+from target_service.drafting.draft_answer import DraftAnswer, DraftingTime, Foresight
 from target_service.drafting.draft_messages import DraftMessages, ProposalRequest
 from target_service.drafting.draft_pool import DraftPool
 from target_service.drafting.draft_status import StreamEnd
@@ -37,25 +38,8 @@ class SessionOptions:
     timeout_s: float
     """The longest time that a round waits for a block."""
     outcomes: int
-    """The number of outcomes of a verification to draft ahead for; 0 turns this off."""
+    """The largest number of outcomes of a verification to draft ahead for; 0 turns this off."""
     vocabulary_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class DraftAnswer:
-    """What draft services have for one round."""
-
-    proposal: Proposal = NOTHING
-    problem: str = ""
-    """Why the proposal is empty: "lost", "mismatch", "late", "refused" or "empty"."""
-    waited_s: float = 0.0
-    """The time that the target waited for the answer."""
-    drafted_ahead: bool = False
-    """Whether the proposal was drafted for an outcome, before the verdict was known."""
-    block_id: int = 0
-    """The block that held the proposal."""
-    excused: bool = False
-    """Whether the draft service is not charged for `waited_s`."""
 
 
 class RemoteSession:
@@ -66,7 +50,7 @@ class RemoteSession:
     ) -> None:
         self._pool, self._options, self._metrics = pool, options, metrics
         budget_s = _BUDGET_SHARE * options.timeout_s
-        self._messages = DraftMessages(plan, budget_s, options.outcomes)
+        self._messages = DraftMessages(plan, budget_s)
         self._epoch = 0
         self._refusals = 0  # of this sequence
         self._refused_until = 0.0
@@ -85,7 +69,7 @@ class RemoteSession:
     @property
     def times(self) -> DraftTimes | None:
         """What proposals of the draft service cost; None if no draft service follows."""
-        return self._open_stream.endpoint.times if self._open_stream else None
+        return self._open_stream.times if self._open_stream else None
 
     def begin(self, tokens: Sequence[int], request: ProposalRequest) -> None:
         """Opens a stream on the committed tokens, if a draft service can be used now."""
@@ -124,14 +108,29 @@ class RemoteSession:
         answer = self._answer(stream, *found, request, 0.0)
         return answer if stream.is_open else None
 
-    def miss_reason(self, base_len: int) -> str:
-        """Returns why a verification on this base would miss: "late" if no outcomes have come for
-        it, else "unforeseen"; empty if the draft service does not draft ahead.
+    def foresight(self, base_len: int) -> Foresight | None:
+        """Returns what was asked of the draft service ahead of the verdict on this base; None if
+        that was nothing.
         """
         stream = self._open_stream
-        if not self._options.outcomes or stream is None or not stream.endpoint.drafts_ahead:
-            return ""
-        return "unforeseen" if stream.inbox.has_outcomes(base_len) else "late"
+        asked = stream.inbox.asked(base_len) if stream else None
+        if stream is None or asked is None or not asked.outcomes:
+            return None
+        if not stream.endpoint.drafts_ahead:
+            return None
+        missed = "unforeseen" if stream.inbox.has_outcomes(base_len) else "late"
+        return Foresight(asked.outcomes, missed)
+
+    def outcomes(self, k: int, verify_s: float | None) -> int:
+        """Returns for how many outcomes of the next verification to draft ahead.
+
+        Args:
+            k: the number of tokens for each.
+            verify_s: the time of a round without waiting; None if it is not known.
+        """
+        if not k or verify_s is None or self.times is None:
+            return self._options.outcomes
+        return self.times.choose(k, verify_s)
 
     async def commit(
         self,
@@ -159,7 +158,7 @@ class RemoteSession:
         if not stream.is_waited_for and not stream.is_overdue(self._options.timeout_s):
             return
         base_len = stream.committed
-        ahead_s = _ahead_s(request.step_s, stream.endpoint.times)
+        ahead_s = _ahead_s(request.step_s, stream.times)
         message = self._messages.commit(base_len, tokens[base_len:], request, ahead_s)
         if explicit_ids is not None:
             message.explicit_ids.ids.extend(explicit_ids)
@@ -226,11 +225,15 @@ class RemoteSession:
             self._metrics.discarded_blocks.labels("invalid").inc()
             return DraftAnswer(NOTHING, "refused", waited_s, ahead)
         stream.endpoint.was_useful()
-        if not ahead:
+        asked = stream.inbox.asked(block.base_len)
+        # The first block took reading the prompt, too.
+        if not ahead and asked is not None and asked.outcomes_before is not None:
             tokens = len(outcome.proposal.ids)
-            stream.endpoint.times.observe_proposal(round_trip_s, block.draft_s, tokens)
+            stream.times.observe_proposal(asked.outcomes_before, block.draft_s, tokens)
+            stream.times.observe_network(round_trip_s - block.draft_s)
         problem = "" if proposal.ids else "empty"
-        return DraftAnswer(proposal, problem, waited_s, ahead, block.block_id)
+        times = DraftingTime(requested_at, received.received_at)
+        return DraftAnswer(proposal, problem, waited_s, ahead, block.block_id, times)
 
 
 def _problem(end: StreamEnd | None) -> str:

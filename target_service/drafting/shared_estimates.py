@@ -5,8 +5,10 @@ This module knows nothing of draft services.
 
 from dataclasses import dataclass, field
 
+from foredraft_engine.sampling import Rule
 from foredraft_engine.scheduling.step_times import StepTimes
 from target_service.drafting.acceptance_estimate import AcceptanceEstimate, LookupAcceptance
+from target_service.drafting.rule_choice import RuleChoice
 from target_service.drafting.speculation_budget import SpeculationBudget
 
 _WEIGHT = 0.05  # of a new observation in a running average
@@ -23,11 +25,16 @@ class SharedEstimates:
     step_times: StepTimes
     most_tokens: int = 256
     """The largest number of tokens in a step of several jobs."""
-    acceptance: AcceptanceEstimate = field(default_factory=AcceptanceEstimate)
+    acceptance: dict[Rule, AcceptanceEstimate] = field(
+        default_factory=lambda: {rule: AcceptanceEstimate() for rule in Rule}
+    )
+    rules: RuleChoice = field(default_factory=RuleChoice)
     lookups: LookupAcceptance = field(default_factory=LookupAcceptance)
     budget: SpeculationBudget = field(default_factory=SpeculationBudget)
     overhead_s: list[float] = field(default_factory=lambda: [0.0005, 0.001])
     """The time of a round outside its step: [of a plain round, of a round with a proposal]."""
+    beside_draft_s: float = 0.0
+    """The time of a plain round while a draft service drafts in vain; 0 before any."""
     _slowdowns: dict[tuple[int, int], float] = field(default_factory=dict)
     _slowdowns_at: int = 0  # the number of measurements that they were made of
 
@@ -77,3 +84,14 @@ class SharedEstimates:
         if step_s is not None:
             overhead_s = min(max(0.0, spent_s - step_s), step_s)
             self.overhead_s[k > 0] += _WEIGHT * (overhead_s - self.overhead_s[k > 0])
+
+    def observe_beside_draft(self, spent_s: float, plain_s: float) -> None:
+        """Records the time of a plain round while a draft service may have drafted.
+
+        Args:
+            spent_s: the time that it took, without the time that it waited for a draft.
+            plain_s: the time of such a round while none drafts.
+        """
+        before_s = self.beside_draft_s or spent_s
+        self.beside_draft_s = before_s + _WEIGHT * (min(spent_s, 2 * before_s) - before_s)
+        self.budget.observe_beside_draft(min(spent_s, 3 * plain_s) - plain_s, plain_s)

@@ -36,6 +36,16 @@ class SpeculationBudget:
         gained_s = self.balance_s + saved_s + _ALLOWANCE * plain_s
         self.balance_s = min(gained_s, _MAX_BALANCE_ASSISTED * plain_s)
 
+    def observe_beside_draft(self, lost_s: float, plain_s: float) -> None:
+        """Subtracts what a plain round lost while a draft service drafted in vain.
+
+        It takes no more than what is tolerated: the machine may be slow for another reason, which
+        plain rounds alone will show.
+        """
+        least_s = min(self.balance_s, -_PATIENCE * plain_s)
+        self.observe_assisted(-lost_s, plain_s)
+        self.balance_s = max(self.balance_s, least_s)
+
     def tolerates(self, plain_s: float) -> bool:
         """Returns whether assistance that the estimates favour may go on."""
         return self.balance_s > -_PATIENCE * plain_s

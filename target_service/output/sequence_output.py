@@ -21,7 +21,7 @@ class SequenceOutput:
     async def send(self, ids: Sequence[int]) -> None:
         """Streams tokens that are certain."""
         if ids:
-            await self.stream.send(self.stopping.take(ids), 0)
+            await self.stream.send(self.stopping.take(ids))
 
     async def finish(self, ids: Sequence[int], score: float | None = None) -> None:
         """Streams the last tokens. If they do not end the sequence, it ran out of time.
@@ -32,7 +32,7 @@ class SequenceOutput:
         """
         self._score = score
         taken = self.stopping.take(ids)
-        await self.stream.send(taken if taken.reason else self.stopping.expire(taken), 0)
+        await self.stream.send(taken if taken.reason else self.stopping.expire(taken))
 
     def summary(self, plan: Plan, stats: target_pb2.SpeculationStats) -> target_pb2.SequenceSummary:
         """Counts the ended sequence in the metrics and returns its summary."""

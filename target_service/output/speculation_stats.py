@@ -7,8 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from foredraft.v1 import target_pb2
-from foredraft_engine.proposal import Proposal, Verdict
+from foredraft_engine.proposal import Verdict
 from foredraft_engine.sampling import Rule
+from target_service.drafting.drafter import RoundProposal
 
 
 @dataclass(slots=True)
@@ -24,17 +25,26 @@ class SpeculationStats:
     """Rounds by what made their proposal."""
     fallbacks: Counter[str] = field(default_factory=Counter)
     """Rounds without a proposal of a draft service, by the reason."""
+    drafted: Counter[str] = field(default_factory=Counter)
+    """Rounds with a proposal of a draft service, by when it was drafted: "ahead" or "asked"."""
+    waited_s: float = 0.0
+    hidden_s: float = 0.0
 
-    def observe(self, proposal: Proposal, verdict: Verdict, fallback: str) -> None:
+    def observe(self, drafted: RoundProposal, verdict: Verdict) -> None:
         """Counts one round."""
+        proposal = drafted.proposal
         self.rounds += 1
         self.proposed += len(proposal.ids)
         self.accepted += verdict.accepted
         self.histogram[verdict.accepted] += 1
         if proposal.ids:
             self.drafters[proposal.made_by] += 1
-        if fallback:
-            self.fallbacks[fallback] += 1
+        if drafted.fallback:
+            self.fallbacks[drafted.fallback] += 1
+        if drafted.drafted:
+            self.drafted[drafted.drafted] += 1
+        self.waited_s += drafted.waited_s
+        self.hidden_s += drafted.hidden_s
 
     def observe_pass(self) -> None:
         """Counts one forward pass of a strategy that no draft assists."""
@@ -59,4 +69,8 @@ class SpeculationStats:
             fallbacks=self.fallbacks,
             draft_unused_reason=unused_reason,
             seed_repeats_with_any_drafter=rule is not Rule.REJECTION,
+            pushed=self.drafted["ahead"],
+            waited_for=self.drafted["asked"],
+            waited_s=self.waited_s,
+            hidden_s=self.hidden_s,
         )

@@ -6,7 +6,7 @@ This module knows nothing of strategies.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from foredraft.v1 import target_pb2
 from foredraft_engine.proposal import Logprobs, Verdict
@@ -14,6 +14,7 @@ from foredraft_engine.score_rows import ScoreRow
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.overload import UnreadError
 from foredraft_serving.tracing import event
+from target_service.output.round_report import TARGET
 from target_service.output.stopping import Taken
 
 _MAX_QUEUED_BYTES = 1 << 20
@@ -84,6 +85,7 @@ class ChunkQueue:
                 token_ids=full.token_ids,
                 text=full.text,
                 finish_reason=full.finish_reason,
+                origins=full.origins,
             )
             size_bytes -= chunk.ByteSize() + _DETAIL_BYTES
             if size_bytes < 0:
@@ -107,18 +109,21 @@ class SequenceStream:
         metrics: TargetMetrics,
         on_row: Callable[[], None] = lambda: None,
         began: float | None = None,
+        on_tokens: Callable[[int], None] = lambda count: None,
     ) -> None:
         """
         Args:
             on_row: is called when the sequence gets its row.
             began: when the call began, on the clock of `time.perf_counter`; None is now.
+            on_tokens: is called with the number of tokens whenever some were generated.
         """
-        self._on_row = on_row
+        self._on_row, self._on_tokens = on_row, on_tokens
         self.had_row = False
         """Whether the sequence got its row."""
         self.index, self._chunk_queue, self._metrics = index, chunk_queue, metrics
-        self._began = time.perf_counter() if began is None else began
-        self._admitted_at = self._first_at = self._last_at = self._began
+        self.began = time.perf_counter() if began is None else began
+        """When the call began, on the clock of `time.perf_counter`."""
+        self._admitted_at = self._first_at = self._last_at = self.began
         self._prompt_tokens = self.generated = 0
 
     def admitted(self, prompt_tokens: int) -> None:
@@ -127,7 +132,7 @@ class SequenceStream:
         self._on_row()
         self._admitted_at, self._prompt_tokens = time.perf_counter(), prompt_tokens
         self._metrics.prompt_tokens.inc(prompt_tokens)
-        self._metrics.queue_time.observe(self._admitted_at - self._began)
+        self._metrics.queue_time.observe(self._admitted_at - self.began)
         event("row", sequence=self.index)
 
     def prefilled(self, reused: int) -> None:
@@ -138,29 +143,39 @@ class SequenceStream:
     async def send(
         self,
         taken: Taken,
-        accepted: int,
+        origins: Sequence[target_pb2.TokenOrigin] = (),
         verdict: Verdict = _NO_SCORES,
         proposed: int | None = None,
+        told: target_pb2.Round | None = None,
     ) -> None:
         """Streams the tokens of a round.
 
         Args:
             taken: the tokens and their text.
-            accepted: how many of the tokens were proposed.
+            origins: the origin of each token, or of more; empty if all are the target's own.
             verdict: holds the scores of the tokens, as far as the call requested them.
             proposed: how many tokens the round verified; None for a search, which has no rounds.
+            told: what is told of the round, if the call requested it.
         """
         if taken.ids:
             self._observe(len(taken.ids))
+        origins = origins or [TARGET] * len(taken.ids)
         each = _tokens_per_chunk(verdict) or max(1, len(taken.ids))
         for at in range(0, max(1, len(taken.ids)), each):
-            chunk = self._chunk(taken, accepted, verdict, at, at + each)
+            chunk = self._chunk(taken, origins, verdict, at, at + each)
             if proposed is not None and at == 0:
                 chunk.num_proposed = proposed
+            if told is not None and at == 0:
+                chunk.round.CopyFrom(told)
             await self._chunk_queue.put(chunk)
 
     def _chunk(
-        self, taken: Taken, accepted: int, verdict: Verdict, start: int, end: int
+        self,
+        taken: Taken,
+        origins: Sequence[target_pb2.TokenOrigin],
+        verdict: Verdict,
+        start: int,
+        end: int,
     ) -> target_pb2.Chunk:
         """Returns the chunk of the tokens from `start` to `end`."""
         last = end >= len(taken.ids)
@@ -174,7 +189,8 @@ class SequenceStream:
             token_ids=taken.ids[start:end],
             text=taken.text[characters],
             text_offsets=[offset - first_character for offset in offsets],
-            num_accepted=max(0, min(accepted, end) - start),
+            num_accepted=sum(origin != TARGET for origin in origins[start:end]),
+            origins=origins[start:end],
             logprobs=[_message(entry) for entry in verdict.logprobs[start:end]],
             scores=[_row_message(row) for row in verdict.scores[start:end]],
             logits=[_row_message(row) for row in verdict.logits[start:end]],
@@ -189,7 +205,7 @@ class SequenceStream:
     def end(self, reason: str) -> None:
         """Counts the ended sequence in the metrics."""
         self._metrics.successes.labels(reason).inc()
-        self._metrics.e2e.observe(time.perf_counter() - self._began)
+        self._metrics.e2e.observe(time.perf_counter() - self.began)
         self._metrics.prompt_lengths.observe(self._prompt_tokens)
         self._metrics.text_lengths.observe(self.generated)
         if self.generated:
@@ -205,6 +221,7 @@ class SequenceStream:
         self._last_at = now
         self.generated += count
         self._metrics.generated_tokens.inc(count)
+        self._on_tokens(count)
 
 
 def _message(entry: Logprobs) -> target_pb2.TokenLogprobs:

@@ -42,6 +42,13 @@ class CheckedRequest:
     rule: Rule
 
     @property
+    def rule_is_open(self) -> bool:
+        """Whether the service may take another sampling rule: no seed is to repeat the text."""
+        message, samples = self.parsed.message, self.checked.config.do_sample
+        is_told = message.sampling_rule or message.HasField("seed")
+        return samples and self.checked.mode is Mode.ASSISTED and not is_told
+
+    @property
     def heals(self) -> bool:
         """Whether the prompts are to be healed before the request is planned."""
         return self.checked.config.token_healing

@@ -86,6 +86,9 @@ def check_call(message: target_pb2.GenerateRequest, config: Config, mode: Mode) 
         raise InvalidFieldError(
             "logprobs", f"is not offered with {chosen_by}; leave it out", chosen_by
         )
+    if message.return_rounds:
+        reason = "a search has no rounds to tell; leave it out"
+        raise InvalidFieldError("return_rounds", reason, chosen_by)
     if message.sampling_rule:
         raise InvalidFieldError(
             "sampling_rule", f"has no effect with {chosen_by}; leave it out", chosen_by

@@ -4,14 +4,15 @@ Prompts become token ids, and a named config goes under the call's own. This mod
 defaults, nor of what a config asks for.
 """
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foredraft.v1 import target_pb2
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_serving.logs import is_request_id
+from foredraft_serving.overload import LimitError
 from target_service.request.defaults import Config
+from target_service.request.identity import Identity
 from target_service.request.named_configs import NamedConfigs
 from target_service.request.prompts import Prompts
 
@@ -32,16 +33,16 @@ class ParsedRequest:
     """The tokens that an earlier call generated after each prompt."""
     negatives: tuple[Ids, ...]
     """The negative prompts that the call gives; empty or one for each prompt."""
-    owner: str
-    """Names the caller's credential; rows are reused among calls of one owner."""
+    identity: Identity
 
 
 def parse(
-    message: target_pb2.GenerateRequest, owner: str, prompts: Prompts, configs: NamedConfigs
+    message: target_pb2.GenerateRequest, identity: Identity, prompts: Prompts, configs: NamedConfigs
 ) -> ParsedRequest:
     """Reads a request. Blocks while it tokenizes prompts and reads a named config from disk.
 
     Raises:
+        LimitError: a prompt is longer than the caller's token allows.
         InvalidFieldError: a field outside the config is wrong, a prompt cannot be read, or there
             is no such named config.
     """
@@ -53,20 +54,20 @@ def parse(
         raise InvalidFieldError("prompts", "there is none")
     if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
         raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
-    return ParsedRequest(
+    parsed = ParsedRequest(
         message=message,
         config=configs.over(message.config_name, message.config),
         prompts=tuple(prompts.ids(p) for p in message.prompts),
         generated=tuple(prompts.checked("generated_ids", p.generated_ids) for p in message.prompts),
         negatives=tuple(prompts.ids(p, "negative_prompt") for p in message.negative_prompts),
-        owner=owner,
+        identity=identity,
     )
+    for field, given in (("prompts", parsed.prompts), ("negative_prompts", parsed.negatives)):
+        _check_lengths(field, given, identity.limits.max_prompt_tokens)
+    return parsed
 
 
-def owner_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """Returns the name of the credential that the caller shows in the `authorization` header.
-
-    It is empty if there is none.
-    """
-    shown = [str(value) for name, value in metadata or () if name == "authorization"]
-    return hashlib.sha256(shown[0].encode()).hexdigest()[:32] if shown and shown[0] else ""
+def _check_lengths(field: str, prompts: Sequence[Ids], most: int) -> None:
+    if (longest := max(map(len, prompts), default=0)) > most:
+        reason = f"one has {longest} tokens; this token is allowed {most}"
+        raise LimitError("max_prompt_tokens", reason, fields=(field,))

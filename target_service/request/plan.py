@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.sampling import Rule, Sampling
+from foredraft_serving.access.api_tokens import UNLIMITED
 from foredraft_serving.messages import sampling_from
 from target_service.request.checks import CheckedConfig, CheckedRequest, is_guided
 from target_service.request.defaults import Config
-from target_service.request.lengths import with_lengths
+from target_service.request.identity import Identity
+from target_service.request.lengths import Room, with_lengths
 from target_service.request.maxima import DEFAULT_MAXIMA, Maxima
 from target_service.request.mode import Mode
 
@@ -31,7 +33,7 @@ class Plan:
     sampling: Sampling
     config: Config
     """The config with every default filled in, as the draft is told."""
-    owner: str
+    identity: Identity
     logprobs: int | None
     cache: CacheSpec | None = None
     """The quantization of the row; None if it is not quantized."""
@@ -39,6 +41,10 @@ class Plan:
     sequences: int = 1
     negative: Ids = ()
     """The negative prompt and the tokens generated so far; empty without guidance."""
+    rule_is_open: bool = False
+    """Whether the call leaves the sampling rule to the service."""
+    returns_rounds: bool = False
+    """Whether each round is told with its tokens."""
 
     @property
     def max_length(self) -> int:
@@ -54,6 +60,16 @@ class Request:
     rule: Rule
     prompts: tuple[Ids, ...]
     plans: tuple[Plan, ...]
+
+    @property
+    def sequences(self) -> int:
+        """The number of texts that are generated."""
+        return sum(plan.sequences for plan in self.plans)
+
+    def under(self, rule: Rule) -> "Request":
+        """Returns the request with another sampling rule."""
+        plans = [replace(one, sampling=replace(one.sampling, rule=rule)) for one in self.plans]
+        return replace(self, rule=rule, plans=tuple(plans))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +104,13 @@ def plan(
     parsed, checked, message = request.parsed, request.checked, request.parsed.message
     mode, several = checked.mode, checked.config.num_return_sequences
     seed = message.seed if message.HasField("seed") else secrets.randbits(63)
-    each = several if mode.has_beams else 1
+    each, most_new = several if mode.has_beams else 1, parsed.identity.limits.max_new_tokens
     indices = _indices(message.sequence_indices, len(prompts) * several)
     plans: list[Plan] = []
-    for prompt, generated, away in zip(
-        prompts, parsed.generated, _negatives(request, prompts), strict=True
-    ):
+    negatives = _negatives(request, prompts)
+    for prompt, generated, away in zip(prompts, parsed.generated, negatives, strict=True):
         tokens, negative = (*prompt, *generated), (*away, *generated) if away else ()
-        full = planned_config(checked, model, limits, len(prompt), len(tokens))
+        full = planned_config(checked, model, limits, len(prompt), len(tokens), most_new)
         if full.watermarking_config.HasField("greenlist"):
             full.watermarking_config.greenlist.vocabulary_size = limits.model_ids
         _check_limits(full, mode, limits, len(tokens), len(away), checked.cache is not None)
@@ -105,19 +120,20 @@ def plan(
         )
         for _ in range(several // each):
             index = indices[len(plans) * each]
-            sampling = replace(shared, sequence_index=index)
             plans.append(
                 Plan(
                     index=index,
                     tokens=tokens,
-                    sampling=sampling,
+                    sampling=replace(shared, sequence_index=index),
                     config=full,
-                    owner=parsed.owner,
+                    identity=parsed.identity,
                     logprobs=message.logprobs if message.HasField("logprobs") else None,
                     cache=checked.cache,
                     mode=mode,
                     sequences=each,
                     negative=negative,
+                    rule_is_open=request.rule_is_open,
+                    returns_rounds=message.return_rounds,
                 )
             )
     return Request(seed, request.rule, tuple(prompts), tuple(plans))
@@ -134,24 +150,30 @@ def _indices(asked: Sequence[int], sequences: int) -> Sequence[int]:
 
 
 def planned_config(
-    checked: CheckedConfig, model: Config, limits: ServiceLimits, prompt: int, tokens: int
+    checked: CheckedConfig,
+    model: Config,
+    limits: ServiceLimits,
+    prompt: int,
+    tokens: int,
+    most_new: int = UNLIMITED,
 ) -> Config:
     """Returns the config of a prompt with its lengths filled in.
 
     Args:
         prompt: the number of tokens of the prompt.
         tokens: the number of tokens of the prompt and of what was generated after it.
+        most_new: the longest answer that the caller's token allows, in tokens.
 
     Raises:
         InvalidFieldError: the text does not fit, or a field does not apply to this prompt.
+        LimitError: the call asks for a longer answer than its token allows.
     """
     asked = checked.asked
     if asked.HasField("forced_bos_token_id") and prompt > 1:
         reason = f"is forced after a prompt of one token, and this one has {prompt}"
         raise InvalidFieldError("forced_bos_token_id", reason, "prompts")
-    return with_lengths(
-        checked.config, asked, model, limit=limits.capacity, prompt=prompt, tokens=tokens
-    )
+    room = Room(limits.capacity, most_new)
+    return with_lengths(checked.config, asked, model, room, prompt=prompt, tokens=tokens)
 
 
 def _negatives(request: CheckedRequest, prompts: Sequence[Ids]) -> Sequence[Ids]:

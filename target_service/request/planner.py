@@ -14,6 +14,7 @@ from foredraft_engine.model.loading import LoadedModel
 from foredraft_serving.worker_pool import WorkerPool
 from target_service.request.checks import CheckedRequest, check, check_config
 from target_service.request.defaults import Config, fill
+from target_service.request.identity import Identity
 from target_service.request.model_config import without_contradictions
 from target_service.request.named_configs import NamedConfigs
 from target_service.request.parse import Ids, parse
@@ -32,6 +33,7 @@ class Planner:
         limits: ServiceLimits,
         config_places: Sequence[Path] = (),
         saving: bool = False,
+        sanitizes: bool = False,
     ) -> None:
         """Plans for a model.
 
@@ -39,23 +41,25 @@ class Planner:
             defaults: what the model's own config and the service's settings set.
             config_places: the directories of named configs; the first is written to.
             saving: whether callers may save named configs.
+            sanitizes: whether control tokens that conversations spell out are always plain text.
         """
         self._limits, self._vocabulary_size = limits, model.known_ids
         self._defaults = without_contradictions(model.name, defaults, self._check)
-        self.prompts = Prompts(model, limits.capacity)
+        self.prompts = Prompts(model, limits.capacity, sanitizes)
         self.configs = NamedConfigs(config_places, self.check_config, saving)
 
-    def checked(self, message: target_pb2.GenerateRequest, owner: str) -> CheckedRequest:
+    def checked(self, message: target_pb2.GenerateRequest, identity: Identity) -> CheckedRequest:
         """Parses a request, fills in its defaults and checks it. Blocks, as `parse` does.
 
         Raises:
             InvalidFieldError: a field cannot be honoured; it is named.
+            LimitError: a prompt is longer than the caller's token allows.
         """
         # What is too much is refused before anything is made of it.
         self._limits.maxima.check_lists(message.config)
         self._limits.maxima.check_prompts(len(message.prompts), "prompts")
         self._limits.maxima.check_prompts(len(message.negative_prompts), "negative_prompts")
-        parsed = parse(message, owner, self.prompts, self.configs)
+        parsed = parse(message, identity, self.prompts, self.configs)
         with _naming(message.config_name):
             config = fill(parsed.config, self._defaults)
             self._limits.maxima.check_lists(config)
@@ -93,19 +97,20 @@ async def plan_request(
     healing: TokenHealing,
     pool: WorkerPool,
     message: target_pb2.GenerateRequest,
-    owner: str,
+    identity: Identity,
 ) -> Request:
     """Plans a request, off the event loop: a long prompt takes a while to tokenize.
 
     Raises:
         InvalidFieldError: a field cannot be honoured; it is named.
+        LimitError: a prompt or an answer is longer than the caller's token allows.
     """
-    checked = await pool.run(planner.checked, message, owner)
+    checked = await pool.run(planner.checked, message, identity)
     prompts = checked.parsed.prompts
     if checked.heals:
-        cache = checked.checked.cache
+        kept = identity.scope, checked.checked.cache
         prompts = tuple(
-            await asyncio.gather(*(healing.heal(pool, prompt, owner, cache) for prompt in prompts))
+            await asyncio.gather(*(healing.heal(pool, prompt, *kept) for prompt in prompts))
         )
     return await pool.run(planner.planned, checked, prompts)
 

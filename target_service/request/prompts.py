@@ -6,18 +6,25 @@ This module knows nothing of parameters.
 from collections.abc import Sequence
 
 from foredraft.v1 import generation_pb2
+from foredraft.wire.limits import MAX_MESSAGE_BYTES
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_serving.ranges import check_ids
 from foredraft_serving.worker_pool import breathe
+from target_service.request.chat_template import ChatTemplate, characters
 
 
 class Prompts:
     """Reads prompts for one model."""
 
-    def __init__(self, model: LoadedModel, capacity: int) -> None:
-        """Reads prompts. capacity: the length of the longest sequence, in tokens."""
+    def __init__(self, model: LoadedModel, capacity: int, sanitizes: bool = False) -> None:
+        """
+        Args:
+            capacity: the length of the longest sequence, in tokens.
+            sanitizes: whether control tokens that conversations spell out are always plain text.
+        """
         self.tokenizer = model.tokenizer
+        self._chat_template = ChatTemplate(model.tokenizer, sanitizes)
         self._known_ids, self._capacity = model.known_ids, capacity
         # Prompts share the numbers of their ids, which would take five times as much as the ids.
         self._shared = tuple(range(model.known_ids))
@@ -40,25 +47,41 @@ class Prompts:
         elif form == "token_ids":
             ids = prompt.token_ids.ids
         elif form == "chat":
-            if not tokenizer.chat_template:
-                raise InvalidFieldError(
-                    "chat", "the model has no chat template; send text or token ids"
-                )
-            self._refuse_endless(field, sum(len(m.content) for m in prompt.chat.messages))
-            messages = [{"role": m.role, "content": m.content} for m in prompt.chat.messages]
-            try:
-                ids = tokenizer.apply_chat_template(
-                    messages, add_generation_prompt=True, return_dict=False
-                )
-            except Exception as error:  # templates raise what they like, jinja's errors among them
-                raise InvalidFieldError(
-                    "chat", f"the model's chat template refuses it: {error}"
-                ) from error
+            self._refuse_endless(field, characters(prompt.chat))
+            ids = self._chat_template.ids(prompt.chat)
         else:
             raise InvalidFieldError(field, "a prompt is text, token ids or a conversation")
         if not ids:
             raise InvalidFieldError(field, "a prompt is empty; it takes at least one token")
         return self.checked(field, ids)
+
+    def texts(
+        self, token_ids: Sequence[generation_pb2.TokenIds], skip_special_tokens: bool
+    ) -> list[str]:
+        """Returns the texts of token ids.
+
+        Raises:
+            InvalidFieldError: an id is outside the vocabulary, or the texts are too long.
+        """
+        texts: list[str] = []
+        characters_left = MAX_MESSAGE_BYTES
+        for its in token_ids:
+            breathe()
+            check_ids("token_ids", its.ids, self._known_ids)
+            if len(its.ids) > self._capacity:
+                reason = f"a text has {len(its.ids)} tokens; the limit is {self._capacity}"
+                raise InvalidFieldError("token_ids", reason)
+            text = self.tokenizer.decode(
+                its.ids,
+                skip_special_tokens=skip_special_tokens,
+                clean_up_tokenization_spaces=False,
+            )
+            texts.append(text)
+            characters_left -= len(text)
+            if characters_left < 0:
+                reason = f"make more than {MAX_MESSAGE_BYTES} characters; ask for fewer at once"
+                raise InvalidFieldError("token_ids", reason)
+        return texts
 
     def _refuse_endless(self, field: str, characters: int) -> None:
         """Refuses a text that cannot fit, before it is tokenized."""

@@ -30,7 +30,7 @@ class TokenHealing:
         self,
         pool: WorkerPool,
         prompt: Sequence[int],
-        owner: str,
+        scope: str,
         cache: CacheSpec | None = None,
     ) -> tuple[int, ...]:
         """Returns the prompt with another last token, if the model prefers one, and without white
@@ -46,7 +46,7 @@ class TokenHealing:
             biased[ids[-1]] += _FAVOUR
             return int(biased.argmax())
 
-        async with self._engine.pool.lend(before, owner, cache) as row:
+        async with self._engine.pool.lend(before, scope, cache) as row:
             async for _ in self._engine.prefill(row, before):
                 pass
             return (*ids[:-1], await self._engine.score(row, before[-1:], 1, choose))

@@ -8,9 +8,10 @@ accepted, or of who reads.
 from collections.abc import Sequence
 
 from foredraft_engine.logits.processors import Processors
-from foredraft_engine.scheduling.engine import Guidance
+from foredraft_engine.scheduling.engine import Engine, Guidance
 from foredraft_engine.scheduling.row_pool import Row
 from foredraft_engine.speculation.verify_job import VerifyOptions
+from target_service.output.round_report import round_report, token_origins
 from target_service.output.sequence_output import SequenceOutput
 from target_service.output.speculation_stats import SpeculationStats
 from target_service.request.plan import Plan
@@ -26,11 +27,10 @@ async def assisted(
     tokens, stats = list(plan.tokens), SpeculationStats()
     schedule = drafters.length_schedule(plan)
     options = VerifyOptions(plan.logprobs, plan.config.output_scores, plan.config.output_logits)
-    # Guidance needs a second row. Both rows are lent at once, so that two sequences cannot each
-    # hold one row and wait for another.
+    # Both rows of guidance are lent at once: no two sequences each hold one and wait for another.
     prompts = [tokens, plan.negative] if plan.negative else [tokens]
     async with (
-        engine.pool.lend_several(prompts, plan.owner, plan.cache) as (row, *others),
+        engine.pool.lend_several(prompts, plan.identity.scope, plan.cache) as (row, *others),
         drafters.follow(plan) as drafter,
     ):
         processors = Processors(plan.sampling, engine.device)
@@ -42,12 +42,14 @@ async def assisted(
                 break
         output.stream.prefilled(row.reused)
         if guidance and not stopping.reason:
-            async for _ in engine.prefill(guidance.row, guidance.tokens):
-                pass
+            await _prefill(engine, guidance)
         while not stopping.reason and not stopping.is_out_of_time():
             drafted = await drafter.propose(tokens, schedule.k(stopping.tokens_left))
             proposal = drafted.proposal
-            verdict = await engine.verify(row, tokens, proposal, processors, options, guidance)
+            verdict = await engine.verify(
+                row, tokens, proposal, processors, options, guidance, drafted.is_timed
+            )
+            told = round_report(drafted, output.stream.began) if plan.returns_rounds else None
             taken = stopping.take(verdict.ids)
             schedule.observe(len(proposal.ids), verdict.accepted)
             tokens += taken.ids
@@ -56,13 +58,20 @@ async def assisted(
             if not taken.reason:
                 # The commit goes first, so that the draft works while the reader is served.
                 await drafter.commit(tokens, drafted, verdict, schedule.k(stopping.tokens_left))
-            stats.observe(proposal, verdict, drafted.fallback)
+            stats.observe(drafted, verdict)
             metrics.observe_round(len(proposal.ids), verdict.accepted, drafted.fallback)
             metrics.observe_alternatives(len(proposal.alternatives), verdict.used_alternative)
-            await output.stream.send(taken, verdict.accepted, verdict, len(proposal.ids))
+            origins = token_origins(proposal, verdict)
+            await output.stream.send(taken, origins, verdict, len(proposal.ids), told)
         if stopping.reason == "max_time":
             await output.finish(())
     return stats
+
+
+async def _prefill(engine: Engine, guidance: Guidance) -> None:
+    """Feeds the prompt of the second row."""
+    async for _ in engine.prefill(guidance.row, guidance.tokens):
+        pass
 
 
 def _guidance(plan: Plan, rows: Sequence[Row]) -> Guidance | None:

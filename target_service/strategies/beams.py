@@ -36,7 +36,7 @@ async def beams(
     engine, tokens, stats, sent = resources.engine, plan.tokens, SpeculationStats(), 0
     choice = _Choice(plan, engine, BranchStopping(outputs[0].stopping.fork()))
     search, size = choice.search, (plan.config.num_beams, _tokens_left(plan))
-    async with branches(engine, tokens, *size, plan.owner, plan.cache) as (row, texts):
+    async with branches(engine, tokens, *size, plan.identity.scope, plan.cache) as (row, texts):
         for output in outputs:
             output.stream.admitted(plan.sampling.prompt_length)
         async for _ in engine.prefill(row, tokens):

@@ -30,7 +30,7 @@ async def contrastive(
     tokens, stats = list(plan.tokens), SpeculationStats()
     search = _Search(plan, engine)
     # The whole prompt is fed, because a row that is reused has keys but no hidden states.
-    async with engine.pool.lend((), plan.owner, plan.cache) as row:
+    async with engine.pool.lend((), plan.identity.scope, plan.cache) as row:
         output.stream.admitted(plan.sampling.prompt_length)
         for start in range(0, len(tokens) - 1, engine.chunk_tokens):
             if stopping.is_out_of_time():

@@ -4,6 +4,7 @@ import { pathToFileURL } from "node:url";
 const PACKAGES = {
   "monitoring.coreos.com": "@kubernetes-models/prometheus-operator",
   "keda.sh": "@kubernetes-models/keda",
+  "cert-manager.io": "@kubernetes-models/cert-manager",
 };
 const modules = process.argv[2];
 let text = "";

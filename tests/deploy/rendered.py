@@ -12,22 +12,33 @@ from typing import Any
 import yaml
 
 from draft_service.settings import DraftSettings
+from draft_service.settings import check as check_draft
 from target_service.settings import TargetSettings
+from target_service.settings import check as check_target
 from tests.integration.processes import ROOT
 from tests.tools import find
 
 HERE = ROOT / "deploy" / "kubernetes"
-OVERLAYS = ("cpu-demo", "gpu")
+OVERLAYS = tuple(sorted(folder.name for folder in (HERE / "overlays").iterdir()))
 COMPONENTS = (
     (),
     ("monitoring",),
     ("monitoring", "autoscaling"),
     ("monitoring", "autoscaling-keda"),
+    ("monitoring", "tls"),
+    ("tls", "tokens"),
 )
 SERVICES = ("target", "draft")
 SETTINGS: dict[str, Any] = {"target": TargetSettings, "draft": DraftSettings}
+CHECKS: dict[str, Any] = {"target": check_target, "draft": check_draft}
 
 Manifest = dict[str, Any]
+
+
+def own_components(overlay: str) -> set[str]:
+    """Returns the components that an overlay has by itself."""
+    its = yaml.safe_load((HERE / "overlays" / overlay / "kustomization.yaml").read_text())
+    return {Path(component).name for component in its.get("components", ())}
 
 
 @cache
@@ -40,7 +51,11 @@ def _text(overlay: str, components: Sequence[str]) -> str:
             "kind": "Kustomization",
             "namespace": "foredraft",
             "resources": [str(away / "overlays" / overlay)],
-            "components": [str(away / "components" / component) for component in components],
+            "components": [
+                str(away / "components" / component)
+                for component in components
+                if component not in own_components(overlay)
+            ],
         }
         (Path(folder) / "kustomization.yaml").write_text(json.dumps(chosen))
         command = [find("kubectl"), "kustomize", folder]
@@ -72,7 +87,11 @@ def container(manifests: Sequence[Manifest], service: str) -> Manifest:
 
 def environment_of(manifests: Sequence[Manifest], service: str) -> dict[str, str]:
     """The environment that a service is given."""
-    given = container(manifests, service)
+    return environment_in(manifests, container(manifests, service))
+
+
+def environment_in(manifests: Sequence[Manifest], given: Manifest) -> dict[str, str]:
+    """The environment that a container is given."""
     maps = of_kind(manifests, "ConfigMap")
     found: dict[str, str] = {}
     for source in given.get("envFrom", ()):

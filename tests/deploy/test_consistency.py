@@ -1,6 +1,8 @@
 """What the manifests say of the services is what the services do."""
 
+import re
 from collections.abc import Sequence
+from string import Template
 from typing import Any
 
 import pytest
@@ -9,11 +11,13 @@ from foredraft.wire.limits import DEFAULT_TIMEOUT_S
 from foredraft_serving.server import LIVENESS, READINESS
 from foredraft_serving.settings import SettingsError, read
 from tests.deploy.rendered import (
+    CHECKS,
     OVERLAYS,
     SERVICES,
     SETTINGS,
     Manifest,
     container,
+    environment_in,
     environment_of,
     of_kind,
     pods,
@@ -44,6 +48,8 @@ def test_settings_and_ports(overlay: str, service: str) -> None:
     settings, given = settings_of(manifests, service), container(manifests, service)
     listens = [int(a.rpartition(":")[2]) for a in (settings.listen, settings.metrics_listen)]
     assert all(a.startswith("0.0.0.0:") for a in (settings.listen, settings.metrics_listen))
+    CHECKS[service](settings)  # it starts with them
+    assert settings.insecure
     assert [p["containerPort"] for p in given["ports"]] == listens
     served = of_kind(manifests, "Service")[service]["spec"]
     assert served["clusterIP"] == "None"
@@ -175,13 +181,14 @@ def test_network_policies_are_the_links_that_there_are(overlay: str) -> None:
     dns = "kube-system/kube-dns"
     wanted = {("clients", "target", 50052), ("target", "draft", 50051), ("target", dns, 53)}
     wanted |= {("monitoring/*", "target", 9102), ("monitoring/*", "draft", 9101)}
-    if overlay == "gpu":
+    if of_kind(manifests, "Job"):
         wanted |= {("download", dns, 53), ("download", "anybody", 443)}
     assert edges == wanted
 
 
-def test_real_models_are_read_only_pinned_and_offline() -> None:
-    manifests = render("gpu")
+@pytest.mark.parametrize("overlay", [o for o in OVERLAYS if o != "cpu-demo"])
+def test_real_models_are_read_only_pinned_and_offline(overlay: str) -> None:
+    manifests = render(overlay)
     claims = of_kind(manifests, "PersistentVolumeClaim")
     for service in SERVICES:
         pod = of_kind(manifests, "Deployment")[service]["spec"]["template"]["spec"]
@@ -196,7 +203,13 @@ def test_real_models_are_read_only_pinned_and_offline() -> None:
         assert environment_of(manifests, service)["HF_HUB_OFFLINE"] == "1"
         job = of_kind(manifests, "Job")[f"{service}-download"]["spec"]["template"]["spec"]
         (download,) = job["containers"]
-        revision, folder = download["args"][1], download["args"][3]
+        names = environment_in(manifests, download)
+        # Kubernetes puts variables of the container in the place of $(NAME).
+        model, revision, folder = (
+            Template(argument.replace("$(", "${").replace(")", "}")).substitute(names)
+            for argument in (download["command"][2], download["args"][1], download["args"][3])
+        )
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+", model)
         assert len(revision) == 40
         assert int(revision, 16)
         assert folder == settings_of(manifests, service).model

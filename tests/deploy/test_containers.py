@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from foredraft_serving.settings import read
-from tests.deploy.rendered import SERVICES, SETTINGS
+from tests.deploy.rendered import CHECKS, SERVICES, SETTINGS
 from tests.integration.processes import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -45,6 +45,7 @@ def test_what_is_copied_is_there_and_not_ignored(service: str) -> None:
 def test_settings_ports_and_health_of_the_compose_file(service: str) -> None:
     given = COMPOSE["services"][service]
     settings = read(SETTINGS[service], f"FOREDRAFT_{service.upper()}_", [], given["environment"])
+    CHECKS[service](settings)  # it starts with them
     assert settings.model == f"/models/{service}"
     port = settings.listen.rpartition(":")[2]
     assert given["healthcheck"]["test"][-1] == f"127.0.0.1:{port}"
@@ -64,6 +65,24 @@ def test_settings_ports_and_health_of_the_compose_file(service: str) -> None:
             settings.draft
             == "draft:" + COMPOSE["services"]["draft"]["healthcheck"]["test"][-1].partition(":")[2]
         )
+
+
+def test_images_of_others_are_pinned_by_their_digest() -> None:
+    """Whoever owns a tag can put another image behind it, and nobody behind a digest."""
+    named = [given["image"] for given in COMPOSE["services"].values() if "build" not in given]
+    stages = {line.split(" AS ")[1] for line in _lines("FROM") if " AS " in line}
+    named += [line.split()[1] for line in _lines("FROM") if line.split()[1] not in stages]
+    arguments = dict(line.split()[1].split("=", 1) for line in _lines("ARG") if "=" in line)
+    for image in named:
+        for name, default in arguments.items():
+            image = image.replace(f"${{{name}}}", default)
+        assert re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*@sha256:[0-9a-f]{64}", image), image
+
+
+def test_the_list_of_packages_is_where_the_label_says() -> None:
+    (label,) = _lines("LABEL")
+    name = label.removeprefix("LABEL foredraft.sbom=/opt/foredraft/")
+    assert f'"$prefix/{name}"' in (DEPLOY / "install").read_text()
 
 
 def test_volumes_and_images() -> None:

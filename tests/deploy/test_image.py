@@ -4,13 +4,16 @@ A user without rights runs it on a read-only tree. The service that comes of it 
 user, on a read-only root.
 """
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,7 @@ def _source(folder: Path) -> Path:
         "draft_service",
         "target_service",
         "deploy/install",
+        "deploy/sbom",
     ]
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", *kept],
@@ -136,6 +140,7 @@ def test_both_services_installed_and_run_by_a_user_without_rights(tmp_path: Path
         subprocess.run(command, check=True, env=_environment(temporary), cwd="/", timeout=500)
         _read_only(prefix)
         _only_what_runs(prefix)
+        _all_is_listed(prefix)
     installed = time.time()
     with _running(prefixes["draft"], "draft", temporary) as draft:
         flags = ("--draft", draft)
@@ -177,3 +182,18 @@ def _only_what_runs(prefix: Path) -> None:
         "hqq",
         "pip",
     }
+
+
+def _all_is_listed(prefix: Path) -> None:
+    listed = json.loads((prefix / "sbom.cdx.json").read_text())
+    assert listed["bomFormat"] == "CycloneDX"
+    every = [listed["metadata"]["component"], *listed["components"]]
+    versions = {_normal(part["name"]): part["version"] for part in every}
+    site = next((prefix / "venv").glob("lib/python*/site-packages"))
+    installed = {_normal(its.name): its.version for its in distributions(path=[str(site)])}
+    assert versions == installed
+    assert "cyclonedx-bom" not in installed, "what writes the list is not in it"
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

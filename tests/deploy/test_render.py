@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,17 +19,19 @@ from tests.deploy.rendered import (
     COMPONENTS,
     HERE,
     OVERLAYS,
+    SERVICES,
     Manifest,
+    container,
     environment_of,
     of_kind,
+    own_components,
     render,
 )
 from tests.integration.processes import ROOT
-from tests.tools import find
+from tests.tools import MODULES, find
 
 OLDEST, NEWEST = "1.32", "1.37"  # Kubernetes that is supported; docs/deploy.md says so
-_CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject"}
-_MODULES = ROOT / ".tools" / "node_modules"
+_CUSTOM = {"Certificate", "Issuer", "PodMonitor", "PrometheusRule", "ScaledObject"}
 combinations = pytest.mark.parametrize("components", COMPONENTS, ids="+".join)
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
 
@@ -39,15 +40,49 @@ def test_the_documentation_names_the_versions() -> None:
     assert f"Kubernetes {OLDEST} to {NEWEST}" in (ROOT / "docs" / "deploy.md").read_text()
 
 
-def test_the_kustomization_of_the_documentation_renders(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "deploy.md").read_text()
-    (written,) = re.findall(r"# production/kustomization.yaml\n(.*?)\n\n", text, re.DOTALL)
+def test_a_copy_of_the_sample_beside_the_tree_renders_and_has_its_own_models(
+    tmp_path: Path,
+) -> None:
+    """The documentation's step: copy the folder, correct the paths, change what is your own."""
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
-    (tmp_path / "production").mkdir()
-    (tmp_path / "production" / "kustomization.yaml").write_text(textwrap.dedent(written))
-    command = [find("kubectl"), "kustomize", str(tmp_path / "production")]
+    own = tmp_path / "production"
+    (tmp_path / "deploy" / "kubernetes" / "overlays" / "production").rename(own)
+    for step in _commands_of_the_documentation("production/kustomization.yaml"):
+        subprocess.run(step, shell=True, check=True, cwd=tmp_path)
+    models = (own / "models.env").read_text()
+    (own / "models.env").write_text(models.replace("Qwen/Qwen3-32B", "our/model"))
+    command = [find("kubectl"), "kustomize", str(own)]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert list(yaml.safe_load_all(shown)) == render("gpu", ("monitoring", "autoscaling"))
+    assert "Qwen3-32B" not in shown
+    changed = list(yaml.safe_load_all(shown.replace("our/model", "Qwen/Qwen3-32B")))
+    # The hash in the name of the ConfigMap is of its content.
+    hashes = re.compile(r"\bmodels-\w{10}\b")
+    here = yaml.safe_dump_all(render("production"))
+    assert hashes.sub("models", yaml.safe_dump_all(changed)) == hashes.sub("models", here)
+
+
+def _commands_of_the_documentation(about: str) -> list[str]:
+    """Returns the `sed` commands of docs/deploy.md that change a file."""
+    lines = (ROOT / "docs" / "deploy.md").read_text().splitlines()
+    commands = [line.strip() for line in lines if line.strip().startswith("sed -i")]
+    return [command for command in commands if command.endswith(about)]
+
+
+def test_the_sample_differs_from_the_overlay_in_what_it_is_for() -> None:
+    """What is your own is in the sample: images, models, GPUs, storage and a registry's Secret."""
+    gpu, own = (
+        {(m["kind"], m["metadata"]["name"]): m for m in render(overlay, ("monitoring",))}
+        for overlay in ("gpu", "production")
+    )
+    assert gpu.keys() == own.keys()
+    for service in SERVICES:
+        image = container(list(own.values()), service)["image"]
+        assert image.startswith("registry.example.com/foredraft/")
+        account = own["ServiceAccount", service]
+        assert account["imagePullSecrets"] == [{"name": "registry"}]
+        claim = own["PersistentVolumeClaim", f"{service}-model"]["spec"]
+        assert claim["storageClassName"]
+        assert own["Deployment", service]["spec"]["template"]["spec"]["nodeSelector"]
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
@@ -67,7 +102,7 @@ def test_the_validation_is_strict() -> None:
 
 
 def _complaints(manifests: Sequence[Manifest]) -> list[str]:
-    command = [find("node"), str(Path(__file__).parent / "crds.mjs"), str(_MODULES)]
+    command = [find("node"), str(Path(__file__).parent / "crds.mjs"), str(MODULES)]
     told = subprocess.run(
         command, input=json.dumps(manifests), capture_output=True, text=True, check=False
     )
@@ -80,9 +115,12 @@ def _complaints(manifests: Sequence[Manifest]) -> list[str]:
 def test_custom_resources_by_their_own_schemas(overlay: str, components: Sequence[str]) -> None:
     find("buf")  # installed with the schemas
     custom = [m for m in render(overlay, components) if m["kind"] in _CUSTOM]
+    used = {*components, *own_components(overlay)}
     assert {m["kind"] for m in custom} == (
-        {"PodMonitor", "PrometheusRule"} if components else set()
-    ) | ({"ScaledObject"} if "autoscaling-keda" in components else set())
+        {"PodMonitor", "PrometheusRule"} if "monitoring" in used else set()
+    ) | ({"ScaledObject"} if "autoscaling-keda" in components else set()) | (
+        {"Certificate", "Issuer"} if "tls" in used else set()
+    )
     assert not any(_complaints(custom))
     assert {key for manifest in custom for key in _keys(manifest["spec"])} <= _known()
 
@@ -96,9 +134,10 @@ def _known() -> set[str]:
     packages = (
         "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1",
         "@kubernetes-models/keda/keda.sh",
+        "@kubernetes-models/cert-manager/cert-manager.io/v1",
     )
     borrowed = ("@kubernetes-models/apimachinery/apis/meta", "kubernetes-models/autoscaling/v2")
-    files = [file for place in packages + borrowed for file in (_MODULES / place).rglob("*.d.ts")]
+    files = [file for place in packages + borrowed for file in (MODULES / place).rglob("*.d.ts")]
     return {
         key
         for file in files

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,15 @@ from tests.fakes import TableRows
 # A right implementation fails one test in a hundred million by luck; with the tests' fixed seeds,
 # never again once it has passed. The number of texts changes what a law test can see, not this.
 LUCK = 1e-8
+
+# Sampled texts, with a proposal in every round: what pays would depend on chance on a busy machine.
+DRAFTED: Any = {
+    "do_sample": True,
+    "top_k": 0,
+    "num_assistant_tokens": 2,
+    "num_assistant_tokens_schedule": "constant",
+    "assistant_confidence_threshold": 0.0,
+}
 
 
 def texts(usual: int, long: int) -> pytest.MarkDecorator:

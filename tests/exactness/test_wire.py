@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 
 from foredraft import AsyncClient
-from tests.exactness.laws import LUCK, exact_law, p_value, texts
+from foredraft_engine.model.rows import Rows
+from tests.exactness.laws import DRAFTED, LUCK, exact_law, p_value, texts
 from tests.fakes import TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
 
@@ -27,10 +28,13 @@ async def test_texts_over_the_wire_have_the_targets_law(
     await check_the_law(rule, width, trials, least_accepted=trials // 4)
 
 
-async def check_the_law(rule: Rule, width: int, trials: int, least_accepted: int) -> None:
+async def check_the_law(
+    rule: Rule, width: int, trials: int, least_accepted: int, draft_rows: Rows | None = None
+) -> None:
     """Compares texts with the law; least_accepted: the drafted tokens that have a part in them."""
     model = table_model(VOCAB)
-    target_rows, draft_rows = (TableRows(random_table(VOCAB, seed), count=64) for seed in (0, 1))
+    target_rows, others = (TableRows(random_table(VOCAB, seed), count=64) for seed in (0, 1))
+    draft_rows = draft_rows or others
     counts: Counter[tuple[int, ...]] = Counter()
     accepted = 0
     async with (
@@ -42,15 +46,10 @@ async def check_the_law(rule: Rule, width: int, trials: int, least_accepted: int
             results = await client.generate(
                 PROMPT,
                 max_new_tokens=LENGTH,
-                do_sample=True,
-                top_k=0,
                 num_return_sequences=AT_ONCE,
-                num_assistant_tokens=2,
-                # What pays would depend on chance on a busy machine.
-                num_assistant_tokens_schedule="constant",
-                assistant_confidence_threshold=0.0,
                 sampling_rule=rule,
                 seed=seed,
+                **DRAFTED,
             )
             counts.update(r.token_ids for r in results)
             accepted += sum(r.stats.accepted for r in results)

@@ -20,6 +20,7 @@ class Link:
         self._passes.set()
         self._loop = asyncio.new_event_loop()
         self._writers: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
+        self._connections: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._server: asyncio.Server = self._run(self._listen())
@@ -46,13 +47,21 @@ class Link:
         self._run(self._break(half=True))
 
     def close(self) -> None:
-        """Breaks all connections off and ends the thread."""
-        self.refuses = True
-        self.cut()
-        self._server.close()
+        """Breaks all connections off, those that are still being made too, and ends the thread."""
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    async def _end(self) -> None:
+        self.refuses = True
+        # asyncio's own tasks, which accept, fail where the server is closed before they ran.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._connections:
+                task.cancel()
+            await asyncio.wait(others)
+        self._server.close()
+        await self._break(half=False)
 
     async def _break(self, half: bool) -> None:
         for there, back in self._writers:
@@ -65,19 +74,25 @@ class Link:
             self._writers.clear()
 
     async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(self._connect(reader, writer))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+            # A task that is cancelled before it begins closes nothing itself.
+            task.add_done_callback(lambda _: writer.transport.abort())
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        return await asyncio.start_server(accept, "127.0.0.1", 0)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self.to.rsplit(":", 1)
         try:
             if self.refuses:
                 raise ConnectionRefusedError
             answers, there = await asyncio.open_connection(host, int(port))
+            self._writers.append((there, writer))
+            await asyncio.gather(self._carry(reader, there), self._carry(answers, writer))
         except OSError:
-            writer.transport.abort()
             return
-        self._writers.append((there, writer))
-        await asyncio.gather(self._carry(reader, there), self._carry(answers, writer))
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -61,7 +61,7 @@ class Network:
         address = f"{_DRAFT}:{free_port()}"
         command = ["ip", "netns", "exec", self._name, sys.executable, "-m", "draft_service"]
         command += ["--listen", address, "--metrics-listen", f"{_DRAFT}:{free_port()}"]
-        command += ["--model", str(MODELS / "draft"), "--threads", "1"]
+        command += ["--model", str(MODELS / "draft"), "--threads", "1", "--insecure"]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, env=environment())
         until(lambda: is_serving(address, READINESS), PATIENCE_S, 0.1, log.read_text)

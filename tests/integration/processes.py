@@ -49,6 +49,8 @@ class Process:
         self.address = f"127.0.0.1:{port}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
         self.log = log
+        alone = flags.index("--health-listen") + 1 if "--health-listen" in flags else None
+        self._probed = self.address if alone is None else flags[alone]
         listen = ["--listen", self.address, "--metrics-listen", self.metrics_address]
         arguments = [f"{kind}_service", *listen, "--threads", "1", *flags]
         self._process = _forked().Process(target=_serve, args=(arguments, str(log), environment()))
@@ -91,7 +93,7 @@ class Process:
 
     def _is_ready(self) -> bool:
         assert self.returncode is None, self.log.read_text()
-        return is_serving(self.address, READINESS)
+        return is_serving(self._probed, READINESS)
 
     def stop(self) -> int:
         """Sends SIGTERM; returns the exit code."""

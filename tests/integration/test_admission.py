@@ -41,13 +41,26 @@ async def client(target: LoopbackTarget) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def _filled(client: AsyncClient, sequences: int) -> list[asyncio.Task[Any]]:
-    """Returns calls of a sequence each, which run or wait."""
+async def _filled(
+    target: LoopbackTarget, client: AsyncClient, sequences: int
+) -> list[asyncio.Task[Any]]:
+    """Returns calls of a sequence each, all of which run or wait."""
     tasks = [
         asyncio.create_task(client.generate(PROMPT, max_new_tokens=400)) for _ in range(sequences)
     ]
-    await asyncio.sleep(1.0)  # on a busy machine calls take a while to arrive
+    await _inside(target, sequences)
     return tasks
+
+
+async def _inside(target: LoopbackTarget, sequences: int) -> None:
+    """Waits until as many sequences run or wait for a row."""
+    waiting = max(0, sequences - ROWS)
+
+    def arrived() -> bool:
+        waits = target.value("foredraft_num_requests_waiting")
+        return target.engine.pool.in_use == sequences - waiting and waits == waiting
+
+    await asyncio.to_thread(until, arrived)
 
 
 async def _left(tasks: list[asyncio.Task[Any]]) -> None:
@@ -59,7 +72,7 @@ async def _left(tasks: list[asyncio.Task[Any]]) -> None:
 async def test_a_full_queue_refuses_and_says_when_to_come_back(
     target: LoopbackTarget, client: AsyncClient
 ) -> None:
-    tasks = await _filled(client, ROWS + SETTINGS["max_waiting"])
+    tasks = await _filled(target, client, ROWS + SETTINGS["max_waiting"])
     with pytest.raises(OverloadedError, match="--max-waiting") as caught:
         await client.generate(PROMPT, max_new_tokens=4)
     error = caught.value.__cause__
@@ -83,7 +96,7 @@ async def test_waiting_requests_take_bounded_memory() -> None:
         target_service(SlowRows(TABLE, STEP_S, ROWS), table_model(VOCAB), **settings) as target,
         AsyncClient(target.address, max_retries=0) as client,
     ):
-        tasks = await _filled(client, ROWS)
+        tasks = await _filled(target, client, ROWS)
         long = [asyncio.create_task(client.generate([1] * 500)) for _ in range(12)]
         done, _ = await asyncio.wait(long, timeout=0.5)
         assert 1 <= sum(isinstance(t.exception(), OverloadedError) for t in done) < 12
@@ -127,20 +140,22 @@ async def test_a_call_that_would_be_late_is_refused_at_once(
     target: LoopbackTarget, client: AsyncClient
 ) -> None:
     await asyncio.gather(*(client.generate(PROMPT, max_new_tokens=40) for _ in range(8)))
-    tasks = await _filled(client, ROWS + 4)
+    tasks = await _filled(target, client, ROWS + 4)
     began = time.monotonic()
-    with pytest.raises(OverloadedError, match="deadline"):
+    with pytest.raises(OverloadedError, match=r"deadline is in .* at least .* fewer tokens"):
         await client.generate(PROMPT, max_new_tokens=400, timeout=1.0)
     assert time.monotonic() - began < 0.5
     assert target.value("foredraft_requests_refused_total", reason="deadline") == 1
     await _left(tasks)
 
 
-async def test_a_call_of_many_sequences_lets_others_go_first(client: AsyncClient) -> None:
+async def test_a_call_of_many_sequences_lets_others_go_first(
+    target: LoopbackTarget, client: AsyncClient
+) -> None:
     many = asyncio.create_task(
         client.generate(PROMPT, max_new_tokens=60, do_sample=True, num_return_sequences=200)
     )
-    await asyncio.sleep(1.0)  # on a busy machine calls take a while to arrive
+    await _inside(target, 200)
     result = await asyncio.wait_for(client.generate(PROMPT, max_new_tokens=4), 5)
     assert result.token_ids
     assert not many.done()
@@ -179,8 +194,10 @@ async def test_who_does_not_read_is_ended_and_his_rows_are_free(
         await channel.close()
 
 
-async def test_the_deadline_of_a_call_that_waits_ends_it(client: AsyncClient) -> None:
-    tasks = await _filled(client, ROWS)
+async def test_the_deadline_of_a_call_that_waits_ends_it(
+    target: LoopbackTarget, client: AsyncClient
+) -> None:
+    tasks = await _filled(target, client, ROWS)
     with pytest.raises(DeadlineExceededError):
         await client.generate(PROMPT, max_new_tokens=4, timeout=0.3)
     await _left(tasks)
@@ -190,7 +207,7 @@ async def test_what_is_sure_to_be_refused_is_never_planned(
     target: LoopbackTarget, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.gather(*(client.generate(PROMPT, max_new_tokens=40) for _ in range(8)))
-    tasks = await _filled(client, ROWS + SETTINGS["max_waiting"] // 2)
+    tasks = await _filled(target, client, ROWS + SETTINGS["max_waiting"] // 2)
     planned: list[object] = []
     monkeypatch.setattr(Planner, "checked", lambda self, *request: planned.append(request))
     with pytest.raises(OverloadedError, match="deadline"):

@@ -24,9 +24,10 @@ def _open(**fields: Any) -> draft_pb2.DraftRequest:
     config = fields.pop("config", {})
     for name, value in fields.items():
         opened.ClearField(name)
-        setattr(opened, name, value) if isinstance(value, int) else getattr(opened, name).extend(
-            value
-        )
+        if isinstance(value, list):
+            getattr(opened, name).extend(value)
+        else:
+            setattr(opened, name, value)
     for name, value in config.items():
         setattr(opened.sampling, name, value)
     return draft_pb2.DraftRequest(open=opened)
@@ -42,6 +43,8 @@ BAD_DRAFTS: dict[str, tuple[list[draft_pb2.DraftRequest], str]] = {
     "no open": ([_commit()], "open"),
     "open twice": ([_open(), _open()], "open"),
     "no prompt": ([_open(prompt_ids=[])], "prompt_ids"),
+    "a long scope": ([_open(cache_scope=b"x" * 65)], "cache_scope"),
+    "a long owner": ([_open(owner=b"x" * 65)], "owner"),
     "an id outside": ([_open(prompt_ids=[1, 10])], "prompt_ids"),
     "an endless draft": ([_open(k=10**6)], "k"),
     "NaN": ([_open(config={"temperature": float("nan")})], "temperature"),

@@ -100,6 +100,36 @@ async def test_a_lie_costs_speed_only(name: str) -> None:
         assert target.value("foredraft_rows_in_use") == 0
 
 
+FAVOURITE = 7
+
+
+def _understated(base_len: int, epoch: int) -> draft_pb2.Block:
+    """Always one token, and a q that says how unlikely that was."""
+    q = [0.01 if token == FAVOURITE else 0.99 / (VOCAB - 1) for token in range(VOCAB)]
+    rows = draft_pb2.SparseRows(ids=_ids(*range(VOCAB)), probabilities=_rows(*q), counts=[VOCAB])
+    return _block(base_len, epoch, ids=[FAVOURITE], q=rows)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"do_sample": True, "seed": 3, "sampling_rule": "coupled"}],
+    ids=["greedy", "coupled"],
+)
+async def test_a_false_q_changes_no_text_where_acceptance_is_equality(
+    fields: dict[str, Any],
+) -> None:
+    """Under `rejection` it does, as SECURITY.md says: nobody can check by what q a draft drew."""
+    async with (
+        served(Liar(_understated), add_draft) as draft,  # type: ignore[abstract]
+        target_service(TableRows(TABLE), table_model(VOCAB), draft) as target,
+        AsyncClient(target.address) as client,
+    ):
+        fields = {"max_new_tokens": 40, "eos_token_id": [], **fields}
+        plain = await client.generate(PROMPT, num_assistant_tokens=0, **fields)
+        got = await client.generate(PROMPT, num_assistant_tokens=1, **fields)
+        assert got.token_ids == plain.token_ids
+
+
 async def _until(condition: Callable[[], bool]) -> None:
     """Waits up to five seconds."""
     for _ in range(500):
@@ -261,7 +291,7 @@ async def test_a_draft_that_is_late_once_is_used_again() -> None:
     async with (
         draft_service(Hesitant(TABLE, 0.001), model, ngram="off") as draft,
         target_service(
-            SlowRows(TABLE, 0.01), model, draft.address, draft_timeout=0.2, fallback="none"
+            SlowRows(TABLE, 0.04), model, draft.address, draft_timeout=0.2, fallback="none"
         ) as target,
         AsyncClient(target.address) as client,
     ):

@@ -204,7 +204,7 @@ async def test_the_sdk_says_the_same(target: LoopbackTarget) -> None:
                 await client.generate("def main(", **fields)
             assert caught.value.field in named
             assert set(caught.value.fields) == named
-        with pytest.raises(InvalidRequestError, match="utf-8"):
+        with pytest.raises(InvalidRequestError, match="UTF-8"):
             await client.generate("caf\udce9")
         with pytest.raises(InvalidRequestError, match="limit"):
             await client.generate("x" * (MAX_MESSAGE_BYTES + 1))

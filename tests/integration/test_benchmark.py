@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import distance
-from benchmarks.arena import CORES, MODELS, Course, prompts
+from benchmarks.arena import CORES, MODELS, Course, RealPair, prompts
 from benchmarks.one_stream import run
 from benchmarks.rival import InProcess
 from benchmarks.runs import Assist, Prompt, Sampling
@@ -98,10 +99,19 @@ def test_workers_stay_on_their_cores(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_the_whole_in_short(tmp_path: Path) -> None:
-    report, exact = run(COURSE, tmp_path, {"command": "a test"})
+    real = RealPair(MODELS / "target", MODELS / "draft", tuple(prompts(1)))
+    report, exact = run(COURSE, tmp_path, {"command": "a test"}, real)
     assert exact
-    greedy, sampled = report.tables
-    assert [table.title for table in report.tables] == ["Greedy", "Temperature 0.7"]
+    greedy, sampled, of_real, _ = report.tables
+    assert [table.title for table in report.tables] == [
+        "Greedy",
+        "Temperature 0.7",
+        "A real model and its draft. Greedy",
+        "A real model and its draft. Temperature 0.7",
+    ]
+    names = {line.name for line in of_real.lines}
+    assert {"transformers, plain", "foredraft, n-grams", "foredraft, model draft"} <= names
+    assert "transformers, assistant model" not in names, "it cannot run a reduced vocabulary"
     for line in (*greedy.lines, *sampled.lines):
         assert line.tokens_per_s.low > 0
         assert line.fallbacks == 0
@@ -120,9 +130,26 @@ def test_the_whole_in_short(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_free_text_in_short(tmp_path: Path) -> None:
+    target = shutil.copytree(MODELS / "target", tmp_path / "target")
+    (target / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    short = ["--questions", "2", "--tokens", "16", "--ahead"]
+    pair = ["--target", str(target), "--draft", str(MODELS / "draft")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks.free_text", *short, *pair],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.stdout.count("| 2 of 2 |") == 4, ran.stdout
+
+
+@pytest.mark.long
 def test_distance_in_short(tmp_path: Path) -> None:
     laws = (Sampling(0.0, 16),)
-    plan = distance.Plan(rtts_ms=(0.0, 20.0), laws=laws, prompts=2, crowds=(2,), pairs=1, size=WIDE)
+    real = RealPair(MODELS / "target", MODELS / "draft", tuple(prompts(2)))
+    plan = distance.Plan((0.0, 20.0), laws, prompts=2, crowds=(2,), pairs=1, size=WIDE, real=real)
     section = distance.run(plan, tmp_path, {"command": "a test"})
     rows = section.raw["emulated"]
     at = {(row.way, row.rtt_ms): row for row in rows}
@@ -133,6 +160,8 @@ def test_distance_in_short(tmp_path: Path) -> None:
     assert at["pushed", 0.0].hit_rate > 0
     assert at["pushed", 20.0].hidden > far.hidden
     assert "always wrong" in section.markdown
+    assert {(row.way, row.rtt_ms) for row in section.raw["real model"]} == at.keys()
+    assert "A real model and its draft" in section.markdown
 
 
 @pytest.mark.long

@@ -55,7 +55,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Part, str
         flags = ["--model", str(MODELS / "target"), "--draft", draft.address]
         with (
             service("target", logs / "target.log", *flags) as target,
-            Client(target.address, registry=registry) as client,
+            # Calls without a credential would not reuse each other's prompts.
+            Client(target.address, registry=registry, metadata={"authorization": "one"}) as client,
         ):
             _traffic(client)
             yield _told({"target": target, "draft": draft}) | {"client": f"127.0.0.1:{port}"}

@@ -11,7 +11,7 @@ import pytest
 from foredraft import AsyncClient
 from foredraft.v1 import draft_pb2, generation_pb2
 from foredraft_engine.vocabulary import Vocabulary
-from foredraft_serving import server
+from foredraft_serving import server, transport
 from target_service.drafting.draft_pool import DraftEndpoint
 from tests.fakes import SlowRows, random_table, table_model
 from tests.integration.processes import Process, service
@@ -73,10 +73,10 @@ async def test_a_connection_that_ends_by_age_cuts_no_stream(
 ) -> None:
     aged = [
         (name, 500 if name == "grpc.max_connection_age_ms" else value)
-        for name, value in server._OPTIONS
+        for name, value in transport.call_options()
     ]
-    assert aged != server._OPTIONS
-    monkeypatch.setattr(server, "_OPTIONS", aged)
+    assert aged != transport.call_options()
+    monkeypatch.setattr(server, "call_options", lambda: aged)
     table = random_table(10, 0)
     async with (
         target_service(SlowRows(table, step_s=0.01), table_model(10)) as target,

@@ -224,8 +224,10 @@ async def test_a_draft_refuses_more_sequences_than_may_wait() -> None:
         for call in calls:
             await call.write(draft_pb2.DraftRequest(open=opened))
             assert (await call.read()).HasField("opened")
+        one_more = stub.Draft()
+        await one_more.write(draft_pb2.DraftRequest(open=opened))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await stub.Draft().read()
+            await one_more.read()
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         for call in calls:
             call.cancel()

@@ -223,7 +223,7 @@ def test_an_ngram_draft_needs_no_model(logs: Path) -> None:
 
 def test_the_command_line(target: Process) -> None:
     def run(*args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "foredraft._cli", *args, "--address", target.address]
+        command = [sys.executable, "-m", "foredraft.cli", *args, "--address", target.address]
         return subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False
         )
@@ -232,10 +232,11 @@ def test_the_command_line(target: Process) -> None:
     assert told.returncode == 0, told.stderr
     assert told.stdout.strip()
     assert "mean_acceptance_length" in told.stderr
-    assert '"row_layout": "packed"' in run("info").stdout
+    assert '"row_layout": "packed"' in run("info", "--json").stdout
+    assert "packed" in run("info").stdout
     wrong = run("generate", "x", "--temperature", "0.5")
     assert wrong.returncode == 1
-    assert "do_sample" in wrong.stderr
+    assert "set --do-sample or leave it out" in wrong.stderr
 
 
 def test_a_start_tells_what_it_chose(logs: Path) -> None:
@@ -250,4 +251,18 @@ def test_a_start_tells_what_it_chose(logs: Path) -> None:
     log = target.log.read_text()
     assert "the checkpoint has float16, but cpu does not compute in it" in log
     assert re.search(r"memory: .* are free on cpu, .* for rows: \d+ tokens of \d+ bytes", log)
-    assert "planned are 16 rows of 96 tokens" in log
+    assert "max_length: " not in log
+    assert "planned: 16 rows of 96 tokens, together 1536, which take up to" in log
+    assert re.search(r"5\.3 M parameters, float32 on cpu, [\d.]+ MiB", log)
+
+
+def test_a_start_says_what_is_out_of_reach(logs: Path) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    flags = ("--model", str(MODELS / "draft"), "--max-length", "9999", "--draft", nobody)
+    with service("target", logs / "reach.log", *flags) as alone:
+        until(lambda: "cannot be reached" in alone.log.read_text(), otherwise=alone.log.read_text)
+        told = alone.log.read_text()
+        assert f"draft {nobody} cannot be reached (" in told
+        assert "max_length: 9999 is more than the 2048 tokens that" in told
+        with Client(alone.address) as client:
+            assert client.generate("def main(", max_new_tokens=4).token_ids

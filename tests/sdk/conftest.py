@@ -18,7 +18,7 @@ def target() -> Iterator[Callable[..., FakeTarget]]:
     running: list[FakeTarget] = []
 
     def start(*scripts: Script) -> FakeTarget:
-        running.append(FakeTarget(*scripts).start())  # type: ignore[abstract]
+        running.append(FakeTarget(*scripts).start())
         return running[-1]
 
     yield start
@@ -47,20 +47,12 @@ class Blocking:
 
         return BlockingStream(self, self.wait(opened()))
 
-    def tokenize(self, *args: Any, **kwargs: Any) -> Any:
-        return self.wait(self._client.tokenize(*args, **kwargs))
+    def __getattr__(self, name: str) -> Any:
+        """Returns a method of the asynchronous client, which blocks here."""
+        return lambda *args, **kwargs: self.wait(getattr(self._client, name)(*args, **kwargs))
 
-    def info(self, **kwargs: Any) -> Any:
-        return self.wait(self._client.info(**kwargs))
-
-    def generation_config(self, *args: Any, **kwargs: Any) -> Any:
-        return self.wait(self._client.generation_config(*args, **kwargs))
-
-    def generation_configs(self, **kwargs: Any) -> Any:
-        return self.wait(self._client.generation_configs(**kwargs))
-
-    def save_generation_config(self, *args: Any, **kwargs: Any) -> Any:
-        return self.wait(self._client.save_generation_config(*args, **kwargs))
+    def __repr__(self) -> str:
+        return repr(self._client).removeprefix("Async")
 
     def close(self) -> None:
         self.wait(self._client.close())

@@ -11,6 +11,7 @@ import grpc
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 
 PROMPT_IDS, SEED = (5, 6, 7), 42
+_TARGET, _DRAFT_MODEL = target_pb2.TOKEN_ORIGIN_TARGET, target_pb2.TOKEN_ORIGIN_DRAFT_MODEL
 Script = Callable[[target_pb2.GenerateRequest, Any], Iterator[target_pb2.GenerateResponse]]
 
 
@@ -53,6 +54,8 @@ def finished(sequences: int) -> target_pb2.GenerateResponse:
         acceptance_histogram=[0, 1, 1],
         drafter="model",
         fallbacks={"late": 1},
+        waited_s=0.25,
+        hidden_s=0.75,
     )
     entries = [
         target_pb2.SequenceSummary(
@@ -75,14 +78,15 @@ def answer(
     yield started(request)
     for i in range(count):
         more: Any = {"logprobs": logprobs * 3} if request.HasField("logprobs") else {}
-        yield chunk(
-            i, (10 * i + 1, 10 * i + 2, 10 * i + 3), num_accepted=2, text_offsets=[0, 3, 6], **more
-        )
+        ids = (10 * i + 1, 10 * i + 2, 10 * i + 3)
+        more["origins"] = [_DRAFT_MODEL, target_pb2.TOKEN_ORIGIN_ALTERNATIVE, _TARGET]
+        yield chunk(i, ids, num_accepted=2, text_offsets=[0, 3, 6], **more)
     for i in range(count):
         more = {"logprobs": logprobs * 2} if request.HasField("logprobs") else {}
-        yield chunk(
-            i, (10 * i + 4, 10 * i + 5), target_pb2.FINISH_REASON_LENGTH, num_accepted=1, **more
-        )
+        more["origins"] = [target_pb2.TOKEN_ORIGIN_NGRAM, _TARGET]
+        more["text_offsets"] = [0, len(f"t{10 * i + 4} ")]
+        end = target_pb2.FINISH_REASON_LENGTH
+        yield chunk(i, (10 * i + 4, 10 * i + 5), end, num_accepted=1, **more)
     yield finished(count)
 
 
@@ -128,6 +132,7 @@ class FakeTarget(target_pb2_grpc.TargetServiceServicer):
     def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts) or [answer]
         self.requests: list[target_pb2.GenerateRequest] = []
+        self.tokenized: list[target_pb2.TokenizeRequest] = []
         self.metadata: list[dict[str, str]] = []
         self.configs: dict[str, generation_pb2.GenerationConfig] = {}
         self.reached, self.left = threading.Event(), threading.Event()
@@ -145,8 +150,24 @@ class FakeTarget(target_pb2_grpc.TargetServiceServicer):
     def Tokenize(self, request: Any, context: Any) -> target_pb2.TokenizeResponse:
         if request.prompt.text == "refused":
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "prompts: a prompt is empty")
-        count = len(request.prompt.text) or len(request.prompt.chat.messages)
-        return target_pb2.TokenizeResponse(token_ids=generation_pb2.TokenIds(ids=range(count)))
+        self.tokenized.append(request)
+        ids = [
+            generation_pb2.TokenIds(ids=range(len(p.text) or len(p.chat.messages)))
+            for p in [*request.prompts, request.prompt]
+        ]
+        return target_pb2.TokenizeResponse(token_ids=ids[-1], batch=ids[:-1])
+
+    def Detokenize(self, request: Any, context: Any) -> target_pb2.DetokenizeResponse:
+        hidden = 0 if request.skip_special_tokens else -1
+        texts = ["".join(f"t{i} " for i in t.ids if i != hidden) for t in request.token_ids]
+        return target_pb2.DetokenizeResponse(texts=texts)
+
+    def DetectWatermark(self, request: Any, context: Any) -> target_pb2.DetectWatermarkResponse:
+        found = [
+            target_pb2.WatermarkDetection(num_tokens_scored=len(t.token_ids.ids))
+            for t in request.texts
+        ]
+        return target_pb2.DetectWatermarkResponse(detections=found)
 
     def ListGenerationConfigs(
         self, request: Any, context: Any

@@ -81,6 +81,7 @@ def test_the_last_chunk_of_a_stream_is_cut(target: Target, connect: Connect) -> 
         2,
     )
     assert only.finish_reason == "stopping_criteria"
+    assert only.origins == ("draft_model", "alternative")
 
 
 def test_every_sequence_by_itself(target: Target, connect: Connect) -> None:
@@ -177,7 +178,9 @@ def test_every_entry_of_a_token_is_cut(target: Target, connect: Connect) -> None
         rows = [target_pb2.ScoreRow(values=b"0000")] * 3
         yield chunk(0, (1, 2, 3), num_accepted=3, text_offsets=[0, 3, 6], scores=rows, logits=rows)
 
-    assert connect(target(scored).address).generate("a", stopping_criteria=Seen(1)).text == "t1 "
+    result = connect(target(scored).address).generate("a", stopping_criteria=Seen(1))
+    assert (result.text, len(result.scores), len(result.logits)) == ("t1 ", 1, 1)
+    assert result.origins == ("unknown",), "a service of an earlier version tells none"
 
 
 @pytest.mark.parametrize("answer", [None, "no", torch.tensor([True, False])])

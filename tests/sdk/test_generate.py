@@ -1,14 +1,25 @@
 """Every form of prompt goes out as it should, and every answer comes back as values."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
-from foredraft import Chunk, GenerationConfig, InvalidRequestError, Logprobs, Result
+from foredraft import (
+    AsyncClient,
+    CallOptions,
+    Chunk,
+    Client,
+    GenerationConfig,
+    InvalidRequestError,
+    Logprobs,
+    Result,
+)
+from foredraft._encodings import ENCODING
 from foredraft.v1 import generation_pb2
+from tests.parameter_ids import parameter_id
 from tests.sdk.fake_target import SEED, FakeTarget
 
 Target = Callable[..., FakeTarget]
@@ -50,8 +61,11 @@ def test_stream(target: Target, connect: Connect) -> None:
     assert isinstance(first, Chunk)
     assert (first.text, first.token_ids, first.num_accepted) == ("t1 t2 t3 ", (1, 2, 3), 2)
     assert (first.text_offsets, first.finish_reason, first.logprobs) == ((0, 3, 6), None, ())
+    assert first.origins == ("draft_model", "alternative", "target")
     assert last.finish_reason == "length"
     assert stream.result.text == first.text + last.text
+    assert stream.result.origins == (*first.origins, "ngram", "target")
+    assert (stream.result.stats.waited_s, stream.result.stats.hidden_s) == (0.25, 0.75)
     assert stream.result.stats.seed == 1
 
 
@@ -150,7 +164,6 @@ def test_generated_ids_of_a_batch(target: Target, connect: Connect) -> None:
         b"x",
         3,
         None,
-        {"input_ids": [1]},
         [1.5],
         [-1],
         [2**32],
@@ -158,11 +171,20 @@ def test_generated_ids_of_a_batch(target: Target, connect: Connect) -> None:
         [[]],
         [1, "a"],
         ["a", 1],
+        {"role": "user", "content": "x"},
         [{"role": "user"}],
-        [{"role": "user", "content": "x", "name": "n"}],
+        [{"role": "user", "content": None}],
+        [{"role": 1, "content": "x"}],
+        [{"role": "user", "content": "x", "name": 1}],
         [{"role": "user", "content": [1]}],
+        [{"role": "user", "content": []}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}],
+        [{"role": "user", "content": [{"type": "text", "text": 1}]}],
+        [{"role": "user", "tool_calls": [1]}],
+        [{"role": "user", "content": "x", "more": object()}],
+        [{"role": "user", "content": "x"}, "x"],
     ],
-    ids=repr,
+    ids=parameter_id,
 )
 def test_what_is_no_prompt(target: Target, connect: Connect, inputs: Any) -> None:
     fake = target()
@@ -198,15 +220,25 @@ def test_what_is_no_argument(target: Target, connect: Connect, name: str, value:
     assert not fake.requests
 
 
-def test_tokenize(target: Target, connect: Connect) -> None:
-    client = connect(target().address)
-    assert client.tokenize("four") == [0, 1, 2, 3]
-    assert client.tokenize(CHAT) == [0, 1]
-    with pytest.raises(InvalidRequestError, match="one prompt"):
-        client.tokenize(["a", "b"])
+@pytest.mark.parametrize("value", [object(), {"a": object()}], ids=["object", "dict"])
+@pytest.mark.parametrize("name", [*get_type_hints(CallOptions), "streamer"])
+def test_what_no_argument_can_be_is_no_accident(
+    target: Target, connect: Connect, name: str, value: Any
+) -> None:
+    fake = target()
     with pytest.raises(InvalidRequestError) as raised:
-        client.tokenize("refused")
-    assert raised.value.field == "prompts"
+        connect(fake.address).generate([1] if name in ENCODING else "a", **{name: value})
+    assert raised.value.field
+    assert "object cannot" not in str(raised.value)
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("argument", ["timeout", "max_retries"])
+def test_what_no_client_can_have(argument: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InvalidRequestError, match=f"{argument}='x'") as raised:
+            kind("127.0.0.1:50052", **{argument: "x"})  # type: ignore[arg-type]
+        assert raised.value.field == argument
 
 
 def test_info(target: Target, connect: Connect) -> None:

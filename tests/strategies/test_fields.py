@@ -190,7 +190,7 @@ async def test_the_heuristic_goes_on_from_call_to_call() -> None:
     async with (
         draft_service(TableRows(table), table_model(10), ngram="off") as draft,
         target_service(TableRows(table), table_model(10), draft.address, outcomes=0) as target,
-        AsyncClient(target.address) as client,
+        AsyncClient(target.address, metadata={"authorization": "Bearer x"}) as client,
     ):
         longest = {}
         for schedule in ("heuristic", "heuristic_transient"):

@@ -32,7 +32,7 @@ async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
             target_service(
                 rows_of(copy.deepcopy(bundled("target").module)), bundled("target"), draft.address
             ) as kept,
-            AsyncClient(kept.address) as client,
+            AsyncClient(kept.address, metadata={"authorization": "Bearer x"}) as client,
         ):
             for prompt in prompts[:4]:
                 ids = list(await client.tokenize(prompt))

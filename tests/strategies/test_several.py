@@ -21,7 +21,7 @@ async def test_the_prompt_is_fed_once() -> None:
         target_service(
             target_rows, table_model(VOCAB), draft.address, chunk_tokens=64, outcomes=0
         ) as target,
-        AsyncClient(target.address) as client,
+        AsyncClient(target.address, metadata={"authorization": "Bearer x"}) as client,
     ):
         results = await client.generate(
             PROMPT,

@@ -12,6 +12,18 @@ from target_service.drafting.goodput import Goodput
 from target_service.drafting.ngram_lookup import Lookup
 from target_service.drafting.shared_estimates import SharedEstimates
 
+AHEAD = 32  # outcomes
+
+
+def measured(network_s: float, token_s: float, hit_rate: float) -> DraftTimes:
+    """Returns the times of a draft that always drafts ahead."""
+    times = DraftTimes((AHEAD,))
+    for i in range(400):
+        times.observe_network(network_s)
+        times.observe_proposal(AHEAD, token_s, 1)
+        times.observe_outcome(AHEAD, int((i + 1) * hit_rate) > int(i * hit_rate))
+    return times
+
 
 def steps(flat_s: float, token_s: float) -> StepTimes:
     pace = StepTimes()
@@ -31,9 +43,9 @@ def settled(
     plain_s = (pace.at(1) or 0.0) + 0.0004
     for _ in range(300):
         k = goodput.k(bound, times)
-        missed = draw.random() > times.hit_rate
-        k = 0 if missed and k and not goodput.waits(k, times, Lookup()) else k
-        waited_s = times.wait_s(k) if missed and k else 0.0
+        missed = draw.random() > times.hit_rate(AHEAD)
+        k = 0 if missed and k and not goodput.waits(k, AHEAD, times, Lookup()) else k
+        waited_s = times.wait_s(k, AHEAD) if missed and k else 0.0
         accepted = 0
         while accepted < k and draw.random() < acceptance:
             accepted += 1
@@ -45,20 +57,20 @@ def settled(
 
 
 def test_a_good_draft_is_asked_for_more() -> None:
-    pace, times = steps(0.03, 0.0002), DraftTimes(0.001, 0.001, 0.8)
+    pace, times = steps(0.03, 0.0002), measured(0.001, 0.001, 0.8)
     lengths = [settled(pace, times, a)[0].k(20, times) for a in (0.3, 0.6, 0.9)]
     assert 0 < lengths[0] < lengths[1] < lengths[2] <= 20
 
 
 def test_a_costly_width_is_not_used() -> None:
-    times = DraftTimes(0.0, 0.0005, 0.8)
+    times = measured(0.0, 0.0005, 0.8)
     cheap, _ = settled(steps(0.03, 0.0), times, 0.7)
     costly, _ = settled(steps(0.01, 0.01), times, 0.7)
     assert costly.k(20, times) < cheap.k(20, times)
 
 
 def test_the_bound_is_kept() -> None:
-    times = DraftTimes(0.0, 0.0001, 1.0)
+    times = measured(0.0, 0.0001, 1.0)
     goodput, _ = settled(steps(0.03, 0.0), times, 0.95, bound=4)
     assert goodput.k(20, times) == 4
     assert goodput.k(2, times) == 2
@@ -68,9 +80,9 @@ def test_the_bound_is_kept() -> None:
 @pytest.mark.parametrize(
     ("acceptance", "times"),
     [
-        (0.0, DraftTimes(0.0, 0.001, 0.5)),
-        (0.0, DraftTimes(0.05, 0.01, 0.0)),
-        (0.2, DraftTimes(0.1, 0.02, 0.1)),
+        (0.0, measured(0.0, 0.001, 0.5)),
+        (0.0, measured(0.05, 0.01, 0.0)),
+        (0.2, measured(0.1, 0.02, 0.1)),
     ],
     ids=["wrong", "wrong and far", "poor, far and slow"],
 )
@@ -84,9 +96,9 @@ def test_no_draft_makes_it_much_slower(acceptance: float, times: DraftTimes) -> 
 
 
 def test_waiting_or_going_on() -> None:
-    goodput, _ = settled(steps(0.03, 0.0001), DraftTimes(0.0, 0.001, 0.8), 0.8)
-    assert goodput.waits(5, DraftTimes(0.0, 0.001, 0.8), Lookup())
-    assert not goodput.waits(5, DraftTimes(0.3, 0.001, 0.8), Lookup())
+    goodput, _ = settled(steps(0.03, 0.0001), measured(0.0, 0.001, 0.8), 0.8)
+    assert goodput.waits(5, AHEAD, measured(0.0, 0.001, 0.8), Lookup())
+    assert not goodput.waits(5, AHEAD, measured(0.3, 0.001, 0.8), Lookup())
 
 
 @pytest.mark.parametrize(
@@ -94,7 +106,7 @@ def test_waiting_or_going_on() -> None:
 )
 def test_alternatives_where_they_pay(token_s: float, stood: bool, some: bool) -> None:
     """Alternatives cost width and save rounds, and both are measured."""
-    times, pace = DraftTimes(0.0, 0.001, 0.9), steps(0.03, token_s)
+    times, pace = measured(0.0, 0.001, 0.9), steps(0.03, token_s)
     goodput = Goodput(SharedEstimates(pace), 5, max_alternatives=16)
     for _ in range(200):
         k = goodput.k(5, times)
@@ -128,3 +140,30 @@ def test_step_times_between_and_beyond() -> None:
     assert pace.at(100) == 0.014
     pace.observe(6, 2, 10.0)
     assert (pace.at(6) or 1.0) < 0.02, "an outlier counts little"
+
+
+@pytest.mark.parametrize("acceptance", [0.1, 0.5])
+def test_a_draft_on_the_targets_own_cores(acceptance: float) -> None:
+    """It slows plain rounds down as well, which must not make assistance seem to pay."""
+    pace, times, draw = steps(0.03, 0.0002), measured(0.0, 0.02, 0.1), random.Random(1)
+    goodput, taken_s, tokens, beside = Goodput(SharedEstimates(pace), 5), 0.0, 0, False
+    quiet_s = pace.at(1) or 0.0
+    for _ in range(1500):
+        k = goodput.k(5, times)
+        beside = beside or k > 0
+        proposed = k if draw.random() < 0.1 else 0
+        step_s = (2.0 if beside else 1.0) * (quiet_s + 0.0002 * proposed)
+        pace.observe(1 + proposed, 1, step_s if proposed or not beside else None)
+        accepted = 0
+        while accepted < proposed and draw.random() < acceptance:
+            accepted += 1
+        goodput.observe(
+            Proposal((0,) * proposed),
+            Verdict((0,) * (accepted + 1)),
+            step_s,
+            0.0,
+            looked_up=not proposed,
+            beside_draft=beside,
+        )
+        taken_s, tokens, beside = taken_s + step_s, tokens + accepted + 1, k > 0
+    assert taken_s < 1.03 * tokens * quiet_s

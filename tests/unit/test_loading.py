@@ -66,5 +66,5 @@ def test_a_path_is_not_taken_for_a_hub_id(name: str) -> None:
 
 
 def test_a_device_that_is_not_there() -> None:
-    with pytest.raises(ModelError, match="device 'nonsense' cannot be used"):
+    with pytest.raises(ModelError, match="device 'nonsense' cannot be used: torch has no such"):
         load(str(MODELS / "draft"), device="nonsense")

@@ -1,4 +1,8 @@
-"""The table of model kinds, docs/models.md, is that of this transformers and of this engine."""
+"""The table of model kinds, docs/model-kinds.md, is that of this transformers and this engine."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -23,9 +27,18 @@ def test_each_kind_is_served_or_refused_with_a_reason(result: Outcome) -> None:
 
 
 def test_a_handful_of_kinds_is_what_the_table_says() -> None:
-    assert outcomes(HANDFUL) == [result for k in HANDFUL for result in listed() if result.kind == k]
+    said = [result for kind in HANDFUL for result in listed() if result.kind == kind]
+    assert _on_any_processor(outcomes(HANDFUL)) == _on_any_processor(said)
 
 
 @pytest.mark.long
 def test_all_kinds_are_what_the_table_says() -> None:
-    assert outcomes(kinds()) == listed()
+    assert _on_any_processor(outcomes(kinds())) == _on_any_processor(listed())
+
+
+def _on_any_processor(results: Iterable[Outcome]) -> list[Outcome]:
+    """Returns outcomes without how far logits differ, which is the processor's rounding."""
+    return [
+        replace(result, note=re.sub(r"differ by [\d.e-]+", "differ", result.note))
+        for result in results
+    ]

@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 def limits(tokens: int, longest: int = 32768, spare: int = 0) -> RowLimits:
-    return RowLimits(tokens * 1000, 1000, longest, 16, spare)
+    return RowLimits(tokens * 1000, "--memory", 1000, longest, 16, spare)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,17 @@ def test_spare_places_count() -> None:
 @pytest.mark.parametrize(
     ("rows", "length", "said"),
     [
-        (4, 300, r"^rows and max_length: 4 rows .* --rows 3 or --max-length 250 or a larger --mem"),
-        (0, 2000, r"^max_length: 1 rows .* use --max-length 1000 or a larger --memory-share"),
-        (100, 0, r"^rows: 100 rows of 64 .* use --rows 15 or --max-length 10 or a larger --mem"),
+        (
+            4,
+            300,
+            r"^rows and max_length: 4 rows .* --rows 3 or --max-length 250 or a larger --memory,",
+        ),
+        (0, 2000, r"^max_length: 1 row of .* use --max-length 1000 or a larger --memory,"),
+        (
+            100,
+            0,
+            r"^rows: 100 rows of 64 .* use --rows 15 or --max-length 10 or a larger --mem",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(rows: int, length: int, said: str) -> None:

@@ -122,14 +122,14 @@ def test_a_step_copies_no_keys() -> None:
     with torch.inference_mode():
         rows.forward([Feed(0, 0, [1, 2, 3]), Feed(1, 0, [4, 5, 6])], [0, 0])
         stores = _addresses(rows)
-        key = rows._cache._stores[0][0].tensor  # type: ignore[attr-defined]
+        key = rows.cache._stores[0][0].tensor  # type: ignore[attr-defined]
         assert key[0:2, :, :3].untyped_storage().data_ptr() == key.untyped_storage().data_ptr()
         rows.forward([Feed(0, 3, [7]), Feed(1, 3, [8])], [1, 1])
     assert _addresses(rows) == stores
 
 
 def _addresses(rows: Rows) -> list[int]:
-    pairs = rows._cache._stores.values()  # type: ignore[attr-defined]
+    pairs = rows.cache._stores.values()  # type: ignore[attr-defined]
     return [store.tensor.data_ptr() for pair in pairs for store in pair]
 
 

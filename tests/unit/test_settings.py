@@ -1,10 +1,13 @@
 """Settings: flag over environment over default; unknown keys are refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 
+from draft_service.settings import DraftSettings
+from foredraft_serving.foreign_flags import refused_flag
 from foredraft_serving.settings import SettingsError, read, setting
+from target_service.settings import TargetSettings
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,63 @@ def test_flag_over_environment_over_default() -> None:
     ],
 )
 def test_what_is_unknown_or_wrong_is_refused(argv: list[str], environ: dict[str, str]) -> None:
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError) as refused:
         read(Example, "X_", argv, environ)
+    wrong = argv[0] if argv else next(iter(environ))
+    assert str(refused.value).startswith(f"{wrong}: ")  # by the name that somebody wrote
+
+
+@pytest.mark.parametrize("kind", [DraftSettings, TargetSettings])
+def test_no_flag_of_ours_is_taken_for_one_of_another_server(kind: type) -> None:
+    for field in fields(kind):
+        assert not refused_flag([f"--{field.name}", "1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("8GiB", 8 << 30),
+        ("1.5 gib", 3 << 29),
+        ("512Mi", 512 << 20),
+        ("2GB", 2_000_000_000),
+        ("3k", 3000),
+        ("100", 100),
+    ],
+)
+@pytest.mark.parametrize("kind", [DraftSettings, TargetSettings])
+def test_memory_has_a_unit(kind: type, text: str, size_bytes: int) -> None:
+    assert read(kind, "X_", ["--memory", text], {}).memory == size_bytes
+    assert read(kind, "X_", [], {"X_MEMORY": text}).memory == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GiB", "8 apples", "1iB", "GiB"])
+def test_memory_that_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"X_MEMORY: .* is no size such as 8GiB"):
+        read(DraftSettings, "X_", [], {"X_MEMORY": text})
 
 
 @pytest.mark.parametrize("argv", [["--row", "3"], ["--unknown"], ["--rows", "many"]])
 def test_bad_flags_end_with_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        read(Example, "X_", argv, {})
-    assert "usage" in capsys.readouterr().err
+        read(Example, "FOREDRAFT_X_", argv, {})
+    told = capsys.readouterr().err
+    assert "usage: foredraft-x" in told
+    assert "invalid" not in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--modle", "m"], "there is no --modle; did you mean --model?"),
+        (["--colours=red"], "there is no --colours; did you mean --colour?"),
+        (["--rows", "x"], "--rows: 'x' is no whole number"),
+        (["--wait", "x"], "--wait: 'x' is no number"),
+        (["m"], "there is no m"),
+    ],
+)
+def test_a_wrong_flag_is_answered_with_the_right_one(
+    argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        read(Example, "FOREDRAFT_X_", argv, {})
+    assert told in capsys.readouterr().err

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from foredraft_engine.feed import Feed
 from foredraft_engine.job import Job
 from foredraft_engine.scheduling.caller import Caller
@@ -44,6 +46,23 @@ def test_small_jobs_take_at_most_twice_as_long_on_average() -> None:
     for _ in range(steps):
         spent_s += 0.2 if LARGE in pace.allowed([SMALL, LARGE]) else 0.01
     assert 0.9 * 2 <= spent_s / steps / 0.01 <= 1.1 * 2
+
+
+@pytest.mark.parametrize(
+    ("owners", "slower"),
+    [(["", "", "", "", ""], 5.0), (["a", "b", "b", "b", "b"], 2.0), (["a", "b", "c"], 3.0)],
+)
+def test_small_calls_have_the_share_that_they_have_among_calls(
+    owners: list[str], slower: float
+) -> None:
+    """The first call is small and the others are large; owners share before their calls do."""
+    pace, spent_s, steps = _pace(0.2), 0.0, 400
+    waiting = [
+        _Waiting(_Fed(127 if i else 1), Caller(owner=owner)) for i, owner in enumerate(owners)
+    ]
+    for _ in range(steps):
+        spent_s += 0.2 if len(pace.allowed(waiting)) > 1 else 0.01
+    assert 0.9 * slower <= spent_s / steps / 0.01 <= 1.1 * slower
 
 
 def test_large_jobs_wait_for_nobody_who_is_not_there() -> None:

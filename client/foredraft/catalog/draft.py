@@ -7,9 +7,10 @@ DRAFTING = (
     counter(
         "draft_requests",
         "sequences",
-        "Sequences that were followed, by outcome: done when the target left.",
+        "Sequences by outcome: done when the target left, refused because of load, or because of "
+        "who called.",
         DRAFT,
-        outcome=("done", "invalid", "error"),
+        outcome=("done", "invalid", "error", "refused"),
     ),
     counter("draft_rounds", "rounds", "Commits received, one for each round of the target.", DRAFT),
     counter("draft_blocks", "blocks", "Blocks sent.", DRAFT, drafter=DRAFTERS),

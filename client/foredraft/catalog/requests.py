@@ -1,6 +1,7 @@
 """The metrics of the requests of the target service."""
 
 from foredraft.catalog.metric import TARGET, TOKEN_SECONDS, counter, gauge, seconds, tokens
+from foredraft.wire.api_tokens import TOKEN_LIMITS
 
 REQUESTS = (
     gauge("num_requests_running", "requests", "Requests admitted and not yet ended.", TARGET),
@@ -15,17 +16,24 @@ REQUESTS = (
         "request_failure",
         "requests",
         "Requests that ended otherwise: left by the caller, out of time, invalid, failed, refused "
-        "because of load, not read.",
+        "because of load, not read, beyond a limit of their token, without a credential.",
         TARGET,
-        reason=("cancelled", "deadline", "invalid", "error", "overloaded", "unread"),
+        reason=(
+            *("cancelled", "deadline", "invalid", "error", "overloaded", "unread", "limited"),
+            "unauthenticated",
+        ),
     ),
     counter(
         "requests_refused",
         "requests",
         "Requests refused because of load: by a full queue, the memory of waiting requests, a "
-        "deadline that would pass, a full pool of threads.",
+        "deadline that would pass, a full pool of threads. Also by a limit of their token, and for "
+        "want of a credential.",
         TARGET,
-        reason=("queue", "bytes", "deadline", "planning", "detection", "configs"),
+        reason=(
+            *("queue", "bytes", "deadline", "planning", "detection", "configs"),
+            *("credentials", *TOKEN_LIMITS),
+        ),
     ),
     counter(
         "prompt_tokens", "tokens", "Tokens of the prompts of sequences that got a row.", TARGET

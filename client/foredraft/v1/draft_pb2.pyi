@@ -27,7 +27,7 @@ class DraftRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("epoch", "prompt_ids", "generated_ids", "sampling", "rule", "seed", "sequence_index", "max_length", "k", "budget_s", "cache_scope", "outcomes", "verification_s", "alternatives")
+    __slots__ = ("epoch", "prompt_ids", "generated_ids", "sampling", "rule", "seed", "sequence_index", "max_length", "k", "budget_s", "cache_scope", "outcomes", "verification_s", "alternatives", "owner")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PROMPT_IDS_FIELD_NUMBER: _ClassVar[int]
     GENERATED_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class Open(_message.Message):
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     VERIFICATION_S_FIELD_NUMBER: _ClassVar[int]
     ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     prompt_ids: _containers.RepeatedScalarFieldContainer[int]
     generated_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -56,7 +57,8 @@ class Open(_message.Message):
     outcomes: int
     verification_s: float
     alternatives: int
-    def __init__(self, epoch: _Optional[int] = ..., prompt_ids: _Optional[_Iterable[int]] = ..., generated_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., seed: _Optional[int] = ..., sequence_index: _Optional[int] = ..., max_length: _Optional[int] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ..., cache_scope: _Optional[bytes] = ..., outcomes: _Optional[int] = ..., verification_s: _Optional[float] = ..., alternatives: _Optional[int] = ...) -> None: ...
+    owner: bytes
+    def __init__(self, epoch: _Optional[int] = ..., prompt_ids: _Optional[_Iterable[int]] = ..., generated_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., seed: _Optional[int] = ..., sequence_index: _Optional[int] = ..., max_length: _Optional[int] = ..., k: _Optional[int] = ..., budget_s: _Optional[float] = ..., cache_scope: _Optional[bytes] = ..., outcomes: _Optional[int] = ..., verification_s: _Optional[float] = ..., alternatives: _Optional[int] = ..., owner: _Optional[bytes] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("base_len", "accepted_ids", "next_id", "block_id", "explicit_ids", "k", "budget_s", "outcomes", "verification_s", "alternatives")

@@ -7,6 +7,14 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class TokenOrigin(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TOKEN_ORIGIN_UNSPECIFIED: _ClassVar[TokenOrigin]
+    TOKEN_ORIGIN_TARGET: _ClassVar[TokenOrigin]
+    TOKEN_ORIGIN_DRAFT_MODEL: _ClassVar[TokenOrigin]
+    TOKEN_ORIGIN_NGRAM: _ClassVar[TokenOrigin]
+    TOKEN_ORIGIN_ALTERNATIVE: _ClassVar[TokenOrigin]
+
 class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
@@ -14,6 +22,11 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_EOS_TOKEN: _ClassVar[FinishReason]
     FINISH_REASON_STOP_STRING: _ClassVar[FinishReason]
     FINISH_REASON_MAX_TIME: _ClassVar[FinishReason]
+TOKEN_ORIGIN_UNSPECIFIED: TokenOrigin
+TOKEN_ORIGIN_TARGET: TokenOrigin
+TOKEN_ORIGIN_DRAFT_MODEL: TokenOrigin
+TOKEN_ORIGIN_NGRAM: TokenOrigin
+TOKEN_ORIGIN_ALTERNATIVE: TokenOrigin
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_EOS_TOKEN: FinishReason
@@ -21,7 +34,7 @@ FINISH_REASON_STOP_STRING: FinishReason
 FINISH_REASON_MAX_TIME: FinishReason
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "prompts", "config", "seed", "sampling_rule", "logprobs", "return_prompt_ids", "config_name", "negative_prompts", "sequence_indices")
+    __slots__ = ("request_id", "prompts", "config", "seed", "sampling_rule", "logprobs", "return_prompt_ids", "config_name", "negative_prompts", "sequence_indices", "return_rounds")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +45,7 @@ class GenerateRequest(_message.Message):
     CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
     NEGATIVE_PROMPTS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_INDICES_FIELD_NUMBER: _ClassVar[int]
+    RETURN_ROUNDS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
     config: _generation_pb2.GenerationConfig
@@ -42,7 +56,8 @@ class GenerateRequest(_message.Message):
     config_name: str
     negative_prompts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
     sequence_indices: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, request_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., logprobs: _Optional[int] = ..., return_prompt_ids: bool = ..., config_name: _Optional[str] = ..., negative_prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., sequence_indices: _Optional[_Iterable[int]] = ...) -> None: ...
+    return_rounds: bool
+    def __init__(self, request_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., logprobs: _Optional[int] = ..., return_prompt_ids: bool = ..., config_name: _Optional[str] = ..., negative_prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., sequence_indices: _Optional[_Iterable[int]] = ..., return_rounds: bool = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "chunk", "finished")
@@ -69,7 +84,7 @@ class Started(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., prompt_ids: _Optional[_Iterable[_Union[_generation_pb2.TokenIds, _Mapping]]] = ..., num_sequences: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("sequence_index", "token_ids", "text", "num_accepted", "logprobs", "finish_reason", "text_offsets", "scores", "logits", "num_proposed")
+    __slots__ = ("sequence_index", "token_ids", "text", "num_accepted", "logprobs", "finish_reason", "text_offsets", "scores", "logits", "num_proposed", "origins", "round")
     SEQUENCE_INDEX_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +95,8 @@ class Chunk(_message.Message):
     SCORES_FIELD_NUMBER: _ClassVar[int]
     LOGITS_FIELD_NUMBER: _ClassVar[int]
     NUM_PROPOSED_FIELD_NUMBER: _ClassVar[int]
+    ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
     sequence_index: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     text: str
@@ -90,7 +107,35 @@ class Chunk(_message.Message):
     scores: _containers.RepeatedCompositeFieldContainer[ScoreRow]
     logits: _containers.RepeatedCompositeFieldContainer[ScoreRow]
     num_proposed: int
-    def __init__(self, sequence_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., num_accepted: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., text_offsets: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., logits: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., num_proposed: _Optional[int] = ...) -> None: ...
+    origins: _containers.RepeatedScalarFieldContainer[TokenOrigin]
+    round: Round
+    def __init__(self, sequence_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., num_accepted: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., text_offsets: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., logits: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., num_proposed: _Optional[int] = ..., origins: _Optional[_Iterable[_Union[TokenOrigin, str]]] = ..., round: _Optional[_Union[Round, _Mapping]] = ...) -> None: ...
+
+class Round(_message.Message):
+    __slots__ = ("proposed_ids", "proposed_by", "alternative_ids", "alternative_positions", "began_s", "waited_s", "ended_s", "drafting_began_s", "drafting_ended_s", "drafted_ahead", "fallback")
+    PROPOSED_IDS_FIELD_NUMBER: _ClassVar[int]
+    PROPOSED_BY_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVE_IDS_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVE_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_S_FIELD_NUMBER: _ClassVar[int]
+    WAITED_S_FIELD_NUMBER: _ClassVar[int]
+    ENDED_S_FIELD_NUMBER: _ClassVar[int]
+    DRAFTING_BEGAN_S_FIELD_NUMBER: _ClassVar[int]
+    DRAFTING_ENDED_S_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_AHEAD_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    proposed_ids: _containers.RepeatedScalarFieldContainer[int]
+    proposed_by: TokenOrigin
+    alternative_ids: _containers.RepeatedScalarFieldContainer[int]
+    alternative_positions: _containers.RepeatedScalarFieldContainer[int]
+    began_s: float
+    waited_s: float
+    ended_s: float
+    drafting_began_s: float
+    drafting_ended_s: float
+    drafted_ahead: bool
+    fallback: str
+    def __init__(self, proposed_ids: _Optional[_Iterable[int]] = ..., proposed_by: _Optional[_Union[TokenOrigin, str]] = ..., alternative_ids: _Optional[_Iterable[int]] = ..., alternative_positions: _Optional[_Iterable[int]] = ..., began_s: _Optional[float] = ..., waited_s: _Optional[float] = ..., ended_s: _Optional[float] = ..., drafting_began_s: _Optional[float] = ..., drafting_ended_s: _Optional[float] = ..., drafted_ahead: bool = ..., fallback: _Optional[str] = ...) -> None: ...
 
 class ScoreRow(_message.Message):
     __slots__ = ("ids", "values")
@@ -133,7 +178,7 @@ class SequenceSummary(_message.Message):
     def __init__(self, sequence_index: _Optional[int] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., stats: _Optional[_Union[SpeculationStats, _Mapping]] = ..., score: _Optional[float] = ...) -> None: ...
 
 class SpeculationStats(_message.Message):
-    __slots__ = ("rounds", "proposed", "accepted", "acceptance_histogram", "drafter", "fallbacks", "draft_unused_reason", "seed_repeats_with_any_drafter")
+    __slots__ = ("rounds", "proposed", "accepted", "acceptance_histogram", "drafter", "fallbacks", "draft_unused_reason", "seed_repeats_with_any_drafter", "pushed", "waited_for", "waited_s", "hidden_s")
     class FallbacksEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +194,10 @@ class SpeculationStats(_message.Message):
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
     DRAFT_UNUSED_REASON_FIELD_NUMBER: _ClassVar[int]
     SEED_REPEATS_WITH_ANY_DRAFTER_FIELD_NUMBER: _ClassVar[int]
+    PUSHED_FIELD_NUMBER: _ClassVar[int]
+    WAITED_FOR_FIELD_NUMBER: _ClassVar[int]
+    WAITED_S_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_S_FIELD_NUMBER: _ClassVar[int]
     rounds: int
     proposed: int
     accepted: int
@@ -157,19 +206,41 @@ class SpeculationStats(_message.Message):
     fallbacks: _containers.ScalarMap[str, int]
     draft_unused_reason: str
     seed_repeats_with_any_drafter: bool
-    def __init__(self, rounds: _Optional[int] = ..., proposed: _Optional[int] = ..., accepted: _Optional[int] = ..., acceptance_histogram: _Optional[_Iterable[int]] = ..., drafter: _Optional[str] = ..., fallbacks: _Optional[_Mapping[str, int]] = ..., draft_unused_reason: _Optional[str] = ..., seed_repeats_with_any_drafter: bool = ...) -> None: ...
+    pushed: int
+    waited_for: int
+    waited_s: float
+    hidden_s: float
+    def __init__(self, rounds: _Optional[int] = ..., proposed: _Optional[int] = ..., accepted: _Optional[int] = ..., acceptance_histogram: _Optional[_Iterable[int]] = ..., drafter: _Optional[str] = ..., fallbacks: _Optional[_Mapping[str, int]] = ..., draft_unused_reason: _Optional[str] = ..., seed_repeats_with_any_drafter: bool = ..., pushed: _Optional[int] = ..., waited_for: _Optional[int] = ..., waited_s: _Optional[float] = ..., hidden_s: _Optional[float] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
-    __slots__ = ("prompt",)
+    __slots__ = ("prompt", "prompts")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
     prompt: _generation_pb2.Prompt
-    def __init__(self, prompt: _Optional[_Union[_generation_pb2.Prompt, _Mapping]] = ...) -> None: ...
+    prompts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
+    def __init__(self, prompt: _Optional[_Union[_generation_pb2.Prompt, _Mapping]] = ..., prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ...) -> None: ...
 
 class TokenizeResponse(_message.Message):
-    __slots__ = ("token_ids",)
+    __slots__ = ("token_ids", "batch")
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     token_ids: _generation_pb2.TokenIds
-    def __init__(self, token_ids: _Optional[_Union[_generation_pb2.TokenIds, _Mapping]] = ...) -> None: ...
+    batch: _containers.RepeatedCompositeFieldContainer[_generation_pb2.TokenIds]
+    def __init__(self, token_ids: _Optional[_Union[_generation_pb2.TokenIds, _Mapping]] = ..., batch: _Optional[_Iterable[_Union[_generation_pb2.TokenIds, _Mapping]]] = ...) -> None: ...
+
+class DetokenizeRequest(_message.Message):
+    __slots__ = ("token_ids", "skip_special_tokens")
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    SKIP_SPECIAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    token_ids: _containers.RepeatedCompositeFieldContainer[_generation_pb2.TokenIds]
+    skip_special_tokens: bool
+    def __init__(self, token_ids: _Optional[_Iterable[_Union[_generation_pb2.TokenIds, _Mapping]]] = ..., skip_special_tokens: bool = ...) -> None: ...
+
+class DetokenizeResponse(_message.Message):
+    __slots__ = ("texts",)
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetModelInfoRequest(_message.Message):
     __slots__ = ()

@@ -25,6 +25,11 @@ class TargetServiceStub(object):
                 request_serializer=foredraft_dot_v1_dot_target__pb2.TokenizeRequest.SerializeToString,
                 response_deserializer=foredraft_dot_v1_dot_target__pb2.TokenizeResponse.FromString,
                 )
+        self.Detokenize = channel.unary_unary(
+                '/foredraft.v1.TargetService/Detokenize',
+                request_serializer=foredraft_dot_v1_dot_target__pb2.DetokenizeRequest.SerializeToString,
+                response_deserializer=foredraft_dot_v1_dot_target__pb2.DetokenizeResponse.FromString,
+                )
         self.GetModelInfo = channel.unary_unary(
                 '/foredraft.v1.TargetService/GetModelInfo',
                 request_serializer=foredraft_dot_v1_dot_target__pb2.GetModelInfoRequest.SerializeToString,
@@ -66,6 +71,13 @@ class TargetServiceServicer(object):
 
     def Tokenize(self, request, context):
         """Turns text or a conversation into token ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Detokenize(self, request, context):
+        """Turns token ids into text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +130,11 @@ def add_TargetServiceServicer_to_server(servicer, server):
                     servicer.Tokenize,
                     request_deserializer=foredraft_dot_v1_dot_target__pb2.TokenizeRequest.FromString,
                     response_serializer=foredraft_dot_v1_dot_target__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'Detokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Detokenize,
+                    request_deserializer=foredraft_dot_v1_dot_target__pb2.DetokenizeRequest.FromString,
+                    response_serializer=foredraft_dot_v1_dot_target__pb2.DetokenizeResponse.SerializeToString,
             ),
             'GetModelInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModelInfo,
@@ -186,6 +203,23 @@ class TargetService(object):
         return grpc.experimental.unary_unary(request, target, '/foredraft.v1.TargetService/Tokenize',
             foredraft_dot_v1_dot_target__pb2.TokenizeRequest.SerializeToString,
             foredraft_dot_v1_dot_target__pb2.TokenizeResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Detokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/foredraft.v1.TargetService/Detokenize',
+            foredraft_dot_v1_dot_target__pb2.DetokenizeRequest.SerializeToString,
+            foredraft_dot_v1_dot_target__pb2.DetokenizeResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -35,6 +35,12 @@ class TargetServiceStub:
     ]
     """Turns text or a conversation into token ids."""
 
+    Detokenize: grpc.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.DetokenizeRequest,
+        foredraft.v1.target_pb2.DetokenizeResponse,
+    ]
+    """Turns token ids into text."""
+
     GetModelInfo: grpc.UnaryUnaryMultiCallable[
         foredraft.v1.target_pb2.GetModelInfoRequest,
         foredraft.v1.target_pb2.GetModelInfoResponse,
@@ -81,6 +87,12 @@ class TargetServiceAsyncStub:
         foredraft.v1.target_pb2.TokenizeResponse,
     ]
     """Turns text or a conversation into token ids."""
+
+    Detokenize: grpc.aio.UnaryUnaryMultiCallable[
+        foredraft.v1.target_pb2.DetokenizeRequest,
+        foredraft.v1.target_pb2.DetokenizeResponse,
+    ]
+    """Turns token ids into text."""
 
     GetModelInfo: grpc.aio.UnaryUnaryMultiCallable[
         foredraft.v1.target_pb2.GetModelInfoRequest,
@@ -132,6 +144,14 @@ class TargetServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[foredraft.v1.target_pb2.TokenizeResponse, collections.abc.Awaitable[foredraft.v1.target_pb2.TokenizeResponse]]:
         """Turns text or a conversation into token ids."""
+
+    @abc.abstractmethod
+    def Detokenize(
+        self,
+        request: foredraft.v1.target_pb2.DetokenizeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[foredraft.v1.target_pb2.DetokenizeResponse, collections.abc.Awaitable[foredraft.v1.target_pb2.DetokenizeResponse]]:
+        """Turns token ids into text."""
 
     @abc.abstractmethod
     def GetModelInfo(

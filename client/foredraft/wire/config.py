@@ -11,6 +11,7 @@ from foredraft._errors import InvalidRequestError
 from foredraft._generation_config import GenerationConfig
 from foredraft.v1 import generation_pb2
 from foredraft.wire.generation_fields import GENERATION_FIELDS
+from foredraft.wire.other_names import HINTS
 from foredraft.wire.unsupported_fields import NOTES, UNSUPPORTED_FIELDS
 from foredraft.wire.values import read, write
 
@@ -64,6 +65,8 @@ def refuse_unsupported(name: str, value: object) -> None:
     if field is None:
         if value is None or value == []:
             return
+        if name in HINTS:
+            raise InvalidRequestError(f"{name!r} {HINTS[name]}", field=name)
         near = difflib.get_close_matches(name, GENERATION_FIELDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         reason = f"{name!r} is no generation parameter, nor an argument of this call{hint}"
@@ -71,6 +74,17 @@ def refuse_unsupported(name: str, value: object) -> None:
     if not field.is_off(value):
         reason = f"{name}={value!r} is not supported: {field.way_out}"
         raise InvalidRequestError(reason, field=name)
+
+
+def refuse_unknown(names: Mapping[str, object]) -> None:
+    """Refuses the names of a new config that are no generation fields, as a call does.
+
+    Raises:
+        InvalidRequestError: a name is no field; the way out is named.
+    """
+    for name in names.keys() - GENERATION_FIELDS.keys():
+        refuse_unsupported(name, names[name])
+        raise InvalidRequestError(f"{name!r} is no field of a config; leave it out", field=name)
 
 
 def is_note(name: str) -> bool:

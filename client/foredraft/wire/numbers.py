@@ -43,8 +43,10 @@ def signed(value: object) -> int:
     value = unboxed(value)
     if isinstance(value, bool):
         raise TypeError("must be a whole number, not a boolean")
-    # A value without an index raises TypeError here.
-    return operator.index(cast(SupportsIndex, value))
+    try:
+        return operator.index(cast(SupportsIndex, value))
+    except TypeError:  # its words are about Python
+        raise TypeError("must be a whole number") from None
 
 
 def finite(value: object) -> float:
@@ -54,9 +56,9 @@ def finite(value: object) -> float:
         TypeError, ValueError: the value is no number, NaN or infinite.
     """
     value = unboxed(value)
-    if isinstance(value, bool | str):
+    if isinstance(value, bool | str) or not isinstance(value, SupportsFloat | SupportsIndex):
         raise TypeError("must be a number")
-    number = float(cast(SupportsFloat, value))
+    number = float(value)
     if not math.isfinite(number):
         raise ValueError("must be a finite number")
     return number

@@ -1,0 +1,1 @@
+"""Passes whose Python runs once: decoder layers are traced and compiled."""

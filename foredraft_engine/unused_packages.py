@@ -1,0 +1,86 @@
+"""Keeps transformers from importing what is installed and what no service uses so.
+
+transformers imports it at once where it finds it, which takes two seconds: packages for the sake of
+caches, losses and candidates of its own; torch's compiler, to mark functions for it; and torch's
+tensors of several processes. A service that needs one, such as hqq for a quantized cache or the
+compiler for its own layers, imports it itself.
+
+This module imports nothing but the standard library, and torch once it is used.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+UNUSED = ("hqq", "scipy", "sklearn")
+"""The packages."""
+_COMPILER = "torch._dynamo"
+
+
+@contextmanager
+def unused_packages_hidden() -> Iterator[None]:
+    """Lets transformers be imported inside as if the packages were not installed."""
+    hidden = [name for name in UNUSED if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # how Python notes an absent module
+    try:
+        with _compiler_stood_in(), _one_process():
+            yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+        # What transformers has found so far it remembers.
+        remembered = sys.modules.get("transformers.utils.import_utils")
+        for name in hidden if remembered else ():
+            getattr(remembered, f"is_{name}_available").cache_clear()
+
+
+class _StandIn(ModuleType):
+    """A package whose functions mark nothing; its modules are the real ones."""
+
+    def __init__(self, name: str, path: list[str]) -> None:
+        super().__init__(name)
+        self.__path__ = path
+        self.__spec__ = ModuleSpec(name, None, is_package=True)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _unmarked
+
+
+def _unmarked(function: Any = None, *_: Any, **__: Any) -> Any:
+    """Returns a function as it is; without one, what does so."""
+    return _unmarked if function is None else function
+
+
+@contextmanager
+def _compiler_stood_in() -> Iterator[None]:
+    """Lets functions be defined inside without the marks that they have for torch's compiler."""
+    if _COMPILER in sys.modules:
+        yield
+        return
+    torch = importlib.import_module("torch")
+    sys.modules[_COMPILER] = _StandIn(_COMPILER, [f"{torch.__path__[0]}/_dynamo"])
+    try:
+        yield
+        importlib.import_module("transformers.masking_utils")  # marks, too, where a model needs it
+    finally:
+        del sys.modules[_COMPILER]
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """Lets transformers find that torch is built for one process, which it goes on to believe."""
+    distributed = importlib.import_module("torch.distributed")
+    is_available = distributed.is_available
+    distributed.is_available = lambda: False  # type: ignore[attr-defined]
+    try:
+        yield
+        importlib.import_module("transformers.utils").is_torch_distributed_available()
+    finally:
+        distributed.is_available = is_available  # type: ignore[attr-defined]
