@@ -7,11 +7,10 @@ certificate and its key are often replaced one after the other.
 This module knows nothing of gRPC.
 """
 
-import logging
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -22,9 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from foredraft_serving.last_good import LastGood
 from foredraft_serving.settings import SettingsError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +56,23 @@ class CertificateTexts:
     ca: bytes | None
 
 
-class Certificates:
-    """The files and what was last read from them that can be used; threads may share them."""
+Certificates = LastGood[CertificateTexts, CertificateTexts]
 
-    def __init__(self, files: CertificateFiles) -> None:
-        """Reads the files.
 
-        Raises:
-            SettingsError: one is missing, is not what it should be, has expired, or does not belong
-                to another. The message names the flag.
-        """
-        self._files = files
-        self._lock = threading.Lock()
-        self._seen = self._texts = self._read()
-        _check(files, self._texts)
-        self._fault = ""
+def watched_certificates(files: CertificateFiles) -> Certificates:
+    """Returns what the files hold, read again at each use.
 
-    def current(self) -> CertificateTexts:
-        """Returns what is in the files now, or was in them when they could be used last."""
-        with self._lock:
-            try:
-                seen = self._read()
-                if seen != self._seen:
-                    _check(self._files, seen)
-                    log.info("certificates were read again: %s", _shown(self._files))
-                    self._texts, self._seen = seen, seen
-                self._fault = ""
-            except SettingsError as error:
-                if str(error) != self._fault:
-                    log.warning("certificates stay as they were: %s", error)
-                self._fault = str(error)
-            return self._texts
-
-    def _read(self) -> CertificateTexts:
-        files = self._files
-        return CertificateTexts(*(_content(*file) for file in (files.cert, files.key, files.ca)))
+    Raises:
+        SettingsError: a file is missing, is not what it should be, has expired, or does not belong
+            to another. The message names the flag.
+    """
+    named = ", ".join(f"{flag} {path}" for flag, path in files.given.items())
+    of_role = (files.cert, files.key, files.ca)
+    return LastGood(
+        named,
+        lambda: CertificateTexts(*(_content(*file) for file in of_role)),
+        partial(_checked, files),
+    )
 
 
 def _content(flag: str, path: str) -> bytes | None:
@@ -102,8 +82,8 @@ def _content(flag: str, path: str) -> bytes | None:
         raise SettingsError(f"{flag} {path}: {error.strerror or error}") from error
 
 
-def _check(files: CertificateFiles, texts: CertificateTexts) -> None:
-    """Refuses what no connection could be made with.
+def _checked(files: CertificateFiles, texts: CertificateTexts) -> CertificateTexts:
+    """Returns the texts if a connection can be made with them.
 
     Raises:
         SettingsError: the message names the flag.
@@ -111,7 +91,7 @@ def _check(files: CertificateFiles, texts: CertificateTexts) -> None:
     if texts.ca is not None:
         _chain(*files.ca, texts.ca)
     if texts.cert is None or texts.key is None:
-        return
+        return texts
     own, now = _chain(*files.cert, texts.cert)[0], datetime.now(UTC)
     if now > own.not_valid_after_utc:
         raise SettingsError(f"{' '.join(files.cert)}: it expired at {own.not_valid_after_utc}")
@@ -126,6 +106,7 @@ def _check(files: CertificateFiles, texts: CertificateTexts) -> None:
             f"{' '.join(files.key)} is not the key of {' '.join(files.cert)}: they do not belong "
             "together"
         )
+    return texts
 
 
 def _chain(flag: str, path: str, text: bytes) -> list[x509.Certificate]:
@@ -146,7 +127,3 @@ def _public_key(flag: str, path: str, text: bytes) -> bytes:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SettingsError(f"{flag} {path}: it holds no private key in PEM") from error
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _shown(files: CertificateFiles) -> str:
-    return ", ".join(f"{flag} {path}" for flag, path in files.given.items())

@@ -8,25 +8,18 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from foredraft_engine.errors import ModelError
 from foredraft_serving.logs import fields, seconds_since_start
 from foredraft_serving.server import AddressError, ServiceLostError
+from foredraft_serving.service_settings import ProcessFlags
 from foredraft_serving.settings import SettingsError
 from foredraft_serving.tracing import exporting
 
-
-class TracingSettings(Protocol):
-    """The settings that concern traces."""
-
-    @property
-    def tracing(self) -> bool: ...
-
-
 log = logging.getLogger(__name__)
 
-S = TypeVar("S", bound=TracingSettings)
+S = TypeVar("S", bound=ProcessFlags)
 
 
 def log_ready(address: str, metrics: str, health: str) -> None:

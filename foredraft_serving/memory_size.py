@@ -4,9 +4,6 @@ This module knows nothing of what the memory is for.
 """
 
 import re
-from typing import Protocol
-
-from foredraft_serving.settings import SettingsError
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
 
@@ -26,24 +23,3 @@ class MemorySize(int):
 
 
 UNBOUNDED = MemorySize(0)
-
-
-class MemorySettings(Protocol):
-    """The settings that concern memory."""
-
-    @property
-    def memory(self) -> MemorySize: ...
-    @property
-    def memory_share(self) -> float | None: ...
-
-
-def check_memory(settings: MemorySettings) -> None:
-    """Refuses two bounds of one memory.
-
-    Raises:
-        SettingsError: both are given.
-    """
-    if settings.memory and settings.memory_share is not None:
-        raise SettingsError(
-            "--memory and --memory-share both bound the memory of rows: leave one of the two out"
-        )

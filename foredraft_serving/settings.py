@@ -86,27 +86,40 @@ def _parser(
 ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prefix.strip("_").lower().replace("_", "-"),
+        usage="%(prog)s [--FLAG VALUE ...]",
         description=kind.__doc__,
         epilog="Every flag is also an environment variable: --metrics-listen is "
         f"{prefix}METRICS_LISTEN.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    for name, field in fields.items():
-        flag = _flag(name)
+    for name, group in _groups(kind, parser).items():
+        field, flag = fields[name], _flag(name)
         help_text = field.metadata["help"].replace("%", "%%")
         if field.default not in (None, ""):
             help_text += f" (default: {field.default!r})"
         if types_[name] is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
         else:
-            parser.add_argument(
+            group.add_argument(
                 flag,
                 type=_reader(_type(types_[name])),
                 metavar=name.rsplit("_", 1)[-1].upper(),
                 help=help_text,
             )
     return parser
+
+
+def _groups(kind: type, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Returns the group of flags of each setting: that of the class that declares it last.
+
+    Those of the service itself come first.
+    """
+    groups: dict[str, Any] = {}
+    for owner in filter(dataclasses.is_dataclass, kind.__mro__):
+        group: Any = parser if owner is kind else parser.add_argument_group(owner.__doc__)
+        groups |= {name: group for name in owner.__annotations__ if name not in groups}
+    return groups
 
 
 def _given(

@@ -3,26 +3,19 @@
 This module knows nothing of what is served.
 """
 
-from typing import Protocol
-
 import grpc
 
-from foredraft_serving.certificates import CertificateFiles, Certificates, CertificateTexts
+from foredraft_serving.certificates import (
+    CertificateFiles,
+    Certificates,
+    CertificateTexts,
+    watched_certificates,
+)
+from foredraft_serving.service_settings import AccessFlags
 from foredraft_serving.settings import SettingsError
 
 
-class ServerTlsSettings(Protocol):
-    """The settings of a service that concern those who call it."""
-
-    @property
-    def tls_cert(self) -> str: ...
-    @property
-    def tls_key(self) -> str: ...
-    @property
-    def client_ca(self) -> str: ...
-
-
-def server_certificates(settings: ServerTlsSettings) -> Certificates | None:
+def server_certificates(settings: AccessFlags) -> Certificates | None:
     """Returns the certificates that a service shows and asks for; None is plain text.
 
     Raises:
@@ -37,7 +30,7 @@ def server_certificates(settings: ServerTlsSettings) -> Certificates | None:
         return None
     if "--tls-cert" not in files.given:
         raise SettingsError("--client-ca needs --tls-cert and --tls-key: callers show certificates")
-    return Certificates(files)
+    return watched_certificates(files)
 
 
 def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:

@@ -5,69 +5,31 @@ from dataclasses import dataclass
 from foredraft.wire.addresses import address_fault
 from foredraft.wire.limits import MAX_ALTERNATIVES, MAX_BEAMS, MAX_OUTCOMES, MAX_SEQUENCES
 from foredraft_serving.access.exposure import check_exposure
-from foredraft_serving.logs import FORMATS, LEVELS
-from foredraft_serving.memory_size import UNBOUNDED, MemorySize, check_memory
+from foredraft_serving.service_settings import (
+    AccessFlags,
+    ModelFlags,
+    ProcessFlags,
+    check_memory,
+)
 from foredraft_serving.settings import SettingsError, setting
 
 
-@dataclass(frozen=True, slots=True)
-class TargetSettings:
+@dataclass(frozen=True)
+class TargetSettings(ModelFlags, AccessFlags, ProcessFlags):
     """foredraft target service: generates with the model, verifying what draft services propose."""
 
     model: str = setting("", "model directory, GGUF file or hub id; required")
     draft: str = setting(
         "", "draft services, HOST:PORT[,HOST:PORT...]; without one, no remote drafts"
     )
-    adapter: str = setting("", "LoRA adapter that is merged into the model, directory or hub id")
-    revision: str | None = setting(None, "revision of the model on the hub")
-    trust_remote_code: bool = setting(False, "run code that comes with the model")
-    device: str = setting("cpu", "torch device; 'auto' is the GPU if there is one, else the CPU")
-    dtype: str = setting(
-        "auto",
-        "data type of the weights; 'auto' is the checkpoint's own, or float32 if the device only "
-        "emulates it",
-        ("auto", "float32", "bfloat16", "float16"),
-    )
-    threads: int = setting(0, "torch threads; 0 leaves torch's own choice", at_least=0)
     listen: str = setting("127.0.0.1:50052", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9102", "HOST:PORT for Prometheus metrics")
-    health_listen: str = setting(
-        "", "HOST:PORT for health alone, which answers whatever else is done; empty is none"
-    )
-    tls_cert: str = setting(
-        "", "certificate for TLS, PEM, with those between it and its CA; empty is plain text"
-    )
-    tls_key: str = setting("", "private key of --tls-cert, PEM")
-    client_ca: str = setting(
-        "", "CAs of the certificates that callers have to show, PEM; empty asks them for none"
-    )
-    api_tokens: str = setting(
-        "", "file of the API tokens that callers have to show, TOML; empty asks them for none"
-    )
-    client_names: str = setting(
-        "",
-        "names in certificates of --client-ca that are served, NAME[,NAME...]; empty serves all",
-    )
-    insecure: bool = setting(
-        False,
-        "serve other machines without TLS, or without asking who calls; for a network that lets "
-        "nobody else in",
-    )
     draft_ca: str = setting(
         "", "CAs of the certificates of draft services, PEM; empty calls them in plain text"
     )
     draft_cert: str = setting("", "certificate to show to draft services, PEM")
     draft_key: str = setting("", "private key of --draft-cert, PEM")
     draft_token: str = setting("", "file with the API token to show to draft services")
-    packed_weights: bool = setting(
-        True, "on a CPU, store weights in the order that its kernels read; rounds are faster"
-    )
-    compile: str = setting(
-        "auto",
-        "trace the model's layers on a CPU: 'on' compiles them if need be, some seconds for each "
-        "kind of layer; 'auto' takes what was compiled before; 'off'",
-        ("auto", "on", "off"),
-    )
     rows: int = setting(
         0,
         "sequences generated at the same time; 0 is what fits, at most 16 on a CPU, 64 elsewhere",
@@ -89,21 +51,6 @@ class TargetSettings:
     max_listed_ids: int = setting(
         16384, "token ids in all lists of one call, such as bad_words_ids", at_least=0
     )
-    max_length: int = setting(
-        0, "longest sequence in tokens; 0 is what fits, at most the model's own limit", at_least=0
-    )
-    memory: MemorySize = setting(
-        UNBOUNDED,
-        "memory that rows may take, such as 8GiB; 0 is --memory-share of what is free",
-        at_least=0,
-    )
-    memory_share: float | None = setting(
-        None,
-        "share that rows may take of the memory that the weights leave free on the device; 0.8 if "
-        "there is no --memory",
-        at_least=0.01,
-        at_most=1,
-    )
     cache_implementation: str = setting(
         "dynamic",
         "how keys and values are stored for calls that do not set it",
@@ -112,7 +59,6 @@ class TargetSettings:
     cache_config: str = setting(
         "", 'options of a quantized cache, as JSON: \'{"backend": "quanto", "nbits": 4}\''
     )
-    chunk_tokens: int = setting(256, "new tokens in one forward pass", at_least=1)
     draft_timeout: float = setting(
         1.0,
         "longest time in seconds that a round waits for a proposal of a draft service",
@@ -154,19 +100,8 @@ class TargetSettings:
         "let calls without a credential reuse each other's cached prompts, which tells each caller "
         "by time what others have sent",
     )
-    send_timeout: float = setting(
-        30.0,
-        "time in seconds after which a caller that sends no request or does not read is ended",
-        at_least=0.1,
-    )
     grace: float = setting(
         30.0, "time in seconds for running streams to end after SIGTERM", at_least=0
-    )
-    log_level: str = setting("info", "lowest level that is logged", LEVELS)
-    log_format: str = setting("text", "'text' for people or 'json' for machines", FORMATS)
-    tracing: bool = setting(
-        False,
-        "export OpenTelemetry spans by OTLP, as the OTEL_ environment variables configure",
     )
     log_texts: bool = setting(False, "log prompts and outputs as well")
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from foredraft.wire.api_tokens import TOKEN_LIMITS, TOKEN_NAME, token_digest
-from foredraft_serving.access.watched_file import WatchedFile
+from foredraft_serving.access.watched_file import watched_file
 
 UNLIMITED = sys.maxsize
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -58,7 +58,7 @@ class ApiTokens:
             SettingsError: the file cannot be used.
         """
         parse = partial(parse_tokens, limits=limits)
-        self._file = WatchedFile("--api-tokens", path, parse)
+        self._file = watched_file("--api-tokens", path, parse)
 
     def find(self, shown: str) -> ApiToken | None:
         """Returns the token that a caller shows, None if there is none like it."""

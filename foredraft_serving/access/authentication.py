@@ -6,7 +6,7 @@ what is served.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from foredraft_serving.access.account import ACCOUNT, Account
 from foredraft_serving.access.api_tokens import ApiTokens
+from foredraft_serving.service_settings import AccessFlags
 
 _OPEN = frozenset([health.SERVICE_NAME, reflection.SERVICE_NAME])
 _SCHEME = "bearer"
@@ -29,17 +30,8 @@ _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 Method = Callable[..., Awaitable[Any]]
 
 
-class AuthenticationSettings(Protocol):
-    """The settings of a service that say what callers have to show."""
-
-    @property
-    def api_tokens(self) -> str: ...
-    @property
-    def client_names(self) -> str: ...
-
-
 def authentication(
-    settings: AuthenticationSettings, limits: Collection[str], on_refused: Callable[[str], None]
+    settings: AccessFlags, limits: Collection[str], on_refused: Callable[[str], None]
 ) -> "Authentication | None":
     """Returns what asks callers for what the settings say; None asks them for nothing.
 

@@ -6,32 +6,15 @@ nothing of what is served.
 """
 
 import logging
-from typing import Protocol
 
 from foredraft.wire.addresses import is_loopback
+from foredraft_serving.service_settings import AccessFlags
 from foredraft_serving.settings import SettingsError
 
 log = logging.getLogger(__name__)
 
 
-class AccessSettings(Protocol):
-    """The settings of a service that say who may call it."""
-
-    @property
-    def listen(self) -> str: ...
-    @property
-    def tls_cert(self) -> str: ...
-    @property
-    def client_ca(self) -> str: ...
-    @property
-    def api_tokens(self) -> str: ...
-    @property
-    def client_names(self) -> str: ...
-    @property
-    def insecure(self) -> bool: ...
-
-
-def check_exposure(settings: AccessSettings) -> None:
+def check_exposure(settings: AccessFlags) -> None:
     """Refuses to serve other machines without a protection, unless the operator insists.
 
     Raises:
@@ -51,7 +34,7 @@ def check_exposure(settings: AccessSettings) -> None:
         )
 
 
-def log_exposure(settings: AccessSettings, address: str) -> None:
+def log_exposure(settings: AccessFlags, address: str) -> None:
     """Logs in one line who is served at an address, and who can listen."""
     asked = {
         f"an API token of {settings.api_tokens}": settings.api_tokens,

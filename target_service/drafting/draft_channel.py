@@ -14,8 +14,13 @@ import grpc.aio
 
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from foredraft.wire.addresses import is_loopback
-from foredraft_serving.access.watched_file import WatchedFile
-from foredraft_serving.certificates import CertificateFiles, Certificates, CertificateTexts
+from foredraft_serving.access.watched_file import WatchedFile, watched_file
+from foredraft_serving.certificates import (
+    CertificateFiles,
+    Certificates,
+    CertificateTexts,
+    watched_certificates,
+)
 from foredraft_serving.server import READINESS
 from foredraft_serving.settings import SettingsError
 from foredraft_serving.tls import channel_credentials
@@ -71,7 +76,7 @@ def _token(settings: TargetSettings) -> WatchedFile[str] | None:
                 f"--draft-token would go to {address} in plain text, where others can read it: "
                 "give --draft-ca, or --insecure for a network that lets nobody else in"
             )
-    return WatchedFile("--draft-token", settings.draft_token, _read_token)
+    return watched_file("--draft-token", settings.draft_token, _read_token)
 
 
 def _read_token(text: str) -> str:
@@ -92,7 +97,7 @@ def _certificates(settings: TargetSettings) -> Certificates | None:
         raise SettingsError(f"{next(iter(files.given))} without --draft: there is no draft service")
     if not settings.draft_ca:
         raise SettingsError("--draft-cert needs --draft-ca: the CAs of the draft services")
-    return Certificates(files)
+    return watched_certificates(files)
 
 
 @dataclass(slots=True)

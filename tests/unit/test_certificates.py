@@ -109,11 +109,11 @@ def test_a_renewed_certificate_is_taken_when_its_key_is_there_too(
     for _ in range(3):
         assert _read(certificates) == before
     (warning,) = caplog.messages
-    assert re.search("stay as they were: --tls-key .* do not belong together", warning)
+    assert re.search("stays in force: --tls-key .* do not belong together", warning)
     files.replace(new)
     with caplog.at_level("INFO"):
         assert _read(certificates) == after
-    assert "were read again" in caplog.messages[-1]
+    assert "read again" in caplog.messages[-1]
     Path(files.key).unlink()
     assert _read(certificates) == after
     assert "No such file" in caplog.messages[-1]
