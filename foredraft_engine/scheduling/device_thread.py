@@ -15,6 +15,7 @@ from foredraft_engine.errors import DeviceLostError
 from foredraft_engine.job import UNFINISHED, Job
 from foredraft_engine.model.rows import Rows
 from foredraft_engine.scheduling.job_queue import JobQueue, Waiting, resolve
+from foredraft_engine.scheduling.row_pool import RowPool
 from foredraft_engine.scheduling.step import Step, finish_without_pass, step
 from foredraft_engine.scheduling.step_times import StepTimes
 
@@ -48,18 +49,18 @@ class DeviceThread:
         chunk_tokens: int,
         step_times: StepTimes,
         callbacks: Callbacks,
-        is_lent: Callable[[int], bool],
+        pool: RowPool,
     ) -> None:
         """
         Args:
             vocabulary_size: ids from here on are padding and never chosen.
             chunk_tokens: the largest number of tokens in a step of several jobs.
             step_times: is told how long every step took.
-            is_lent: whether a sequence holds a row.
+            pool: says which rows sequences hold.
         """
         self._rows, self._vocabulary_size = rows, vocabulary_size
         self._step_times, self._callbacks = step_times, callbacks
-        self._queue = JobQueue(chunk_tokens, step_times, is_lent)
+        self._queue = JobQueue(chunk_tokens, step_times, pool)
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
 

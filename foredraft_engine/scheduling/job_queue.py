@@ -7,7 +7,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from foredraft_engine.errors import DeviceLostError
 from foredraft_engine.job import Job
 from foredraft_engine.scheduling.caller import Caller, acting_for
 from foredraft_engine.scheduling.rejoining import Rejoining
+from foredraft_engine.scheduling.row_pool import RowPool
 from foredraft_engine.scheduling.step_pace import StepPace
 from foredraft_engine.scheduling.step_times import StepTimes
 from foredraft_engine.scheduling.step_turns import StepTurns
@@ -23,6 +24,8 @@ _PIECE_S = 0.001
 # Jobs with a deadline join a step that a sequence waits for if they lengthen it by no more than
 # this share.
 _DELAY = 0.25
+# The largest number of chunks in a step.
+_MOST_CHUNKS = 4
 
 
 @dataclass(slots=True)
@@ -43,18 +46,19 @@ class JobQueue:
         self,
         chunk_tokens: int,
         step_times: StepTimes,
-        is_lent: Callable[[int], bool] = lambda row: True,
+        pool: RowPool,
     ) -> None:
         """
         Args:
-            chunk_tokens: the largest number of tokens in a step of several jobs.
+            chunk_tokens: the largest number of tokens in a step of several jobs, where there are as
+                many texts as prompts.
             step_times: how long steps take, by their tokens.
-            is_lent: whether a sequence holds a row.
+            pool: says which rows sequences hold.
         """
         self._chunk_tokens, self._step_times = chunk_tokens, step_times
-        self._rejoining = Rejoining(is_lent)
+        self._pool, self._rejoining = pool, Rejoining(pool.is_lent)
         self._turns = StepTurns()
-        self._pace = StepPace(step_times, chunk_tokens)
+        self._pace = StepPace(step_times)
         self._goes_on = False  # whether jobs of the last step need another
         self._submitted: list[Waiting] = []  # in this turn of the event loop
         self._queue: deque[Waiting] = deque()
@@ -151,14 +155,16 @@ class JobQueue:
         """Removes the jobs of one step from the queue.
 
         Jobs that a sequence waits for come first, by turns, up to the tokens of one step; then
-        those with a deadline, the most urgent first.
+        those with a deadline, the most urgent first. A step is larger where it holds up fewer
+        texts than prompts: a token of a prompt costs less the more of them are read together.
         """
         batch: list[Waiting] = []
         tokens = 0
         waiting = [w for w in self._queue if not w.future.cancelled()]
+        most = self._chunk_tokens * min(max(1, self._pool.prompts_by_text), _MOST_CHUNKS)
         wanted = self._turns.ordered([w for w in waiting if w.job.wanted_by is None])
-        for one in self._pace.allowed(wanted):
-            if batch and tokens + one.job.tokens_fed > self._chunk_tokens:
+        for one in self._pace.allowed(wanted, most):
+            if batch and tokens + one.job.tokens_fed > most:
                 break
             batch.append(one)
             tokens += one.job.tokens_fed

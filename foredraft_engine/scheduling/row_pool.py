@@ -102,6 +102,16 @@ class RowPool:
         return any(row.index == index for row in list(self._lent))
 
     @property
+    def prompts_by_text(self) -> int:
+        """The number of rows whose prompt is read for each one whose text is decoded.
+
+        Any thread may ask.
+        """
+        lent = list(self._lent)
+        reading = sum(bool(row.promised) for row in lent)
+        return reading // max(1, sum(bool(row.cached) and not row.promised for row in lent))
+
+    @property
     def tokens(self) -> int:
         """The number of tokens that rows on loan hold."""
         return sum(len(row.cached) for row in list(self._lent))

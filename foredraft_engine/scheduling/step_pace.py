@@ -29,17 +29,17 @@ _MOST_SHARE = 0.5
 class StepPace:
     """Counts the steps that small calls are owed."""
 
-    def __init__(self, step_times: StepTimes, chunk_tokens: int) -> None:
-        """
-        Args:
-            step_times: how long steps take, by their tokens.
-            chunk_tokens: the largest number of tokens in a step of several jobs.
-        """
-        self._step_times, self._chunk_tokens = step_times, chunk_tokens
+    def __init__(self, step_times: StepTimes) -> None:
+        """Owes nothing yet. step_times: how long steps take, by their tokens."""
+        self._step_times = step_times
         self._owed = 0.0
 
-    def allowed(self, waiting: Sequence[W]) -> Sequence[W]:
-        """Returns the jobs that the next step may have, in the order that they are in."""
+    def allowed(self, waiting: Sequence[W], most_tokens: int) -> Sequence[W]:
+        """Returns the jobs that the next step may have, in the order that they are in.
+
+        Args:
+            most_tokens: the largest number of tokens in the step.
+        """
         small = _small(waiting)
         if not small or len(small) == len(waiting):
             return waiting
@@ -47,7 +47,7 @@ class StepPace:
             self._owed -= 1
             return small
         few = sum(w.job.tokens_fed for w in small)
-        most = min(self._chunk_tokens, sum(w.job.tokens_fed for w in waiting))
+        most = min(most_tokens, sum(w.job.tokens_fed for w in waiting))
         small_s, mixed_s = self._step_times.at(few), self._step_times.at(most)
         if small_s and mixed_s:
             slower = 1 / min(_MOST_SHARE, _share(small, waiting))

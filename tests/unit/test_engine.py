@@ -61,6 +61,14 @@ async def test_a_long_prompt_leaves_steps_to_others(engine: Engine) -> None:
     texts = await asyncio.gather(_decode(engine, long, 12), _decode(engine, [1, 2], 40))
     assert list(texts) == [_greedy(engine, long, 12), _greedy(engine, [1, 2], 40)]
     assert 2 in steps
+    assert max(engine.rows.fed) <= 32 + 1  # type: ignore[attr-defined]
+
+
+async def test_prompts_that_arrive_together_are_read_in_larger_steps(engine: Engine) -> None:
+    prompts = [[i, *range(8), *range(8), *range(8), *range(5)] for i in range(6)]
+    texts = await asyncio.gather(*(_decode(engine, p, 4) for p in prompts))
+    assert texts == [_greedy(engine, p, 4) for p in prompts]
+    assert max(engine.rows.fed) == 4 * 29  # type: ignore[attr-defined]
 
 
 async def test_more_sequences_than_rows_wait_in_line(engine: Engine) -> None:
