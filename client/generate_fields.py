@@ -30,6 +30,7 @@ _PYTHON = {
     Kind.TOKEN_IDS: "int | Sequence[int]",
     Kind.SEQUENCES: "Sequence[Sequence[int]]",
     Kind.BIASES: "SequenceBiases",
+    Kind.TOKEN_BIASES: "TokenBiases",
     Kind.EARLY_STOPPING: 'bool | Literal["never"]',
     Kind.DECAY: "tuple[int, float]",
     Kind.WATERMARK: "Mapping[str, object] | SupportsToDict",
@@ -45,6 +46,7 @@ _PROTOBUF = {
     Kind.TOKEN_IDS: "TokenIds",
     Kind.SEQUENCES: "TokenIdsList",
     Kind.BIASES: "SequenceBiasList",
+    Kind.TOKEN_BIASES: "TokenBiases",
     Kind.EARLY_STOPPING: "EarlyStopping",
     Kind.DECAY: "ExponentialDecay",
     Kind.WATERMARK: "WatermarkingConfig",
@@ -72,6 +74,8 @@ if TYPE_CHECKING:
 
 SequenceBiases = Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]]
 """Numbers by the token sequences whose last logit they are added to."""
+TokenBiases = Mapping[int, float] | Sequence[tuple[int, float]]
+"""Numbers by the tokens whose logit they are added to."""
 
 
 class SupportsToDict(Protocol):
@@ -95,8 +99,8 @@ class GenerationConfig:
     """The parameters of a generation.
 
     A field that is None has the value of the model's own config, else transformers' default. The
-    meanings are those of `transformers.GenerationConfig`, which is accepted wherever this is.
-    Lengths count tokens, `max_time` counts seconds.
+    meanings are those of `transformers.GenerationConfig`, which is accepted wherever this is, and
+    for what it lacks those of vLLM. Lengths count tokens, `max_time` counts seconds.
 
         GenerationConfig(max_new_tokens=64)
         GenerationConfig(do_sample=True, temperature=0.7, top_p=0.9)
@@ -183,9 +187,10 @@ def docs_text() -> str:
     return (
         "# Generation fields\n\n"
         "`make generated` makes this page from the table in `client/foredraft/wire`. Names and\n"
-        "meanings are those of transformers' `GenerationConfig`. A field that a call does not set\n"
-        "has the value of the model's own generation config, else the default. The off values ask\n"
-        "for nothing. A field that is set outside its scope is refused.\n\n"
+        "meanings are those of transformers' `GenerationConfig`, at the end those of vLLM. A\n"
+        "field that a call does not set has the value of the model's own generation config, else\n"
+        "the default. The off values ask for nothing. A field that is set outside its scope is\n"
+        "refused.\n\n"
         "| field | type | default | off | range | scope | applied by | meaning |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- |\n" + rows
     )

@@ -83,6 +83,9 @@ class Sampling:
     no_repeat_ngram_size: int = 0
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
     sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     min_length: int = 0
     min_new_tokens: int = 0
     suppress_tokens: tuple[int, ...] = ()

@@ -69,6 +69,8 @@ def _numbers(value: object) -> Iterator[float]:
             yield value.factor
         case generation_pb2.SequenceBiasList():
             yield from (entry.bias for entry in value.values)
+        case generation_pb2.TokenBiases():
+            yield from value.values.values()
 
 
 def _check_kind(field: Field, value: object, vocabulary_size: int) -> None:
@@ -79,6 +81,8 @@ def _check_kind(field: Field, value: object, vocabulary_size: int) -> None:
             check_ids(field.name, [value], vocabulary_size)
         case generation_pb2.TokenIdsList() | generation_pb2.SequenceBiasList():
             _check_sequences(field.name, value, vocabulary_size)
+        case generation_pb2.TokenBiases():
+            check_ids(field.name, list(value.values), vocabulary_size)
         case generation_pb2.WatermarkingConfig():
             check_watermark(value)
         case generation_pb2.Strings():

@@ -31,6 +31,7 @@ _OPTIONS = (
     "seed",
     "sampling_rule",
     "logprobs",
+    "prompt_logprobs",
     "generated_ids",
     "negative_prompt",
     "negative_prompt_ids",
@@ -78,11 +79,13 @@ def build_call(
     name = generation_config if isinstance(generation_config, str) else ""
     config = config_message(None if name else generation_config, fields)
     criteria = criteria_of(options["stopping_criteria"])
+    resume = _flag("resume", options["resume"])
     if criteria and config.num_beams > 1:
         reason = "a beam search is not ended by the client; use stop_strings or max_time"
-        both = ["stopping_criteria", "num_beams"]
-        raise InvalidRequestError(f"{' and '.join(both)}: {reason}", fields=both)
-    resume = _flag("resume", options["resume"])
+        raise _contradiction(reason, "stopping_criteria", "num_beams")
+    if resume and options["prompt_logprobs"] is not None:
+        reason = "do not go together; leave one of them out"
+        raise _contradiction(reason, "prompt_logprobs", "resume")
     request = target_pb2.GenerateRequest(
         request_id=secrets.token_hex(8),  # drawn here: a call that never got through has a name too
         prompts=prompts,
@@ -90,6 +93,7 @@ def build_call(
         seed=_number("seed", options["seed"], UINT64_MAX),
         sampling_rule=_rule(options["sampling_rule"]),
         logprobs=_number("logprobs", options["logprobs"], UINT32_MAX),
+        prompt_logprobs=_number("prompt_logprobs", options["prompt_logprobs"], UINT32_MAX),
         negative_prompts=_negative_prompts(options),
         return_prompt_ids=return_prompt_ids or bool(criteria) or resume,
         config_name=name,
@@ -99,6 +103,10 @@ def build_call(
         reason = f"make a request of {size} bytes; the service's limit is {MAX_MESSAGE_BYTES}"
         raise InvalidRequestError(f"inputs: {reason}", field="inputs")
     return Call(request, is_batch or config.num_return_sequences > 1, criteria, resume)
+
+
+def _contradiction(reason: str, *names: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{' and '.join(names)}: {reason}", fields=names)
 
 
 def _inputs(inputs: Any, options: Mapping[str, Any]) -> Any:
@@ -119,9 +127,8 @@ def _negative_prompts(options: Mapping[str, Any]) -> list[generation_pb2.Prompt]
     """Returns the negative prompts, which transformers calls `negative_prompt_ids`."""
     prompt, ids = options["negative_prompt"], options["negative_prompt_ids"]
     if prompt is not None and ids is not None:
-        both = ["negative_prompt", "negative_prompt_ids"]
         reason = "are the same; leave one of them out"
-        raise InvalidRequestError(f"{' and '.join(both)}: {reason}", fields=both)
+        raise _contradiction(reason, "negative_prompt", "negative_prompt_ids")
     negative = ids if prompt is None else prompt
     if negative is None:
         return []

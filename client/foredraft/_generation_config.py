@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SequenceBiases = Mapping[tuple[int, ...], float] | Sequence[tuple[Sequence[int], float]]
 """Numbers by the token sequences whose last logit they are added to."""
+TokenBiases = Mapping[int, float] | Sequence[tuple[int, float]]
+"""Numbers by the tokens whose logit they are added to."""
 
 
 class SupportsToDict(Protocol):
@@ -80,6 +82,9 @@ class GenerationFields(TypedDict, total=False):
     cache_config: Mapping[str, object] | SupportsToDict | None
     output_scores: bool | None
     output_logits: bool | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    logit_bias: TokenBiases | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +92,8 @@ class GenerationConfig:
     """The parameters of a generation.
 
     A field that is None has the value of the model's own config, else transformers' default. The
-    meanings are those of `transformers.GenerationConfig`, which is accepted wherever this is.
-    Lengths count tokens, `max_time` counts seconds.
+    meanings are those of `transformers.GenerationConfig`, which is accepted wherever this is, and
+    for what it lacks those of vLLM. Lengths count tokens, `max_time` counts seconds.
 
         GenerationConfig(max_new_tokens=64)
         GenerationConfig(do_sample=True, temperature=0.7, top_p=0.9)
@@ -204,6 +209,12 @@ class GenerationConfig:
     """Returns the scores by which every token was chosen."""
     output_logits: bool | None = None
     """Returns the logits at every token."""
+    frequency_penalty: float | None = None
+    """Subtracted from the logit of a token for each time that the token was generated."""
+    presence_penalty: float | None = None
+    """Subtracted once from the logit of a token that was generated."""
+    logit_bias: TokenBiases | None = None
+    """Numbers that are added to the logits of tokens."""
 
     def __new__(cls, **values: object) -> GenerationConfig:
         """Refuses what is no field, with a suggestion."""

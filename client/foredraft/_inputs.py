@@ -74,7 +74,8 @@ class CallOptions(GenerationFields, ChatOptions, total=False):
     `seed` makes sampling repeatable. Without one the service draws a seed, which the result's stats
     tell. `sampling_rule` is "coupled" by default for a call with a seed; for one without, the
     service takes what is faster, which the stats tell, too. `logprobs` asks for the log-probability
-    of each token, and of this number of most likely tokens. `timeout` is the number of seconds
+    of each token, and of this number of most likely tokens; `prompt_logprobs` asks the same of the
+    prompt's tokens. `timeout` is the number of seconds
     after which the call ends with DeadlineExceededError, in place of the client's. `generated_ids`
     are tokens that an earlier call generated, to go on from; a batch takes a list of them for each
     prompt. `negative_prompt` is what `guidance_scale` leads away from, one for each prompt.
@@ -89,6 +90,7 @@ class CallOptions(GenerationFields, ChatOptions, total=False):
     seed: int | None
     sampling_rule: Literal["rejection", "coupled"] | None
     logprobs: int | None
+    prompt_logprobs: int | None
     timeout: float | None
     generated_ids: Ids | None
     negative_prompt: Prompt | PromptBatch | Array | None

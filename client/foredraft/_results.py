@@ -39,6 +39,7 @@ class _Sequence:
     logits: list[ScoreRow] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
     told: list[Round] = field(default_factory=list)
+    prompt_logprobs: list[Logprobs] = field(default_factory=list)
     reason: str | None = None
     rounds: Rounds = field(default_factory=Rounds)
 
@@ -81,13 +82,13 @@ class ResultBuilder:
         sequence = self._sequences.setdefault(message.sequence_index, _Sequence())
         if sequence.reason == MET:  # the service made this before it knew of the end
             return None
+        if message.prompt_logprobs:  # in chunks that have nothing else
+            sequence.prompt_logprobs += map(_logprobs, message.prompt_logprobs)
+            return None
         if self._call.resume:
             sequence.rounds.add(message)
         met = self._criteria.cut(message)
-        logprobs = tuple(
-            Logprobs(entry.logprob, tuple(zip(entry.top_ids, entry.top_logprobs, strict=True)))
-            for entry in message.logprobs
-        )
+        logprobs = tuple(map(_logprobs, message.logprobs))
         ids, reason = tuple(message.token_ids), MET if met else _REASONS.get(message.finish_reason)
         sequence.ids += ids
         sequence.text.append(message.text)
@@ -192,7 +193,17 @@ class ResultBuilder:
             logits=tuple(sequence.logits),
             origins=tuple(sequence.origins),
             rounds=tuple(sequence.told),
+            prompt_logprobs=self._prompt_logprobs(index),
+            cached_tokens=summary.cached_tokens,
         )
+
+    def _prompt_logprobs(self, index: int) -> tuple[Logprobs | None, ...]:
+        """Returns what the first sequence of a sequence's prompt was told of the prompt."""
+        request = self._call.request
+        if not request.HasField("prompt_logprobs"):
+            return ()
+        each = max(1, number_of_sequences(request, self._started) // len(request.prompts))
+        return (None, *self._sequences.get(index // each * each, _Sequence()).prompt_logprobs)
 
     def _prompt_tokens(self, index: int) -> int:
         """Returns the length of a sequence's prompt, if the service returned the prompts."""
@@ -227,3 +238,7 @@ def info_from(message: target_pb2.GetModelInfoResponse) -> ModelInfo:
     values: dict[str, Any] = {name: getattr(message, name) for name in names}
     config = config_from(message.generation_config)
     return ModelInfo(**values, drafts=dict(message.drafts), generation_config=config)
+
+
+def _logprobs(entry: target_pb2.TokenLogprobs) -> Logprobs:
+    return Logprobs(entry.logprob, tuple(zip(entry.top_ids, entry.top_logprobs, strict=True)))

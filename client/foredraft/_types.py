@@ -174,6 +174,12 @@ class Result:
     """Where each token came from."""
     rounds: tuple[Round, ...] = ()
     """The rounds, with `return_rounds`."""
+    prompt_logprobs: tuple[Logprobs | None, ...] = ()
+    """The log-probabilities at each token of the prompt, with `prompt_logprobs`. The first token
+    follows nothing and has None.
+    """
+    cached_tokens: int = 0
+    """The number of the prompt's tokens that the service held from an earlier call."""
 
 
 @dataclass(frozen=True, slots=True)

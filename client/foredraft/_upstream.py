@@ -8,6 +8,7 @@ from typing import Any
 from foredraft._errors import InvalidRequestError
 from foredraft._generation_config import GenerationConfig
 from foredraft.wire.config import config_from, config_message
+from foredraft.wire.generation_fields import GENERATION_FIELDS
 
 _FIELD = "generation_config"
 
@@ -38,6 +39,10 @@ def upstream_config(config: GenerationConfig) -> Any:
         for name in plain.__slots__
         if (value := getattr(plain, name)) is not None
     }
+    for name in [name for name in values if not GENERATION_FIELDS[name].in_transformers]:
+        if values.pop(name) not in GENERATION_FIELDS[name].off:
+            message = f"{name} is no field of transformers; leave it out"
+            raise InvalidRequestError(message, field=name)
     if values.get("output_scores") or values.get("output_logits"):
         # transformers ignores the two fields without this one
         values["return_dict_in_generate"] = True

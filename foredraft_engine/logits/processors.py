@@ -2,23 +2,28 @@
 
 A processor is a function of (prompt length, tokens so far, logits) and keeps no state. So there is
 nothing to undo when a proposal is rejected, and draft and target agree. The classes and their order
-are transformers' own (`GenerationMixin._get_logits_processor`). The warpers that nearly every
-sampled request uses exist a second time in `foredraft_engine.logits.warpers`, for a whole batch at
-once.
+are transformers' own (`GenerationMixin._get_logits_processor`); what vLLM has beside them stands
+where vLLM has it, before and after the repetition penalty. The warpers that nearly every sampled
+request uses exist a second time in `foredraft_engine.logits.warpers`, for a whole batch at once.
 
 This module knows nothing of batches, proposals, or of how a token is drawn from the scores.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from transformers.generation import logits_process as hf
 
+from foredraft_engine.logits.additions import GeneratedPenalty, LogitBias
 from foredraft_engine.logits.greenlist import GreenLists
 from foredraft_engine.logits.warpers import has_rare_warpers
 from foredraft_engine.noise import KeptGumbel
 from foredraft_engine.sampling import Greenlist, Rule, Sampling
+
+Processor = Callable[[Tensor, Tensor], Tensor]
+"""A function of texts, int64 [n, length], and of scores, float32 [n, vocab], to scores."""
 
 
 class Processors:
@@ -62,7 +67,7 @@ class Processors:
         return scores
 
 
-def _history_processors(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
+def _history_processors(s: Sampling, device: torch.device) -> list[Processor]:
     """Returns the processors that read the text, in transformers' order."""
     return [*_penalties_and_bans(s, device), *_forced_and_suppressed(s, device)]
 
@@ -72,12 +77,17 @@ def _eos(s: Sampling, device: torch.device) -> Tensor:
     return torch.tensor(s.eos_token_id, dtype=torch.long, device=device)
 
 
-def _penalties_and_bans(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
-    chain: list[hf.LogitsProcessor] = []
+def _penalties_and_bans(s: Sampling, device: torch.device) -> list[Processor]:
+    chain: list[Processor] = []
     if s.sequence_bias:
         chain.append(hf.SequenceBiasLogitsProcessor({ids: bias for ids, bias in s.sequence_bias}))
+    if s.logit_bias:
+        chain.append(LogitBias(s.logit_bias, device))
     if s.repetition_penalty != 1.0:
         chain.append(hf.RepetitionPenaltyLogitsProcessor(s.repetition_penalty))
+    if s.frequency_penalty or s.presence_penalty:
+        penalties = s.frequency_penalty, s.presence_penalty
+        chain.append(GeneratedPenalty(s.prompt_length, *penalties))
     if s.no_repeat_ngram_size > 0:
         chain.append(hf.NoRepeatNGramLogitsProcessor(s.no_repeat_ngram_size))
     if s.bad_words_ids:
@@ -94,8 +104,8 @@ def _penalties_and_bans(s: Sampling, device: torch.device) -> list[hf.LogitsProc
     return chain
 
 
-def _forced_and_suppressed(s: Sampling, device: torch.device) -> list[hf.LogitsProcessor]:
-    chain: list[hf.LogitsProcessor] = []
+def _forced_and_suppressed(s: Sampling, device: torch.device) -> list[Processor]:
+    chain: list[Processor] = []
     if s.forced_bos_token_id is not None:
         chain.append(hf.ForcedBOSTokenLogitsProcessor(s.forced_bos_token_id))
     if s.forced_eos_token_id:

@@ -18,7 +18,8 @@ from foredraft_engine.feed import Feed
 from foredraft_engine.job import Job, PassOutput, attempt
 from foredraft_engine.logits.processing import process
 from foredraft_engine.logits.validity import broken
-from foredraft_engine.proposal import Logprobs, Verdict
+from foredraft_engine.logprobs import logprobs_of
+from foredraft_engine.proposal import Verdict
 from foredraft_engine.sampling import Rule
 from foredraft_engine.score_rows import ScoreRow, score_rows
 from foredraft_engine.speculation.exact_match import match_exactly
@@ -164,7 +165,7 @@ def _verdict(
     options, rows = job.options, decision.rows
     return Verdict(
         decision.ids,
-        () if options.logprobs is None else _logprobs(own[rows], decision.ids, options.logprobs),
+        () if options.logprobs is None else logprobs_of(own[rows], decision.ids, options.logprobs),
         decision.used_alternative,
         _scores(job.round, guided, rows) if options.scores else (),
         score_rows(own[rows]) if options.logits else (),
@@ -174,13 +175,3 @@ def _verdict(
 def _scores(one: Round, logits: Tensor, rows: Sequence[int]) -> tuple[ScoreRow, ...]:
     # Scores are computed again rather than kept, because few calls ask for them.
     return score_rows(process(one.scored_texts, logits)[rows])
-
-
-def _logprobs(logits: Tensor, ids: Sequence[int], top: int) -> tuple[Logprobs, ...]:
-    table = logits.log_softmax(dim=-1)  # [n, vocab]
-    chosen = table.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0].tolist()
-    values, best = table.topk(top, dim=-1)
-    pairs = [
-        tuple(zip(i, v, strict=True)) for i, v in zip(best.tolist(), values.tolist(), strict=True)
-    ]
-    return tuple(Logprobs(c, p) for c, p in zip(chosen, pairs, strict=True))

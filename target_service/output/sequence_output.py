@@ -36,12 +36,15 @@ class SequenceOutput:
 
     def summary(self, plan: Plan, stats: target_pb2.SpeculationStats) -> target_pb2.SequenceSummary:
         """Counts the ended sequence in the metrics and returns its summary."""
-        self.stream.end(self.stopping.reason)
+        ended = self.stopping.reason
+        self.stream.end(ended)
         return target_pb2.SequenceSummary(
             sequence_index=self.stream.index,
-            finish_reason=FINISH_REASONS[self.stopping.reason],
+            finish_reason=FINISH_REASONS[ended],
             prompt_tokens=plan.sampling.prompt_length,
             generated_tokens=self.stream.generated,
             stats=stats,
             score=self._score,
+            cached_tokens=self.stream.cached_tokens,
+            stop_string=self.stopping.stop_string if ended == "stop_string" else None,
         )

@@ -27,18 +27,17 @@ class StopStrings:
         """Whether there are any."""
         return bool(self._strings)
 
-    def complete(self, token: int) -> bool:
-        """Takes a token, and returns whether a stop string ends in it."""
+    def complete(self, token: int) -> str:
+        """Takes a token, and returns the stop string that ends in it; empty if none does."""
         if not self._strings:
-            return False
+            return ""
         form = self._forms.form(token)
         if form is None:  # the model has ids that are no token: no string goes across one
             self._tail = b""
-            return False
+            return ""
         text = self._tail + form
         self._tail = text[-self._tail_bytes :] if self._tail_bytes else b""
         # A string that ends before the new bytes was complete before.
         first_end = len(text) - len(form) + 1
-        return any(
-            text.find(string, max(0, first_end - len(string))) >= 0 for string in self._strings
-        )
+        ended = (s for s in self._strings if text.find(s, max(0, first_end - len(s))) >= 0)
+        return next(ended, b"").decode()

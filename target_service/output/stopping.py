@@ -41,6 +41,8 @@ class Stopping:
         """The number of tokens that may still come."""
         self.reason = ""
         """The finish reason; empty while the sequence goes on."""
+        self.stop_string = ""
+        """The stop string that ended the sequence; empty if none did."""
         limited = plan.config.HasField("max_time")
         began = time.monotonic() if began is None else began
         self._deadline = began + plan.config.max_time if limited else None
@@ -72,8 +74,8 @@ class Stopping:
         for n, token in enumerate(ids, 1):
             self.tokens_left -= 1
             piece, earlier = self._text.add(token)
-            if self._stop_strings.complete(token):
-                self.reason = "stop_string"
+            if found := self._stop_strings.complete(token):
+                self.reason, self.stop_string = "stop_string", found
             if self.tokens_left <= 0:
                 self.reason = self.reason or "length"
             if token in self.eos_token_id:

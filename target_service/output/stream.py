@@ -125,6 +125,8 @@ class SequenceStream:
         """When the call began, on the clock of `time.perf_counter`."""
         self._admitted_at = self._first_at = self._last_at = self.began
         self._prompt_tokens = self.generated = 0
+        self.cached_tokens = 0
+        """How many tokens of the prompt the row held already, or copied."""
 
     def admitted(self, prompt_tokens: int) -> None:
         """Records that the sequence has its row."""
@@ -137,8 +139,14 @@ class SequenceStream:
 
     def prefilled(self, reused: int) -> None:
         """Records that the row holds the prompt, of which `reused` tokens were in it already."""
+        self.cached_tokens = min(reused, self._prompt_tokens)
         self._metrics.prefix_queries.inc(self._prompt_tokens)
         self._metrics.prefix_hits.inc(reused)
+
+    async def send_prompt(self, entries: Sequence[Logprobs]) -> None:
+        """Streams the log-probabilities of the next tokens of the prompt."""
+        chunk = target_pb2.Chunk(sequence_index=self.index, prompt_logprobs=map(_message, entries))
+        await self._chunk_queue.put(chunk)
 
     async def send(
         self,

@@ -39,6 +39,7 @@ class Maxima:
         listed = {
             "bad_words_ids": sum(len(entry.ids) for entry in config.bad_words_ids.values),
             "sequence_bias": sum(len(entry.ids) for entry in config.sequence_bias.values),
+            "logit_bias": len(config.logit_bias.values),
             "suppress_tokens": len(config.suppress_tokens.ids),
             "begin_suppress_tokens": len(config.begin_suppress_tokens.ids),
             "eos_token_id": len(config.eos_token_id.ids),

@@ -82,10 +82,10 @@ def check_call(message: target_pb2.GenerateRequest, config: Config, mode: Mode) 
     if mode is Mode.ASSISTED:
         return
     chosen_by = "penalty_alpha" if mode is Mode.CONTRASTIVE else "num_beams"
-    if message.HasField("logprobs"):
-        raise InvalidFieldError(
-            "logprobs", f"is not offered with {chosen_by}; leave it out", chosen_by
-        )
+    for name in ("logprobs", "prompt_logprobs"):
+        if message.HasField(name):
+            reason = f"is not offered with {chosen_by}; leave it out"
+            raise InvalidFieldError(name, reason, chosen_by)
     if message.return_rounds:
         reason = "a search has no rounds to tell; leave it out"
         raise InvalidFieldError("return_rounds", reason, chosen_by)

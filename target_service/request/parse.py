@@ -52,8 +52,9 @@ def parse(
         raise InvalidFieldError("request_id", "has a character that is not printable ASCII")
     if not message.prompts:
         raise InvalidFieldError("prompts", "there is none")
-    if message.HasField("logprobs") and message.logprobs > _MAX_LOGPROBS:
-        raise InvalidFieldError("logprobs", f"must be at most {_MAX_LOGPROBS}")
+    for name in ("logprobs", "prompt_logprobs"):
+        if getattr(message, name) > _MAX_LOGPROBS:
+            raise InvalidFieldError(name, f"must be at most {_MAX_LOGPROBS}")
     parsed = ParsedRequest(
         message=message,
         config=configs.over(message.config_name, message.config),

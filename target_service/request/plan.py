@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from foredraft.v1 import target_pb2
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.sampling import Rule, Sampling
@@ -45,6 +46,10 @@ class Plan:
     """Whether the call leaves the sampling rule to the service."""
     returns_rounds: bool = False
     """Whether each round is told with its tokens."""
+    prompt_logprobs: int | None = None
+    """The number of most likely log-probabilities at each token of the prompt; None for none at
+    all. The first sequence of a prompt tells them.
+    """
 
     @property
     def max_length(self) -> int:
@@ -111,14 +116,12 @@ def plan(
     for prompt, generated, away in zip(prompts, parsed.generated, negatives, strict=True):
         tokens, negative = (*prompt, *generated), (*away, *generated) if away else ()
         full = planned_config(checked, model, limits, len(prompt), len(tokens), most_new)
-        if full.watermarking_config.HasField("greenlist"):
-            full.watermarking_config.greenlist.vocabulary_size = limits.model_ids
         _check_limits(full, mode, limits, len(tokens), len(away), checked.cache is not None)
         # Its lists of ids are large, and all sequences of a prompt share them.
         shared = sampling_from(
             full, rule=request.rule, seed=seed, sequence_index=0, prompt_length=len(prompt)
         )
-        for _ in range(several // each):
+        for number in range(several // each):
             index = indices[len(plans) * each]
             plans.append(
                 Plan(
@@ -127,16 +130,22 @@ def plan(
                     sampling=replace(shared, sequence_index=index),
                     config=full,
                     identity=parsed.identity,
-                    logprobs=message.logprobs if message.HasField("logprobs") else None,
+                    logprobs=_set(message, "logprobs"),
                     cache=checked.cache,
                     mode=mode,
                     sequences=each,
                     negative=negative,
                     rule_is_open=request.rule_is_open,
                     returns_rounds=message.return_rounds,
+                    prompt_logprobs=_set(message, "prompt_logprobs") if number == 0 else None,
                 )
             )
     return Request(seed, request.rule, tuple(prompts), tuple(plans))
+
+
+def _set(message: target_pb2.GenerateRequest, name: str) -> int | None:
+    """Returns a number of a request; None if it is not set."""
+    return getattr(message, name) if message.HasField(name) else None
 
 
 def _indices(asked: Sequence[int], sequences: int) -> Sequence[int]:
@@ -157,7 +166,8 @@ def planned_config(
     tokens: int,
     most_new: int = UNLIMITED,
 ) -> Config:
-    """Returns the config of a prompt with its lengths filled in.
+    """Returns the config of a prompt with its lengths filled in, and what the draft has to know of
+    the model.
 
     Args:
         prompt: the number of tokens of the prompt.
@@ -173,7 +183,10 @@ def planned_config(
         reason = f"is forced after a prompt of one token, and this one has {prompt}"
         raise InvalidFieldError("forced_bos_token_id", reason, "prompts")
     room = Room(limits.capacity, most_new)
-    return with_lengths(checked.config, asked, model, room, prompt=prompt, tokens=tokens)
+    full = with_lengths(checked.config, asked, model, room, prompt=prompt, tokens=tokens)
+    if full.watermarking_config.HasField("greenlist"):
+        full.watermarking_config.greenlist.vocabulary_size = limits.model_ids
+    return full
 
 
 def _negatives(request: CheckedRequest, prompts: Sequence[Ids]) -> Sequence[Ids]:

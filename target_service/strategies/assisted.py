@@ -6,9 +6,11 @@ accepted, or of who reads.
 """
 
 from collections.abc import Sequence
+from contextlib import aclosing
 
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.scheduling.engine import Engine, Guidance
+from foredraft_engine.scheduling.prompt_logprobs import prompt_logprobs
 from foredraft_engine.scheduling.row_pool import Row
 from foredraft_engine.speculation.verify_job import VerifyOptions
 from target_service.output.round_report import round_report, token_origins
@@ -27,8 +29,10 @@ async def assisted(
     tokens, stats = list(plan.tokens), SpeculationStats()
     schedule = drafters.length_schedule(plan)
     options = VerifyOptions(plan.logprobs, plan.config.output_scores, plan.config.output_logits)
+    # What a row holds already has no logits any more, so that a prompt that is told is fed anew.
+    held = tokens if plan.prompt_logprobs is None else []
     # Both rows of guidance are lent at once: no two sequences each hold one and wait for another.
-    prompts = [tokens, plan.negative] if plan.negative else [tokens]
+    prompts = [held, plan.negative] if plan.negative else [held]
     async with (
         engine.pool.lend_several(prompts, plan.identity.scope, plan.cache) as (row, *others),
         drafters.follow(plan) as drafter,
@@ -37,12 +41,10 @@ async def assisted(
         guidance = _guidance(plan, others)
         output.stream.admitted(plan.sampling.prompt_length)
         drafter.begin(tokens, schedule.k(stopping.tokens_left))
-        async for _ in engine.prefill(row, tokens):
-            if stopping.is_out_of_time():
-                break
+        await _prefill(engine, row, plan, output)
         output.stream.prefilled(row.reused)
         if guidance and not stopping.reason:
-            await _prefill(engine, guidance)
+            await _prefill_other(engine, guidance)
         while not stopping.reason and not stopping.is_out_of_time():
             drafted = await drafter.propose(tokens, schedule.k(stopping.tokens_left))
             proposal = drafted.proposal
@@ -68,7 +70,23 @@ async def assisted(
     return stats
 
 
-async def _prefill(engine: Engine, guidance: Guidance) -> None:
+async def _prefill(engine: Engine, row: Row, plan: Plan, output: SequenceOutput) -> None:
+    """Feeds the prompt and tells its log-probabilities, if they are asked for, while there is
+    time.
+    """
+    if plan.prompt_logprobs is not None:
+        prompt = plan.tokens[: plan.sampling.prompt_length]
+        async with aclosing(prompt_logprobs(engine, row, prompt, plan.prompt_logprobs)) as told:
+            async for entries in told:
+                await output.stream.send_prompt(entries)
+                if output.stopping.is_out_of_time():
+                    return
+    async for _ in engine.prefill(row, plan.tokens):
+        if output.stopping.is_out_of_time():
+            break
+
+
+async def _prefill_other(engine: Engine, guidance: Guidance) -> None:
     """Feeds the prompt of the second row."""
     async for _ in engine.prefill(guidance.row, guidance.tokens):
         pass

@@ -32,6 +32,7 @@ from target_service.strategies.assisted import assisted
 from target_service.strategies.resources import Resources
 from tests.models import PACKED, bundled, random_model, rows_of, stock
 from tests.plans import plan
+from tests.vllm_additions import ADDED, Additions
 
 DRAFTERS = ("none", "ngram", "model", "both", "perfect", "adversarial")
 LENGTHS = (1, 4, 9)
@@ -214,6 +215,7 @@ async def test_text_is_that_of_generate(name: str, differences: Differences) -> 
         {"no_repeat_ngram_size": 2},
         {"bad_words_ids": [[17], [4, 5]], "suppress_tokens": list(range(100, 2000))},
         {"min_new_tokens": 20, "begin_suppress_tokens": [7, 8], "forced_eos_token_id": 0},
+        {"frequency_penalty": 1.1, "presence_penalty": 0.6, "logit_bias": {9: 1.5, 17: -4.0}},
     ],
     ids=lambda fields: "+".join(fields),
 )
@@ -225,18 +227,21 @@ async def test_processors_apply_at_every_position(fields: dict[str, Any], kind: 
     model: Any = stock(_model("llama"))
     prompt = _prompts()[2]
     ids = torch.tensor([prompt])
+    one = plan(prompt, NEW_TOKENS, num_assistant_tokens=5, eos_token_id=0, **fields)
+    theirs = {name: value for name, value in fields.items() if name not in ADDED}
+    if len(theirs) < len(fields):
+        theirs["logits_processor"] = [Additions(one.sampling)]
     out = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=NEW_TOKENS,
         do_sample=False,
         eos_token_id=0,
-        **fields,
+        **theirs,
     )
     want = out[0, len(prompt) :].tolist()
     engine = Engine(rows_of(model), 4096)
     try:
-        one = plan(prompt, NEW_TOKENS, num_assistant_tokens=5, eos_token_id=0, **fields)
         got = await _run(engine, one, kind, want + [3] * 8)
     finally:
         engine.close()

@@ -28,6 +28,7 @@ from foredraft_engine.speculation.round import Round
 from foredraft_engine.speculation.verify_job import VerifyJob, VerifyOptions
 from tests.exactness.laws import LUCK, exact_law, p_value, texts
 from tests.fakes import TableRows, random_table
+from tests.vllm_additions import Additions
 
 VOCAB, LENGTH, K = 4, 3, 2
 PROMPT = (1, 3, 1, 3)
@@ -55,6 +56,11 @@ PENALTIES: dict[str, Any] = {
     "top_k": 4,
     "no_repeat_ngram_size": 3,
 }
+ADDITIONS: dict[str, Any] = {
+    "frequency_penalty": 0.9,
+    "presence_penalty": -0.4,
+    "logit_bias": ((1, 0.8), (3, -1.1)),
+}
 CASES = {
     "rejection, full q": Case(BASE),
     "rejection, sparse q": Case(BASE, width=2),
@@ -65,6 +71,9 @@ CASES = {
     "rejection, early stop": Case(BASE, confidence=0.5),
     "rejection, penalties": Case(replace(BASE, **PENALTIES)),
     "rejection, penalties, n-gram draft": Case(replace(BASE, **PENALTIES), drafter="ngram"),
+    "rejection, additions": Case(replace(BASE, **ADDITIONS)),
+    "rejection, additions, n-gram draft": Case(replace(BASE, **ADDITIONS), drafter="ngram"),
+    "coupled, additions": Case(replace(COUPLED, **ADDITIONS)),
     "coupled": Case(COUPLED),
     "coupled, early stop": Case(COUPLED, confidence=0.5),
     "coupled, n-gram draft": Case(COUPLED, drafter="ngram"),
@@ -222,6 +231,8 @@ def _logits(rows: TableRows, contexts: list[list[int]]) -> torch.Tensor:
 
 def _transformers(s: Sampling) -> LogitsProcessorList:
     chain = LogitsProcessorList()
+    if s.logit_bias or s.frequency_penalty or s.presence_penalty:
+        chain.append(Additions(s))
     if s.repetition_penalty != 1.0:
         chain.append(hf.RepetitionPenaltyLogitsProcessor(s.repetition_penalty))
     if s.no_repeat_ngram_size:

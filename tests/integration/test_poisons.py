@@ -62,6 +62,12 @@ def poisons(field: Field, known_ids: int) -> Iterator[Any]:
             yield _sequences([[i] for i in range(1024)])
         case Kind.BIASES:
             yield from (_biases([i], bias) for i in ids for bias in (1.0, *FLOATS))
+        case Kind.TOKEN_BIASES:
+            yield from (
+                generation_pb2.TokenBiases(values={i: min(bias, 3e38)})
+                for i in ids
+                for bias in (1.0, *FLOATS)
+            )
         case Kind.EARLY_STOPPING:
             yield from generation_pb2.EarlyStopping.values()
         case Kind.DECAY:

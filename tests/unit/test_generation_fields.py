@@ -31,6 +31,7 @@ EXAMPLES: dict[Kind, Any] = {
     Kind.TOKEN_IDS: (7, 8),
     Kind.SEQUENCES: ((7,), (8, 9)),
     Kind.BIASES: (((7, 8), 1.5),),
+    Kind.TOKEN_BIASES: ((7, 1.5), (8, -2.5)),
     Kind.EARLY_STOPPING: "never",
     Kind.DECAY: (3, 1.5),
     Kind.WATERMARK: {"bias": 2.5},
@@ -64,6 +65,8 @@ def _config(field: Field, number: float) -> generation_pb2.GenerationConfig:
         message.exponential_decay_length_penalty.factor = number
     elif field.kind is Kind.BIASES:
         message.sequence_bias.values.add(ids=[1], bias=number)
+    elif field.kind is Kind.TOKEN_BIASES:
+        message.logit_bias.values[1] = number
     else:
         setattr(message, field.name, number)
     return message

@@ -99,6 +99,7 @@ def test_a_default_that_does_not_suit_is_no_contradiction() -> None:
     ("fields", "name"),
     [
         ({"logprobs": 0}, "logprobs"),
+        ({"prompt_logprobs": 0}, "prompt_logprobs"),
         ({"sampling_rule": generation_pb2.SAMPLING_RULE_COUPLED}, "sampling_rule"),
         ({"prompts": [generation_pb2.Prompt(text="a", generated_ids=[1])]}, "generated_ids"),
     ],

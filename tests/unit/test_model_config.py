@@ -28,11 +28,14 @@ from tests.plans import planned
 
 _PROMPT = generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[5, 6, 7]))
 _WRONG_TYPE: dict[Kind, Any] = {Kind.STRING: 3, Kind.STRINGS: 3}
+_NUMBERS = (Kind.UINT, Kind.FLOAT, Kind.TOKEN_ID, Kind.TOKEN_IDS)
+_BIASES = (Kind.BIASES, Kind.TOKEN_BIASES)
 _FAR_IDS = {
     Kind.TOKEN_ID: 10**7,
     Kind.TOKEN_IDS: [2, 10**7],
     Kind.SEQUENCES: [[2, 10**7]],
     Kind.BIASES: [[[10**7], 1.0]],
+    Kind.TOKEN_BIASES: [[10**7, 1.0]],
 }
 
 
@@ -43,9 +46,10 @@ def _strange() -> Iterator[tuple[str, Any]]:
         yield name, _WRONG_TYPE.get(field.kind, "nonsense")
         if field.kind in _FAR_IDS:
             yield name, _FAR_IDS[field.kind]
-        if field.kind in (Kind.UINT, Kind.FLOAT, Kind.TOKEN_ID, Kind.TOKEN_IDS):
+        negative_is_fine = field.kind is Kind.FLOAT and field.range and -1 in field.range
+        if field.kind in _NUMBERS and not negative_is_fine:
             yield name, -1
-        if field.range and field.kind is not Kind.BIASES and field.range.most < 1e30:
+        if field.range and field.kind not in _BIASES and field.range.most < 1e30:
             yield name, field.range.most * 1000 + 1
         if field.range and 0 not in field.range and field.kind in (Kind.UINT, Kind.FLOAT):
             yield name, 0

@@ -24,7 +24,11 @@ def _planner(**defaults: Any) -> Planner:
 def _request(
     planner: Planner | None = None, prompt: generation_pb2.Prompt = PROMPT, **fields: Any
 ) -> Request:
-    top = {n: fields.pop(n) for n in ("seed", "sampling_rule", "logprobs") if n in fields}
+    top = {
+        n: fields.pop(n)
+        for n in ("seed", "sampling_rule", "logprobs", "prompt_logprobs")
+        if n in fields
+    }
     message = target_pb2.GenerateRequest(prompts=[prompt], config=Config(**fields), **top)
     return planned(planner or _planner(), message)
 
@@ -101,6 +105,7 @@ def test_generated_ids_are_no_prompt() -> None:
         ("sampling_rule", {"sampling_rule": 2}),
         ("sampling_rule", {"sampling_rule": 9, "do_sample": True}),
         ("logprobs", {"logprobs": 1000}),
+        ("prompt_logprobs", {"prompt_logprobs": 1000}),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(field: str, fields: dict[str, Any]) -> None:

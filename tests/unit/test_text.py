@@ -144,6 +144,6 @@ def test_stop_strings_end_where_those_of_transformers_do(kind: str) -> None:
         stops = StopStrings(strings, forms, prompt)
         for n, token in enumerate(ids, 1):
             want = bool(criterion(torch.tensor([[*prompt, *ids[:n]]]), None).item())
-            assert stops.complete(token) == want, (strings, prompt, ids[:n])
+            assert bool(stops.complete(token)) == want, (strings, prompt, ids[:n])
             stopped += want
     assert stopped

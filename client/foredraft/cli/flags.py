@@ -29,6 +29,7 @@ _EXAMPLES = {
     Kind.TOKEN_IDS: "[2, 3]",
     Kind.SEQUENCES: "[[1, 2], [3]]",
     Kind.BIASES: "[[[1, 2], -3.5]]",
+    Kind.TOKEN_BIASES: '{"7": -3.5}',
     Kind.DECAY: "[10, 1.05]",
     Kind.WATERMARK: '{"bias": 2.5}',
     Kind.CACHE: '{"nbits": 4}',

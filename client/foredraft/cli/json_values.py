@@ -24,7 +24,7 @@ def json_of_result(result: Result) -> str:
     """
     shown = _plain(result)
     shown["stats"] |= figures_of(result)
-    for name in ("logprobs", "scores", "logits", "rounds"):
+    for name in ("logprobs", "scores", "logits", "rounds", "prompt_logprobs"):
         if not shown[name]:
             del shown[name]
     return json.dumps(shown, ensure_ascii=False)

@@ -34,7 +34,7 @@ FINISH_REASON_STOP_STRING: FinishReason
 FINISH_REASON_MAX_TIME: FinishReason
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "prompts", "config", "seed", "sampling_rule", "logprobs", "return_prompt_ids", "config_name", "negative_prompts", "sequence_indices", "return_rounds")
+    __slots__ = ("request_id", "prompts", "config", "seed", "sampling_rule", "logprobs", "return_prompt_ids", "config_name", "negative_prompts", "sequence_indices", "return_rounds", "prompt_logprobs")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class GenerateRequest(_message.Message):
     NEGATIVE_PROMPTS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_INDICES_FIELD_NUMBER: _ClassVar[int]
     RETURN_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
     config: _generation_pb2.GenerationConfig
@@ -57,7 +58,8 @@ class GenerateRequest(_message.Message):
     negative_prompts: _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]
     sequence_indices: _containers.RepeatedScalarFieldContainer[int]
     return_rounds: bool
-    def __init__(self, request_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., logprobs: _Optional[int] = ..., return_prompt_ids: bool = ..., config_name: _Optional[str] = ..., negative_prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., sequence_indices: _Optional[_Iterable[int]] = ..., return_rounds: bool = ...) -> None: ...
+    prompt_logprobs: int
+    def __init__(self, request_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., config: _Optional[_Union[_generation_pb2.GenerationConfig, _Mapping]] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., logprobs: _Optional[int] = ..., return_prompt_ids: bool = ..., config_name: _Optional[str] = ..., negative_prompts: _Optional[_Iterable[_Union[_generation_pb2.Prompt, _Mapping]]] = ..., sequence_indices: _Optional[_Iterable[int]] = ..., return_rounds: bool = ..., prompt_logprobs: _Optional[int] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "chunk", "finished")
@@ -84,7 +86,7 @@ class Started(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., seed: _Optional[int] = ..., sampling_rule: _Optional[_Union[_generation_pb2.SamplingRule, str]] = ..., prompt_ids: _Optional[_Iterable[_Union[_generation_pb2.TokenIds, _Mapping]]] = ..., num_sequences: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("sequence_index", "token_ids", "text", "num_accepted", "logprobs", "finish_reason", "text_offsets", "scores", "logits", "num_proposed", "origins", "round")
+    __slots__ = ("sequence_index", "token_ids", "text", "num_accepted", "logprobs", "finish_reason", "text_offsets", "scores", "logits", "num_proposed", "origins", "round", "prompt_logprobs")
     SEQUENCE_INDEX_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +99,7 @@ class Chunk(_message.Message):
     NUM_PROPOSED_FIELD_NUMBER: _ClassVar[int]
     ORIGINS_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     sequence_index: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     text: str
@@ -109,7 +112,8 @@ class Chunk(_message.Message):
     num_proposed: int
     origins: _containers.RepeatedScalarFieldContainer[TokenOrigin]
     round: Round
-    def __init__(self, sequence_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., num_accepted: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., text_offsets: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., logits: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., num_proposed: _Optional[int] = ..., origins: _Optional[_Iterable[_Union[TokenOrigin, str]]] = ..., round: _Optional[_Union[Round, _Mapping]] = ...) -> None: ...
+    prompt_logprobs: _containers.RepeatedCompositeFieldContainer[TokenLogprobs]
+    def __init__(self, sequence_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., num_accepted: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., text_offsets: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., logits: _Optional[_Iterable[_Union[ScoreRow, _Mapping]]] = ..., num_proposed: _Optional[int] = ..., origins: _Optional[_Iterable[_Union[TokenOrigin, str]]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., prompt_logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ...) -> None: ...
 
 class Round(_message.Message):
     __slots__ = ("proposed_ids", "proposed_by", "alternative_ids", "alternative_positions", "began_s", "waited_s", "ended_s", "drafting_began_s", "drafting_ended_s", "drafted_ahead", "fallback")
@@ -162,20 +166,24 @@ class Finished(_message.Message):
     def __init__(self, sequences: _Optional[_Iterable[_Union[SequenceSummary, _Mapping]]] = ...) -> None: ...
 
 class SequenceSummary(_message.Message):
-    __slots__ = ("sequence_index", "finish_reason", "prompt_tokens", "generated_tokens", "stats", "score")
+    __slots__ = ("sequence_index", "finish_reason", "prompt_tokens", "generated_tokens", "stats", "score", "cached_tokens", "stop_string")
     SEQUENCE_INDEX_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     GENERATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STOP_STRING_FIELD_NUMBER: _ClassVar[int]
     sequence_index: int
     finish_reason: FinishReason
     prompt_tokens: int
     generated_tokens: int
     stats: SpeculationStats
     score: float
-    def __init__(self, sequence_index: _Optional[int] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., stats: _Optional[_Union[SpeculationStats, _Mapping]] = ..., score: _Optional[float] = ...) -> None: ...
+    cached_tokens: int
+    stop_string: str
+    def __init__(self, sequence_index: _Optional[int] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., stats: _Optional[_Union[SpeculationStats, _Mapping]] = ..., score: _Optional[float] = ..., cached_tokens: _Optional[int] = ..., stop_string: _Optional[str] = ...) -> None: ...
 
 class SpeculationStats(_message.Message):
     __slots__ = ("rounds", "proposed", "accepted", "acceptance_histogram", "drafter", "fallbacks", "draft_unused_reason", "seed_repeats_with_any_drafter", "pushed", "waited_for", "waited_s", "hidden_s")

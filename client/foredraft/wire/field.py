@@ -20,6 +20,7 @@ class Kind(Enum):
     TOKEN_IDS = "token ids"
     SEQUENCES = "sequences of token ids"
     BIASES = "biases of token sequences"
+    TOKEN_BIASES = "biases of tokens"
     EARLY_STOPPING = "early stopping"
     DECAY = "start and factor"
     WATERMARK = "watermark"
@@ -123,6 +124,8 @@ class Field:
     """The range of the field's number, or of the numbers within its value."""
     choices: tuple[str, ...] = ()
     scope: Scope = Scope.EVERY_CALL
+    in_transformers: bool = True
+    """Whether transformers has the field, under this name and with this meaning."""
 
     @property
     def in_sampling(self) -> bool:

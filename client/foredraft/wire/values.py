@@ -90,6 +90,13 @@ def _write_biases(message: generation_pb2.SequenceBiasList, value: Any) -> None:
     )
 
 
+def _write_token_biases(message: generation_pb2.TokenBiases, value: Any) -> None:
+    for token, bias in value.items() if isinstance(value, Mapping) else value:
+        # JSON has strings for the keys of its objects.
+        named = int(token) if isinstance(token, str) else token
+        message.values[whole(named)] = single(bias)
+
+
 def _write_decay(message: generation_pb2.ExponentialDecay, value: Any) -> None:
     start, factor = value
     message.start, message.factor = whole(start), finite(factor)
@@ -110,6 +117,7 @@ _WRITERS: dict[Kind, Callable[[Any, Any], None]] = {
     Kind.TOKEN_IDS: _write_ids,
     Kind.SEQUENCES: _write_sequences,
     Kind.BIASES: _write_biases,
+    Kind.TOKEN_BIASES: _write_token_biases,
     Kind.DECAY: _write_decay,
     Kind.WATERMARK: write_watermark,
     Kind.CACHE: _write_cache,
@@ -119,6 +127,7 @@ _READERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.TOKEN_IDS: lambda message: tuple(message.ids),
     Kind.SEQUENCES: lambda message: tuple(tuple(entry.ids) for entry in message.values),
     Kind.BIASES: lambda message: tuple((tuple(e.ids), e.bias) for e in message.values),
+    Kind.TOKEN_BIASES: lambda message: tuple(sorted(message.values.items())),
     Kind.EARLY_STOPPING: read_early_stopping,
     Kind.DECAY: lambda message: (message.start, message.factor),
     Kind.WATERMARK: _read_watermark,

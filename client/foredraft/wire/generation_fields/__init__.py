@@ -5,6 +5,7 @@ At run time the table feeds reading and writing messages, the defaults and check
 the engine's `Sampling`. docs/adding-a-field.md shows how a field is added.
 """
 
+from foredraft.wire.generation_fields.additions import ADDITIONS
 from foredraft.wire.generation_fields.drafting import DRAFTING
 from foredraft.wire.generation_fields.lengths import LENGTHS
 from foredraft.wire.generation_fields.others import OTHERS
@@ -13,6 +14,15 @@ from foredraft.wire.generation_fields.sampling import SAMPLING
 from foredraft.wire.generation_fields.searches import SEARCHES
 
 GENERATION_FIELDS = {
-    field.name: field for field in (*LENGTHS, *SAMPLING, *PROCESSORS, *DRAFTING, *SEARCHES, *OTHERS)
+    field.name: field
+    for field in (
+        *LENGTHS,
+        *SAMPLING,
+        *PROCESSORS,
+        *DRAFTING,
+        *SEARCHES,
+        *OTHERS,
+        *ADDITIONS,
+    )
 }
 """All generation fields by name, in the order of their numbers."""
