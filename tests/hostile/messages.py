@@ -93,9 +93,9 @@ def messages(
         return message
     for field in draw(st.lists(st.sampled_from(fields), max_size=_FIELDS, unique=True)):
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            value_of = field.message_type.fields_by_name["value"]
-            for key in draw(st.lists(st.sampled_from(_TEXTS), max_size=3)):
-                _put(getattr(message, field.name), key, draw(_single(value_of, depth)))
+            entry = field.message_type.fields_by_name
+            for key in draw(st.lists(_single(entry["key"], depth), max_size=3)):
+                _put(getattr(message, field.name), key, draw(_single(entry["value"], depth)))
         elif field.is_repeated:
             message.ClearField(field.name)
             getattr(message, field.name).extend(draw(_several(field, depth)))
@@ -108,7 +108,7 @@ def messages(
     return message
 
 
-def _put(values: Any, key: str, value: Any) -> None:
+def _put(values: Any, key: Any, value: Any) -> None:
     if isinstance(value, Message):
         values[key].CopyFrom(value)
     else:
