@@ -35,6 +35,7 @@ _PYTHON = {
     Kind.DECAY: "tuple[int, float]",
     Kind.WATERMARK: "Mapping[str, object] | SupportsToDict",
     Kind.CACHE: "Mapping[str, object] | SupportsToDict",
+    Kind.RESPONSE_FORMAT: "ResponseFormat | type[SupportsJsonSchema]",
 }
 _PROTOBUF = {
     Kind.BOOL: "bool",
@@ -51,6 +52,7 @@ _PROTOBUF = {
     Kind.DECAY: "ExponentialDecay",
     Kind.WATERMARK: "WatermarkingConfig",
     Kind.CACHE: "CacheConfig",
+    Kind.RESPONSE_FORMAT: "ResponseFormat",
 }
 _BEGIN = "  // Made by `make generated` from the table of generation fields."
 _END = "  // End of what is made."
@@ -67,6 +69,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+
+from foredraft._response_format import ResponseFormat, SupportsJsonSchema
 
 if TYPE_CHECKING:
     import transformers

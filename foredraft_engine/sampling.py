@@ -45,6 +45,16 @@ class SynthId:
 Watermark = Greenlist | SynthId
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What a text has to be, from its first generated token on."""
+
+    kind: str
+    """"json_schema", "json_object", "regex", "grammar", "choice" or "structural_tag"."""
+    text: str
+    """The schema, expression or grammar; JSON where it is a list or an object."""
+
+
 class Rule(Enum):
     """How a token is chosen, and a proposed token accepted."""
 
@@ -96,6 +106,7 @@ class Sampling:
     exponential_decay_length_penalty: tuple[int, float] | None = None
     renormalize_logits: bool = False
     watermark: Watermark | None = None
+    response_format: ResponseFormat | None = None
 
     @property
     def is_sampled(self) -> bool:

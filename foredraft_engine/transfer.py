@@ -21,6 +21,7 @@ HostArray = NDArray[Any]
 _ALIGNED_BYTES = 8
 _DTYPES: dict[np.dtype[Any], torch.dtype] = {
     np.dtype(np.int64): torch.int64,
+    np.dtype(np.int32): torch.int32,
     np.dtype(np.float32): torch.float32,
     np.dtype(np.float64): torch.float64,
     np.dtype(np.bool_): torch.bool,
@@ -32,7 +33,7 @@ def to_device(arrays: Sequence[HostArray], device: torch.device) -> list[Tensor]
     """Returns the arrays as tensors on the device, after one copy that the host does not wait for.
 
     Args:
-        arrays: of int64, float32, float64 or bool, of any shapes.
+        arrays: of int64, int32, float32, float64 or bool, of any shapes.
     """
     starts, end = [], 0
     for array in arrays:

@@ -4,6 +4,7 @@ It uses the value types of `foredraft_engine` that need no torch. This module kn
 streams.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from foredraft.v1 import draft_pb2, generation_pb2
 from foredraft.wire import GENERATION_FIELDS, read
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.proposal import Proposal, SparseRows
-from foredraft_engine.sampling import Greenlist, Rule, Sampling, SynthId, Watermark
+from foredraft_engine.sampling import Greenlist, ResponseFormat, Rule, Sampling, SynthId, Watermark
 from foredraft_engine.vocabulary import Vocabulary
 
 RULES = {
@@ -52,6 +53,8 @@ def sampling_from(
     }
     if config.HasField("watermarking_config"):
         values["watermark"] = watermark_from(config.watermarking_config)
+    if config.HasField("response_format"):
+        values["response_format"] = format_from(config.response_format)
     if config.num_beams > 1:
         values["min_tokens_to_keep"] = 1 + max(1, len(config.eos_token_id.ids))
     return Sampling(
@@ -75,6 +78,24 @@ def watermark_from(message: generation_pb2.WatermarkingConfig) -> Watermark | No
     if scheme == "synth_id":
         return SynthId(**{**values, "keys": tuple(message.synth_id.keys)})
     return Greenlist(**values)
+
+
+def format_from(message: generation_pb2.ResponseFormat) -> ResponseFormat | None:
+    """Returns what a text has to be; None if it may be anything."""
+    kind = message.WhichOneof("format")
+    value = getattr(message, kind) if kind else ""
+    match value:
+        case generation_pb2.Strings():
+            text = json.dumps(list(value.values))
+        case generation_pb2.StructuralTag():
+            structures = [
+                {"begin": one.begin, "schema": one.schema, "end": one.end}
+                for one in value.structures
+            ]
+            text = json.dumps({"structures": structures, "triggers": list(value.triggers)})
+        case _:
+            text = value if isinstance(value, str) else ""
+    return ResponseFormat(kind, text) if kind else None
 
 
 def rule_from(number: int) -> Rule:

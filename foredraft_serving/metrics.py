@@ -99,6 +99,7 @@ class TargetMetrics(EngineMetrics):
         self._refusals = registrar.counter("requests_refused")
         self.prompt_tokens = registrar.counter("prompt_tokens")
         self.generated_tokens = registrar.counter("generation_tokens")
+        self._grammars = registrar.counter("grammars")
         self.prefix_queries = registrar.counter("prefix_cache_queries")
         self.prefix_hits = registrar.counter("prefix_cache_hits")
         self.queue_time = registrar.histogram("request_queue_time_seconds")
@@ -144,6 +145,10 @@ class TargetMetrics(EngineMetrics):
         kind = "limited" if reason in TOKEN_LIMITS else _REFUSED_OTHERWISE.get(reason, "overloaded")
         self.failures.labels(kind).inc()
         self._refusals.labels(reason).inc()
+
+    def observe_grammar(self, result: str) -> None:
+        """Records how the grammar of a call came."""
+        self._grammars.labels(result).inc()
 
     def observe_round(self, proposed: int, accepted: int, fallback: str) -> None:
         """Records one verification.

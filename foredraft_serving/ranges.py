@@ -12,6 +12,7 @@ from foredraft.wire.limits import (
     MAX_ALTERNATIVES,
     MAX_DRAFT_LENGTH,
     MAX_OUTCOMES,
+    MAX_RESPONSE_FORMAT_BYTES,
     MAX_SEQUENCES_OF_IDS,
     MAX_STOP_STRING_LENGTH,
     MAX_STOP_STRINGS,
@@ -87,6 +88,8 @@ def _check_kind(field: Field, value: object, vocabulary_size: int) -> None:
             check_watermark(value)
         case generation_pb2.Strings():
             _check_strings(field.name, value.values)
+        case generation_pb2.ResponseFormat():
+            _check_format(field.name, value)
 
 
 def _check_sequences(
@@ -156,6 +159,17 @@ def check_asked(message: draft_pb2.Open | draft_pb2.Commit) -> None:
     for field, limit in limits.items():
         if (asked := getattr(message, field)) > limit:
             raise InvalidFieldError(field, f"is {asked}; it must be at most {limit}")
+
+
+def _check_format(name: str, message: generation_pb2.ResponseFormat) -> None:
+    """Checks the size of a format; whether it can be met is seen when it is compiled."""
+    if (size := message.ByteSize()) > MAX_RESPONSE_FORMAT_BYTES:
+        reason = f"has {size} bytes; it has at most {MAX_RESPONSE_FORMAT_BYTES}"
+        raise InvalidFieldError(name, reason)
+    if message.HasField("choice") and not message.choice.values:
+        raise InvalidFieldError(name, "is a choice among no strings")
+    if message.HasField("structural_tag") and not message.structural_tag.structures:
+        raise InvalidFieldError(name, "is a structural tag without a structure")
 
 
 def _check_strings(name: str, strings: Sequence[str]) -> None:

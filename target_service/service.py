@@ -12,11 +12,13 @@ from typing import Any
 import grpc
 
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
+from foredraft_engine.logits.grammar_compiler import GrammarCompiler
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.search.branches import fits
 from foredraft_serving.access.account import account
 from foredraft_serving.access.quotas import Quotas
+from foredraft_serving.grammars import Grammars
 from foredraft_serving.intake import received_bytes
 from foredraft_serving.logs import is_request_id, serve_request
 from foredraft_serving.messages import RULES
@@ -106,6 +108,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         self._planning_large = WorkerPool("planning", 1, settings.max_waiting, refused)
         self._detecting = WorkerPool("detection", 1, _MAX_WAITING, refused)
         self._config_files = WorkerPool("configs", 1, _MAX_WAITING, refused)
+        compiler = GrammarCompiler(model.tokenizer)
+        self._grammars = Grammars(compiler.compile, refused, metrics.observe_grammar)
         self._resources = Resources(engine, drafters, metrics)
 
     async def Generate(
@@ -129,7 +133,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             span = serve_span("foredraft.target.Generate", metadata)
             record = entered.enter_context(CallRecord(self._metrics, left_s, decode, span))
             threads = self._threads()
-            call = await plan_request(self._planner, self._healing, threads, request, identity)
+            lent = self._planner, self._healing, self._grammars
+            call = await plan_request(*lent, threads, request, identity)
             call = self._resources.drafters.with_rule(call)
             quota.hold(call.sequences, ("num_return_sequences", "prompts"))
             ticket.admit(call.plans)
@@ -224,7 +229,10 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
 
     async def close(self) -> None:
         """Closes the connections to the draft services and ends the device thread."""
-        pools = (self._planning, self._planning_large, self._detecting, self._config_files)
+        pools = (
+            *(self._planning, self._planning_large, self._grammars),
+            *(self._detecting, self._config_files),
+        )
         for threads in pools:
             threads.close()
         await self._pool.close()

@@ -26,6 +26,7 @@ from foredraft._errors import (
 )
 from foredraft._generation_config import GenerationConfig, GenerationFields
 from foredraft._inputs import CallOptions, ChatOptions
+from foredraft._response_format import ResponseFormat
 from foredraft._stream import Stream
 from foredraft._tls import tls
 from foredraft._types import (
@@ -62,6 +63,7 @@ __all__ = [
     "OverloadedError",
     "PermissionDeniedError",
     "RequestCancelledError",
+    "ResponseFormat",
     "Result",
     "Round",
     "ScoreRow",

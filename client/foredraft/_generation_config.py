@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
 
+from foredraft._response_format import ResponseFormat, SupportsJsonSchema
+
 if TYPE_CHECKING:
     import transformers
 
@@ -82,6 +84,7 @@ class GenerationFields(TypedDict, total=False):
     cache_config: Mapping[str, object] | SupportsToDict | None
     output_scores: bool | None
     output_logits: bool | None
+    response_format: ResponseFormat | type[SupportsJsonSchema] | None
     frequency_penalty: float | None
     presence_penalty: float | None
     logit_bias: TokenBiases | None
@@ -209,6 +212,8 @@ class GenerationConfig:
     """Returns the scores by which every token was chosen."""
     output_logits: bool | None = None
     """Returns the logits at every token."""
+    response_format: ResponseFormat | type[SupportsJsonSchema] | None = None
+    """What the text has to be: JSON under a schema, a regular expression, a grammar or a choice."""
     frequency_penalty: float | None = None
     """Subtracted from the logit of a token for each time that the token was generated."""
     presence_penalty: float | None = None

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foredraft_engine.logits.grammar import GrammarText
+from foredraft_engine.logits.grammar_masks import GrammarMasks
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.logits.synthid import watermarked
 from foredraft_engine.logits.warpers import Warping
@@ -31,6 +33,13 @@ class Scored:
     tokens: Sequence[int]
     """The prompt and everything after it, up to the last scored position."""
     count: int
+
+    @property
+    def held(self) -> tuple[GrammarText | None, Sequence[int], int]:
+        """The generated tokens and the number of positions, with the grammar, if there is one."""
+        own = self.processors
+        generated = self.tokens[own.sampling.prompt_length :] if own.held else ()
+        return own.held, generated, self.count
 
     @property
     def first(self) -> "Scored":
@@ -89,6 +98,7 @@ class Processing:
         rows = [item.processors.sampling for item in batch for _ in range(item.count)]
         self._warping = Warping(rows, vocab)
         self._histories = _Histories(batch)
+        self._masks = GrammarMasks([item.held for item in batch])
         self._arrays = dict(self._warping.arrays)
         self._is_marked = any(sampling.watermark for sampling in rows)
         if any(sampling.renormalize_logits for sampling in rows):
@@ -98,7 +108,7 @@ class Processing:
     @property
     def arrays(self) -> list[HostArray]:
         """The parameters on the host."""
-        return [*self._arrays.values(), *self._histories.arrays]
+        return [*self._arrays.values(), *self._masks.arrays, *self._histories.arrays]
 
     def apply(self, logits: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         """Applies the processors of many sequences at once.
@@ -110,10 +120,12 @@ class Processing:
         Returns:
             Scores, float32 [n, vocab].
         """
-        batch, own = self._batch, len(self._arrays)
+        batch, own, masks = self._batch, len(self._arrays), len(self._masks.arrays)
         parameters = dict(zip(self._arrays, tensors[:own], strict=True))
         counts = [item.count for item in batch]
-        logits = self._histories.apply(logits, tensors[own:])
+        logits = self._histories.apply(logits, tensors[own + masks :])
+        # The last processor: none after it gives a banned token a score again.
+        logits = self._masks.apply(logits, tensors[own : own + masks])
         logits = self._warping.apply(logits, parameters)
         if any(item.processors.has_rare_warpers for item in batch):
             parts = zip(batch, logits.split(counts), strict=True)

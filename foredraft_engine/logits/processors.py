@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers.generation import logits_process as hf
 
 from foredraft_engine.logits.additions import GeneratedPenalty, LogitBias
+from foredraft_engine.logits.grammar import Grammar, GrammarText
 from foredraft_engine.logits.greenlist import GreenLists
 from foredraft_engine.logits.warpers import has_rare_warpers
 from foredraft_engine.noise import KeptGumbel
@@ -29,9 +30,17 @@ Processor = Callable[[Tensor, Tensor], Tensor]
 class Processors:
     """All processors of one sequence."""
 
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
-        """Builds the processors that `sampling` asks for, with their tensors on `device`."""
+    def __init__(
+        self, sampling: Sampling, device: torch.device, grammar: Grammar | None = None
+    ) -> None:
+        """Builds the processors that `sampling` asks for, with their tensors on `device`.
+
+        Args:
+            grammar: that of the response format, if the text is held to one.
+        """
         self.sampling = sampling
+        self.held = GrammarText(grammar, sampling.eos_token_id) if grammar else None
+        """The text's place in the grammar of its response format; None if it may be anything."""
         self.noise = KeptGumbel()
         mark = sampling.watermark
         self.green_lists = GreenLists(mark) if isinstance(mark, Greenlist) else None
@@ -41,7 +50,7 @@ class Processors:
         self.history = (
             replace(sampling, rule=Rule.GREEDY, seed=0, sequence_index=0) if self._history else None
         )
-        self.reads_text = bool(self._history) or sampling.watermark is not None
+        self.reads_text = bool(self._history or self.held) or sampling.watermark is not None
         """Whether the scores depend on the ids of the text, and not on its length alone."""
         self.has_rare_warpers = has_rare_warpers(sampling)
         self._rare_warpers = _rare_warpers(sampling, device) if self.has_rare_warpers else []

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from torch import Tensor
 
 from foredraft_engine.errors import BrokenLogitsError, InvalidFieldError
+from foredraft_engine.logits.grammar import Grammar
 from foredraft_engine.logits.processing import Scored, process
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.sampling import Sampling
@@ -62,9 +63,10 @@ def broken(
         logits: float32 [n, vocab], of which some row is broken after the processors.
         error: what the processors raised, if they did.
     """
-    sampling = batch[0].processors.sampling
+    sampling, held = batch[0].processors.sampling, batch[0].processors.held
+    grammar = held.grammar if held else None
     kind = "all infinite" if error is None else f"not computable ({error})"
-    if error is None and not _is_whole(batch, logits, sampling):
+    if error is None and not _is_whole(batch, logits, sampling, grammar):
         kind = "NaN or infinite"
     if not _is_whole(batch, logits, Sampling(rule=sampling.rule)):
         return BrokenLogitsError(
@@ -76,7 +78,7 @@ def broken(
         if f.name not in _NEUTRAL and getattr(sampling, f.name) != getattr(_OFF, f.name)
     ]
     for name in asked:
-        if _is_whole(batch, logits, replace(sampling, **{name: getattr(_OFF, name)})):
+        if _is_whole(batch, logits, replace(sampling, **{name: getattr(_OFF, name)}), grammar):
             return InvalidFieldError(name, f"makes scores that are {kind}; no token remains")
     if not asked:
         return error or BrokenLogitsError("the scores are NaN or infinite")
@@ -85,9 +87,11 @@ def broken(
     )
 
 
-def _is_whole(batch: Sequence[Scored], logits: Tensor, sampling: Sampling) -> bool:
+def _is_whole(
+    batch: Sequence[Scored], logits: Tensor, sampling: Sampling, grammar: Grammar | None = None
+) -> bool:
     """Returns whether every row has a token to choose under other sampling parameters."""
-    processors = Processors(sampling, logits.device)
+    processors = Processors(sampling, logits.device, grammar if sampling.response_format else None)
     texts = [Scored(processors, one.tokens, one.count) for one in batch]
     try:
         return _all_whole(process(texts, logits))

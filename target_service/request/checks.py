@@ -104,6 +104,8 @@ def check_config(
         reason = "ends every text at once: there is nothing to search"
         raise InvalidFieldError("eos_token_id", reason, "num_beams")
     _check_bans(asked, config, vocabulary_size)
+    if asks(config, "response_format"):
+        _check_format(config)
     return CheckedConfig(asked, config, mode, cache_spec(asked, config, can_quantize))
 
 
@@ -151,6 +153,22 @@ def _rule(message: target_pb2.GenerateRequest, do_sample: bool, mode: Mode) -> R
     if asked is not Rule.GREEDY:
         return asked
     return Rule.COUPLED if message.HasField("seed") else Rule.REJECTION
+
+
+def _check_format(config: Config) -> None:
+    """Refuses to force tokens that the response format may ban, and texts without an end."""
+    name = "response_format"
+    if not config.eos_token_id.ids:
+        reason = "ends with an end-of-sequence token, of which there is none"
+        raise InvalidFieldError(name, reason, "eos_token_id")
+    for forcing in ("forced_bos_token_id", "forced_eos_token_id"):
+        value = getattr(config, forcing)
+        if config.HasField(forcing) and (forcing == "forced_bos_token_id" or value.ids):
+            reason = "forces a token, whether or not the format allows it; leave one of them out"
+            raise InvalidFieldError(forcing, reason, name)
+    if config.watermarking_config.synth_id.debug_mode:
+        reason = "debug_mode makes all tokens equally likely, also those that the format bans"
+        raise InvalidFieldError("watermarking_config", reason, name)
 
 
 def _check_bans(asked: Config, config: Config, vocabulary_size: int) -> None:

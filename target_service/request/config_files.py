@@ -18,7 +18,7 @@ from typing import Any
 from transformers import GenerationConfig as Upstream
 from transformers import __version__ as upstream_version
 
-from foredraft.wire import read
+from foredraft.wire import GENERATION_FIELDS, read
 from target_service.request.defaults import Config
 
 MAX_BYTES = 256 << 10
@@ -28,6 +28,7 @@ _TEMPORARY = re.compile(r"\.[A-Za-z0-9_-]{1,64}\.json\.[a-z0-9_]{8}\.tmp")
 _LEFT_AFTER_S = 60.0
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UPSTREAM = frozenset(name for name in Upstream().to_dict() if not name.startswith("_"))
+_FIELDS = _UPSTREAM | GENERATION_FIELDS.keys()
 
 
 class ConfigPlaceError(Exception):
@@ -78,7 +79,7 @@ def is_config(file: Path) -> bool:
         return True
     if not isinstance(values, dict) or not values:
         return False
-    return 2 * len(values.keys() & _UPSTREAM) >= len(values)
+    return 2 * len(values.keys() & _FIELDS) >= len(values)
 
 
 def write_whole(place: Path, name: str, text: bytes) -> None:

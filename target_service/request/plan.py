@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from foredraft.v1 import target_pb2
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.logits.grammar import FIELD, Grammar, GrammarText
 from foredraft_engine.sampling import Rule, Sampling
 from foredraft_serving.access.api_tokens import UNLIMITED
 from foredraft_serving.messages import sampling_from
@@ -50,6 +51,8 @@ class Plan:
     """The number of most likely log-probabilities at each token of the prompt; None for none at
     all. The first sequence of a prompt tells them.
     """
+    grammar: Grammar | None = None
+    """The grammar of its response format; None if the text may be anything."""
 
     @property
     def max_length(self) -> int:
@@ -75,6 +78,19 @@ class Request:
         """Returns the request with another sampling rule."""
         plans = [replace(one, sampling=replace(one.sampling, rule=rule)) for one in self.plans]
         return replace(self, rule=rule, plans=tuple(plans))
+
+    def held_to(self, grammar: Grammar) -> "Request":
+        """Returns the request whose texts are held to a grammar.
+
+        Raises:
+            InvalidFieldError: what an earlier call generated is not what the grammar allows.
+        """
+        for one in self.plans:
+            generated = one.tokens[one.sampling.prompt_length :]
+            if not GrammarText(grammar, one.sampling.eos_token_id).holds(generated):
+                reason = "are not what the format allows, or are whole; go on without one of them"
+                raise InvalidFieldError("generated_ids", reason, FIELD)
+        return replace(self, plans=tuple(replace(one, grammar=grammar) for one in self.plans))
 
 
 @dataclass(frozen=True, slots=True)

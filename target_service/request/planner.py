@@ -10,7 +10,10 @@ from pathlib import Path
 
 from foredraft.v1 import target_pb2
 from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.logits.grammar import Grammar
 from foredraft_engine.model.loading import LoadedModel
+from foredraft_serving.grammars import Grammars
+from foredraft_serving.messages import format_from
 from foredraft_serving.worker_pool import WorkerPool
 from target_service.request.checks import CheckedRequest, check, check_config
 from target_service.request.defaults import Config, fill
@@ -67,14 +70,20 @@ class Planner:
             self._limits.maxima.check(config, checked.checked.mode, len(message.prompts))
             return checked
 
-    def planned(self, checked: CheckedRequest, prompts: tuple[Ids, ...]) -> Request:
+    def planned(
+        self, checked: CheckedRequest, prompts: tuple[Ids, ...], grammar: Grammar | None = None
+    ) -> Request:
         """Plans a checked request for prompts that were healed, or are as they came.
+
+        Args:
+            grammar: that of the response format, if there is one.
 
         Raises:
             InvalidFieldError: a text does not fit; the fields that say how long it is are named.
         """
         with _naming(checked.parsed.message.config_name):
-            return plan(checked, prompts, self._defaults, self._limits)
+            request = plan(checked, prompts, self._defaults, self._limits)
+            return request.held_to(grammar) if grammar else request
 
     def check_config(self, asked: Config) -> None:
         """Checks a config without a prompt, as if the shortest one came.
@@ -95,6 +104,7 @@ class Planner:
 async def plan_request(
     planner: Planner,
     healing: TokenHealing,
+    grammars: Grammars,
     pool: WorkerPool,
     message: target_pb2.GenerateRequest,
     identity: Identity,
@@ -106,13 +116,16 @@ async def plan_request(
         LimitError: a prompt or an answer is longer than the caller's token allows.
     """
     checked = await pool.run(planner.checked, message, identity)
+    wanted = format_from(checked.checked.config.response_format)
+    with _naming(message.config_name):
+        grammar = await grammars.compiled(wanted, identity.scope) if wanted else None
     prompts = checked.parsed.prompts
     if checked.heals:
         kept = identity.scope, checked.checked.cache
         prompts = tuple(
             await asyncio.gather(*(healing.heal(pool, prompt, *kept) for prompt in prompts))
         )
-    return await pool.run(planner.planned, checked, prompts)
+    return await pool.run(planner.planned, checked, prompts, grammar)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ async def assisted(
         engine.pool.lend_several(prompts, plan.identity.scope, plan.cache) as (row, *others),
         drafters.follow(plan) as drafter,
     ):
-        processors = Processors(plan.sampling, engine.device)
+        processors = Processors(plan.sampling, engine.device, plan.grammar)
         guidance = _guidance(plan, others)
         output.stream.admitted(plan.sampling.prompt_length)
         drafter.begin(tokens, schedule.k(stopping.tokens_left))

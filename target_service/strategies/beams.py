@@ -68,7 +68,7 @@ class _Choice:
 
     def __init__(self, plan: Plan, engine: Engine, stopping: BranchStopping) -> None:
         self._plan, self._stopping = plan, stopping
-        self._processors = Processors(plan.sampling, engine.device)
+        self._processors = Processors(plan.sampling, engine.device, plan.grammar)
         self._beams = BeamSearch(_settings(plan)) if plan.mode is Mode.BEAMS else None
         self.search: Search = self._beams or DiverseBeamSearch(
             _diverse_settings(plan), self._process

@@ -59,7 +59,7 @@ class _Search:
 
     def __init__(self, plan: Plan, engine: Engine) -> None:
         self._alpha, self._k = plan.config.penalty_alpha, plan.config.top_k
-        self._processors = Processors(plan.sampling, engine.device)
+        self._processors = Processors(plan.sampling, engine.device, plan.grammar)
         self._tokens = list(plan.tokens)
         self._context: list[Tensor] = []  # unit hidden states of the tokens, [n, size] each
         self._probabilities = torch.empty(0)
@@ -94,5 +94,8 @@ class _Search:
     def _propose(self, logits: Tensor) -> None:
         scores = whole_scores([Scored(self._processors, self._tokens, 1)], logits)
         p = scores.softmax(dim=-1)[0]
-        self._probabilities, best = p.topk(min(self._k, len(p)))
-        self.candidates = best.tolist()
+        best = p.topk(min(self._k, len(p)))
+        # Bans may leave fewer tokens than candidates.
+        possible = int((best.values > 0).sum())
+        self._probabilities = best.values[:possible]
+        self.candidates = best.indices[:possible].tolist()

@@ -5,9 +5,11 @@ drafting and verification. They are compared with the enumerated law of a model 
 """
 
 import gc
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,11 @@ from transformers.generation import logits_process as hf
 
 from foredraft_engine.feed import Feed
 from foredraft_engine.job import UNFINISHED, PassOutput
+from foredraft_engine.logits.grammar import Grammar
+from foredraft_engine.logits.grammar_compiler import GrammarCompiler
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.proposal import Proposal, SparseRows, Verdict
-from foredraft_engine.sampling import Rule, Sampling
+from foredraft_engine.sampling import ResponseFormat, Rule, Sampling
 from foredraft_engine.speculation.draft_job import DraftJob
 from foredraft_engine.speculation.draft_options import DraftOptions
 from foredraft_engine.speculation.ngram import NgramDrafter
@@ -28,6 +32,7 @@ from foredraft_engine.speculation.round import Round
 from foredraft_engine.speculation.verify_job import VerifyJob, VerifyOptions
 from tests.exactness.laws import LUCK, exact_law, p_value, texts
 from tests.fakes import TableRows, random_table
+from tests.grammars import tokenizer_of
 from tests.vllm_additions import Additions
 
 VOCAB, LENGTH, K = 4, 3, 2
@@ -46,6 +51,30 @@ class Case:
     drafter: str = "model"
     width: int = 0
     confidence: float = 0.0
+    grammar: Grammar | None = None
+
+
+# What a text may be: under a grammar of these words there is a choice, or one token that is forced.
+WORDS = ("a", "ab", "abca", "bca", "bcb", "cab", "ccc", "aab")
+END = VOCAB - 1
+
+
+@lru_cache
+def _words() -> Grammar:
+    compiler = GrammarCompiler(tokenizer_of("abc"))
+    return compiler.compile(ResponseFormat("choice", json.dumps(WORDS)))
+
+
+class _OneOfWords(hf.LogitsProcessor):
+    """The law of the grammar, by looking at every word."""
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        text = ids[0, len(PROMPT) :].tolist()
+        if END in text:
+            return scores
+        so_far = "".join("abc"[i] for i in text)
+        may_come = [any(w.startswith(so_far + c) for w in WORDS) for c in "abc"]
+        return scores.masked_fill(~torch.tensor([*may_come, so_far in WORDS]), -torch.inf)
 
 
 BASE = Sampling(rule=Rule.REJECTION, prompt_length=len(PROMPT), max_length=99)
@@ -82,6 +111,19 @@ CASES = {
 }
 
 
+# Under a response format: drafts that are held to it and that are not, and forced tokens.
+HELD = {
+    f"{rule}, {drafter}": Case(
+        replace(sampling, eos_token_id=(END,), top_k=3), drafter=drafter, grammar=_words()
+    )
+    for rule, sampling, drafters in (
+        ("rejection", BASE, ("model", "unheld", "forced", "none")),
+        ("coupled", COUPLED, ("model", "unheld", "forced")),
+    )
+    for drafter in drafters
+}
+
+
 @pytest.fixture(autouse=True)
 def _no_garbage_collection() -> Iterator[None]:
     """The tests make hundreds of thousands of small objects, none of them in a cycle."""
@@ -93,11 +135,23 @@ def _no_garbage_collection() -> Iterator[None]:
 @TRIALS
 @pytest.mark.parametrize("name", CASES)
 def test_texts_have_the_targets_law(name: str, trials: int) -> None:
-    case = CASES[name]
+    _check_law(CASES[name], trials)
+
+
+@texts(3_000, 50_000)
+@pytest.mark.parametrize("name", HELD)
+def test_texts_under_a_grammar_have_the_law_that_is_left(name: str, trials: int) -> None:
+    _check_law(HELD[name], trials)
+
+
+def _check_law(case: Case, trials: int) -> None:
     counts: Counter[tuple[int, ...]] = Counter()
     for first in range(0, trials, BATCH):
-        counts.update(_texts(case, range(first, first + BATCH)))
-    law = exact_law(TARGET, PROMPT, LENGTH, _transformers(case.sampling))
+        counts.update(_texts(case, range(first, min(trials, first + BATCH))))
+    chain = _transformers(case.sampling)
+    if case.grammar:
+        chain.insert(0, _OneOfWords())
+    law = exact_law(TARGET, PROMPT, LENGTH, chain)
     assert p_value(counts, law) > LUCK
 
 
@@ -157,7 +211,7 @@ def _run(
 ) -> list[tuple[int, ...]]:
     """Returns texts of `length` tokens, one for each seed, with all rounds of a batch together."""
     case = case or Case(sampling)
-    processors = [Processors(replace(sampling, seed=seed), CPU) for seed in seeds]
+    processors = [Processors(replace(sampling, seed=seed), CPU, case.grammar) for seed in seeds]
     texts = [list(prompt) for _ in seeds]
     open_ = list(range(len(seeds)))
     while open_:
@@ -190,10 +244,19 @@ def _propose(
         return [Proposal()] * len(texts)
     if case.drafter == "ngram":
         return [NgramDrafter(text, max_ngram=2).propose(k) for text in texts]
+    if case.drafter == "forced":
+        return [_forced(p, text) for p, text in zip(processors, texts, strict=True)]
+    if case.drafter == "unheld":
+        processors = [Processors(p.sampling, CPU) for p in processors]
     if case.drafter == "greedy":
         greedy = [Processors(Sampling(prompt_length=len(PROMPT)), CPU)] * len(texts)
         return [Proposal(p.ids) for p in _drafted(draft, texts, greedy, k, 0, 0.0)]
     return _drafted(draft, texts, processors, k, case.width, case.confidence)
+
+
+def _forced(processors: Processors, text: list[int]) -> Proposal:
+    assert processors.held
+    return Proposal(processors.held.forced(text[len(PROMPT) :]), None, "grammar")
 
 
 def _drafted(

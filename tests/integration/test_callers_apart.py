@@ -8,8 +8,9 @@ cannot see anything proves nothing.
 import asyncio
 import random
 import statistics
+import string
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,10 +27,12 @@ from foredraft_engine.scheduling.caller import Caller, act_for
 from foredraft_engine.scheduling.row_pool import RowPool
 from tests.certificates import Authority
 from tests.fakes import SlowRows, TableRows, random_table, table_model
+from tests.grammars import held_model, tokenizer_of
 from tests.loopback import LoopbackDraft, LoopbackTarget, draft_service, target_service
 
 VOCAB = 30
 TABLE = random_table(VOCAB, 2)
+LETTERS = string.ascii_letters[: VOCAB - 1]
 _OF_TIME = ("seconds", "_created", "rate", "ratio")
 
 
@@ -51,6 +54,8 @@ class Attack:
     """Whether the other's call goes on meanwhile."""
     draft: dict[str, Any] = field(default_factory=dict)
     """The settings of the draft service."""
+    in_format: bool = False
+    """Whether what is guessed is the response format, and not the prompt."""
 
 
 _CONSTANT = {"num_assistant_tokens": 3, "num_assistant_tokens_schedule": "constant"}
@@ -73,6 +78,11 @@ ATTACKS = {
     "a negative prompt": Attack({"guidance_scale": 1.5, **_CONSTANT}),
     "several sequences": Attack({"num_return_sequences": 3, **_MARK}),
     "green lists": Attack({"watermarking_config": {"bias": 2.5}, **_MARK}),
+    "a grammar": Attack(
+        {"num_assistant_tokens": 0, "eos_token_id": [VOCAB - 1]},
+        "foredraft_grammars_total{'result': 'kept'}",
+        in_format=True,
+    ),
     "a tournament": Attack(
         {"watermarking_config": {"keys": [1, 2, 3], "ngram_len": 3}, **_MARK}, "draft fed"
     ),
@@ -119,11 +129,12 @@ def _samples(registry: CollectorRegistry) -> dict[str, float]:
 async def services(attack: Attack, shared: bool) -> AsyncIterator[Services]:
     step_s = 0.005 if attack.while_it_runs else 0.0
     rows = {"target": SlowRows(TABLE, step_s, count=8), "draft": TableRows(TABLE, count=8)}
+    model = held_model(tokenizer_of(LETTERS)) if attack.in_format else table_model(VOCAB)
     async with (
-        draft_service(rows["draft"], table_model(VOCAB), **attack.draft) as draft,
+        draft_service(rows["draft"], model, **attack.draft) as draft,
         target_service(
             rows["target"],
-            table_model(VOCAB),
+            model,
             draft.address,
             share_anonymous=shared,
             outcomes=0,
@@ -136,9 +147,11 @@ async def services(attack: Attack, shared: bool) -> AsyncIterator[Services]:
 
 async def _learned(attack: Attack, victims: list[int], shared: bool = False) -> dict[str, Any]:
     """Returns what a caller sees who guesses the secret after another one has sent a prompt."""
-    fields = attack.fields | {"eos_token_id": []}
+    fields = {"eos_token_id": [], **attack.fields}
     if "guidance_scale" in fields:
         fields["negative_prompt"] = list(reversed(victims))
+    if attack.in_format:
+        fields["response_format"], victims = _format(victims), OTHER
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(services(attack, shared))
         victim, attacker = [
@@ -153,6 +166,8 @@ async def _learned(attack: Attack, victims: list[int], shared: bool = False) -> 
             await running.ended()
         if "guidance_scale" in fields:
             fields["negative_prompt"] = list(reversed(SECRET))
+        if attack.in_format:
+            fields["response_format"] = _format(SECRET)
         before = running.seen()
         answer = await attacker.generate(SECRET, max_new_tokens=24, **fields)
         if not attack.while_it_runs:
@@ -166,6 +181,11 @@ async def _learned(attack: Attack, victims: list[int], shared: bool = False) -> 
         "text": [result.token_ids for result in results],
         "stats": [_counted(result) for result in results],
     }
+
+
+def _format(secret: Sequence[int]) -> dict[str, Any]:
+    """Returns a format of the letters that ids stand for."""
+    return {"type": "choice", "choice": ["".join(LETTERS[i - 1] for i in secret[:9]), "a", "b"]}
 
 
 def _counted(result: Result) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import copy
 import gc
+import json
 import random
 import sys
 import types
@@ -33,6 +34,7 @@ KEPT = {
     "_FreeRow.tokens": "a row is compared with sequences of its own scope alone",
     "Feed.ids": "the last step of a device, until the next one; nobody asks for it",
     "Layout.ids": "likewise",
+    "ResponseFormat.text": "a compiled grammar is found by calls of its own scope alone",
 }
 # Caches of the whole process, and why they tell nothing of a prompt or a text.
 CACHES = {
@@ -125,7 +127,15 @@ async def _called(address: str, tokenizer: Any) -> Traces:
     ids = random.Random(5).sample(range(300, 4096), 60)
     async with AsyncClient(address) as client:
         result = await client.generate(ids, max_new_tokens=24)
-    texts = [tokenizer.decode(ids), result.text]
+        # The format is as much the caller's own as the prompt.
+        words = tokenizer.decode(random.Random(6).sample(range(300, 4096), 20))
+        await client.generate(
+            ids,
+            max_new_tokens=4,
+            eos_token_id=tokenizer.eos_token_id,
+            response_format={"type": "choice", "choice": [words, "or not"]},
+        )
+    texts = [tokenizer.decode(ids), result.text, json.dumps(words)]
     pieces = [text[i : i + _PIECE] for text in texts for i in range(0, len(text), _PIECE)]
     whole = [piece for piece in pieces if len(piece) == _PIECE]
     assert whole
@@ -142,7 +152,7 @@ async def test_what_is_kept_of_a_call_is_known() -> None:
         traces = await _called(target.address, model.tokenizer)
         gc.collect()
         found = traces.places()
-    assert "_FreeRow.tokens" in found, "the walk sees what is kept"
+    assert {"_FreeRow.tokens", "ResponseFormat.text"} <= found, "the walk sees what is kept"
     assert found <= set(KEPT)
 
 

@@ -36,6 +36,7 @@ EXAMPLES: dict[Kind, Any] = {
     Kind.DECAY: (3, 1.5),
     Kind.WATERMARK: {"bias": 2.5},
     Kind.CACHE: {"backend": "quanto", "nbits": 4},
+    Kind.RESPONSE_FORMAT: {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}},
 }
 
 

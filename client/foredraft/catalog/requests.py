@@ -31,12 +31,20 @@ REQUESTS = (
         "want of a credential.",
         TARGET,
         reason=(
-            *("queue", "bytes", "deadline", "planning", "detection", "configs"),
+            *("queue", "bytes", "deadline", "planning", "grammars", "detection", "configs"),
             *("credentials", *TOKEN_LIMITS),
         ),
     ),
     counter(
         "prompt_tokens", "tokens", "Tokens of the prompts of sequences that got a row.", TARGET
+    ),
+    counter(
+        "grammars",
+        "calls",
+        "Calls with a response format, by how its grammar came: it was compiled, or kept for its "
+        "owner, or refused.",
+        TARGET,
+        result=("compiled", "kept", "refused"),
     ),
     counter("generation_tokens", "tokens", "Generated tokens.", TARGET),
     counter(

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from foredraft import ForedraftError, InvalidRequestError
@@ -143,6 +144,9 @@ def _add_field(group: Any, field: Field) -> None:
         group.add_argument(flag, metavar="TEXT", **shown)
     elif field.kind is Kind.FLOAT:
         group.add_argument(flag, type=number, metavar="NUMBER", **shown)
+    elif field.kind is Kind.RESPONSE_FORMAT:
+        told = f'{named}; a file such as {{"type": "json_schema", "json_schema": {{...}}}}'
+        group.add_argument(flag, type=_json_file, metavar="FILE", help=told)
     elif field.kind in _EXAMPLES:
         _add_json(group, flag, named, _EXAMPLES[field.kind])
     else:
@@ -157,6 +161,17 @@ def _add_json(group: Any, flag: str, meaning: str, example: str) -> None:
             raise argparse.ArgumentTypeError(f'"{text}" is no JSON such as {example}') from None
 
     group.add_argument(flag, type=read, metavar="JSON", help=f"{meaning}; such as {example}")
+
+
+def _json_file(name: str) -> Any:
+    """Reads a file of JSON."""
+    try:
+        return json.loads(Path(name).read_text("utf-8"))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise argparse.ArgumentTypeError(f'"{name}" cannot be read: {reason}') from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'"{name}" is no JSON: {error}') from None
 
 
 def _flag_or_word(quoted: re.Match[str]) -> str:

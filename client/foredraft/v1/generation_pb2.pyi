@@ -116,7 +116,7 @@ class TokenBiases(_message.Message):
     def __init__(self, values: _Optional[_Mapping[int, float]] = ...) -> None: ...
 
 class GenerationConfig(_message.Message):
-    __slots__ = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time", "stop_strings", "do_sample", "num_return_sequences", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "renormalize_logits", "eos_token_id", "pad_token_id", "bos_token_id", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "prompt_lookup_num_tokens", "max_matching_ngram_size", "num_beams", "length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty", "penalty_alpha", "guidance_scale", "exponential_decay_length_penalty", "token_healing", "watermarking_config", "use_cache", "cache_implementation", "cache_config", "output_scores", "output_logits", "frequency_penalty", "presence_penalty", "logit_bias")
+    __slots__ = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time", "stop_strings", "do_sample", "num_return_sequences", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "renormalize_logits", "eos_token_id", "pad_token_id", "bos_token_id", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "prompt_lookup_num_tokens", "max_matching_ngram_size", "num_beams", "length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty", "penalty_alpha", "guidance_scale", "exponential_decay_length_penalty", "token_healing", "watermarking_config", "use_cache", "cache_implementation", "cache_config", "output_scores", "output_logits", "response_format", "frequency_penalty", "presence_penalty", "logit_bias")
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +166,7 @@ class GenerationConfig(_message.Message):
     CACHE_CONFIG_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_SCORES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_LOGITS_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FORMAT_FIELD_NUMBER: _ClassVar[int]
     FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
     PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
     LOGIT_BIAS_FIELD_NUMBER: _ClassVar[int]
@@ -218,10 +219,11 @@ class GenerationConfig(_message.Message):
     cache_config: CacheConfig
     output_scores: bool
     output_logits: bool
+    response_format: ResponseFormat
     frequency_penalty: float
     presence_penalty: float
     logit_bias: TokenBiases
-    def __init__(self, max_length: _Optional[int] = ..., max_new_tokens: _Optional[int] = ..., min_length: _Optional[int] = ..., min_new_tokens: _Optional[int] = ..., max_time: _Optional[float] = ..., stop_strings: _Optional[_Union[Strings, _Mapping]] = ..., do_sample: bool = ..., num_return_sequences: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., top_h: _Optional[float] = ..., typical_p: _Optional[float] = ..., epsilon_cutoff: _Optional[float] = ..., eta_cutoff: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., no_repeat_ngram_size: _Optional[int] = ..., bad_words_ids: _Optional[_Union[TokenIdsList, _Mapping]] = ..., sequence_bias: _Optional[_Union[SequenceBiasList, _Mapping]] = ..., suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., begin_suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., forced_bos_token_id: _Optional[int] = ..., forced_eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., remove_invalid_values: bool = ..., renormalize_logits: bool = ..., eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., pad_token_id: _Optional[int] = ..., bos_token_id: _Optional[int] = ..., num_assistant_tokens: _Optional[int] = ..., num_assistant_tokens_schedule: _Optional[str] = ..., assistant_confidence_threshold: _Optional[float] = ..., prompt_lookup_num_tokens: _Optional[int] = ..., max_matching_ngram_size: _Optional[int] = ..., num_beams: _Optional[int] = ..., length_penalty: _Optional[float] = ..., early_stopping: _Optional[_Union[EarlyStopping, str]] = ..., num_beam_groups: _Optional[int] = ..., diversity_penalty: _Optional[float] = ..., penalty_alpha: _Optional[float] = ..., guidance_scale: _Optional[float] = ..., exponential_decay_length_penalty: _Optional[_Union[ExponentialDecay, _Mapping]] = ..., token_healing: bool = ..., watermarking_config: _Optional[_Union[WatermarkingConfig, _Mapping]] = ..., use_cache: bool = ..., cache_implementation: _Optional[str] = ..., cache_config: _Optional[_Union[CacheConfig, _Mapping]] = ..., output_scores: bool = ..., output_logits: bool = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., logit_bias: _Optional[_Union[TokenBiases, _Mapping]] = ...) -> None: ...
+    def __init__(self, max_length: _Optional[int] = ..., max_new_tokens: _Optional[int] = ..., min_length: _Optional[int] = ..., min_new_tokens: _Optional[int] = ..., max_time: _Optional[float] = ..., stop_strings: _Optional[_Union[Strings, _Mapping]] = ..., do_sample: bool = ..., num_return_sequences: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., top_h: _Optional[float] = ..., typical_p: _Optional[float] = ..., epsilon_cutoff: _Optional[float] = ..., eta_cutoff: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., no_repeat_ngram_size: _Optional[int] = ..., bad_words_ids: _Optional[_Union[TokenIdsList, _Mapping]] = ..., sequence_bias: _Optional[_Union[SequenceBiasList, _Mapping]] = ..., suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., begin_suppress_tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., forced_bos_token_id: _Optional[int] = ..., forced_eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., remove_invalid_values: bool = ..., renormalize_logits: bool = ..., eos_token_id: _Optional[_Union[TokenIds, _Mapping]] = ..., pad_token_id: _Optional[int] = ..., bos_token_id: _Optional[int] = ..., num_assistant_tokens: _Optional[int] = ..., num_assistant_tokens_schedule: _Optional[str] = ..., assistant_confidence_threshold: _Optional[float] = ..., prompt_lookup_num_tokens: _Optional[int] = ..., max_matching_ngram_size: _Optional[int] = ..., num_beams: _Optional[int] = ..., length_penalty: _Optional[float] = ..., early_stopping: _Optional[_Union[EarlyStopping, str]] = ..., num_beam_groups: _Optional[int] = ..., diversity_penalty: _Optional[float] = ..., penalty_alpha: _Optional[float] = ..., guidance_scale: _Optional[float] = ..., exponential_decay_length_penalty: _Optional[_Union[ExponentialDecay, _Mapping]] = ..., token_healing: bool = ..., watermarking_config: _Optional[_Union[WatermarkingConfig, _Mapping]] = ..., use_cache: bool = ..., cache_implementation: _Optional[str] = ..., cache_config: _Optional[_Union[CacheConfig, _Mapping]] = ..., output_scores: bool = ..., output_logits: bool = ..., response_format: _Optional[_Union[ResponseFormat, _Mapping]] = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., logit_bias: _Optional[_Union[TokenBiases, _Mapping]] = ...) -> None: ...
 
 class ExponentialDecay(_message.Message):
     __slots__ = ("start", "factor")
@@ -230,6 +232,44 @@ class ExponentialDecay(_message.Message):
     start: int
     factor: float
     def __init__(self, start: _Optional[int] = ..., factor: _Optional[float] = ...) -> None: ...
+
+class ResponseFormat(_message.Message):
+    __slots__ = ("json_schema", "json_object", "regex", "grammar", "choice", "structural_tag")
+    JSON_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    JSON_OBJECT_FIELD_NUMBER: _ClassVar[int]
+    REGEX_FIELD_NUMBER: _ClassVar[int]
+    GRAMMAR_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURAL_TAG_FIELD_NUMBER: _ClassVar[int]
+    json_schema: str
+    json_object: JsonObject
+    regex: str
+    grammar: str
+    choice: Strings
+    structural_tag: StructuralTag
+    def __init__(self, json_schema: _Optional[str] = ..., json_object: _Optional[_Union[JsonObject, _Mapping]] = ..., regex: _Optional[str] = ..., grammar: _Optional[str] = ..., choice: _Optional[_Union[Strings, _Mapping]] = ..., structural_tag: _Optional[_Union[StructuralTag, _Mapping]] = ...) -> None: ...
+
+class JsonObject(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StructuralTag(_message.Message):
+    __slots__ = ("structures", "triggers")
+    STRUCTURES_FIELD_NUMBER: _ClassVar[int]
+    TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    structures: _containers.RepeatedCompositeFieldContainer[TaggedStructure]
+    triggers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, structures: _Optional[_Iterable[_Union[TaggedStructure, _Mapping]]] = ..., triggers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TaggedStructure(_message.Message):
+    __slots__ = ("begin", "schema", "end")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    begin: str
+    schema: str
+    end: str
+    def __init__(self, begin: _Optional[str] = ..., schema: _Optional[str] = ..., end: _Optional[str] = ...) -> None: ...
 
 class WatermarkingConfig(_message.Message):
     __slots__ = ("greenlist", "synth_id")

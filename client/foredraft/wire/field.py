@@ -25,6 +25,7 @@ class Kind(Enum):
     DECAY = "start and factor"
     WATERMARK = "watermark"
     CACHE = "cache config"
+    RESPONSE_FORMAT = "response format"
 
 
 class Applier(Flag):
@@ -37,6 +38,7 @@ class Applier(Flag):
     PROCESSORS = auto()
     WARPERS = auto()
     WATERMARK = auto()
+    GRAMMAR = auto()
     GUIDANCE = auto()
     PROMPT = auto()
     DRAFTING = auto()

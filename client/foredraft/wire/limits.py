@@ -24,6 +24,8 @@ MAX_STOP_STRINGS = 64
 """The largest number of stop strings."""
 MAX_STOP_STRING_LENGTH = 1024
 """The longest stop string, in characters."""
+MAX_RESPONSE_FORMAT_BYTES = 64 << 10
+"""The largest response format, on the wire."""
 MAX_MESSAGE_BYTES = 16 << 20
 """The largest message that a service takes."""
 MAX_MESSAGE_PARTS = 1 << 16

@@ -5,7 +5,8 @@ Nothing is taken under another name, since the values often differ as well: a re
 write. This module knows nothing of requests.
 """
 
-_NO_GRAMMAR = "is not offered by this version: no text can be held to a schema or a grammar"
+_FORMAT = "is response_format here, as OpenAI has it: {'type': 'json_schema', 'json_schema': ...}"
+_GRAMMAR = "is response_format={'type': 'grammar', 'grammar': ...} here"
 _NO_CALLS = "is not offered: the model chooses, and its calls are in the text of the result"
 _TEMPLATE = "is a variable of chat templates: chat_template_kwargs={name: value}"
 _FIRST = "is the first argument here: client.generate(prompt, ...)"
@@ -17,8 +18,10 @@ HINTS = {
     **dict.fromkeys(("beam_width", "use_beam_search", "beams"), "is num_beams here"),
     **dict.fromkeys(("random_seed", "manual_seed", "sampling_seed"), "is seed here"),
     **dict.fromkeys(("top_logprobs", "top_n_tokens", "n_probs"), "is logprobs here"),
-    **dict.fromkeys(("response_format", "structured_outputs", "json_schema"), _NO_GRAMMAR),
-    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "grammar"), _NO_GRAMMAR),
+    **dict.fromkeys(("structured_outputs", "json_schema", "guided_json"), _FORMAT),
+    "guided_regex": "is response_format={'type': 'regex', 'regex': ...} here",
+    "guided_choice": "is response_format={'type': 'choice', 'choice': [...]} here",
+    **dict.fromkeys(("guided_grammar", "grammar"), _GRAMMAR),
     **dict.fromkeys(("tool_choice", "parallel_tool_calls", "function_call"), _NO_CALLS),
     **dict.fromkeys(("prompt", "prompts", "messages", "text"), _FIRST),
     **dict.fromkeys(("enable_thinking", "reasoning_effort"), _TEMPLATE),

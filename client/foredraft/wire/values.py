@@ -11,6 +11,7 @@ from foredraft.v1 import generation_pb2
 from foredraft.wire.field import Kind
 from foredraft.wire.generation_fields import GENERATION_FIELDS
 from foredraft.wire.numbers import UINT64_MAX, finite, signed, single, unboxed, whole, whole_ids
+from foredraft.wire.response_format import read_response_format, write_response_format
 
 Config = generation_pb2.GenerationConfig
 
@@ -121,6 +122,7 @@ _WRITERS: dict[Kind, Callable[[Any, Any], None]] = {
     Kind.DECAY: _write_decay,
     Kind.WATERMARK: write_watermark,
     Kind.CACHE: _write_cache,
+    Kind.RESPONSE_FORMAT: write_response_format,
 }
 _READERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.STRINGS: lambda message: tuple(message.values),
@@ -132,6 +134,7 @@ _READERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.DECAY: lambda message: (message.start, message.factor),
     Kind.WATERMARK: _read_watermark,
     Kind.CACHE: lambda message: _read_message(message),
+    Kind.RESPONSE_FORMAT: read_response_format,
 }
 
 

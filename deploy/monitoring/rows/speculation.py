@@ -62,4 +62,10 @@ PANELS = (
             (rate("spec_decode_num_accepted_alternatives_total"), "accepted"),
         ),
     ),
+    Panel(
+        "Response formats",
+        "reqps",
+        "Calls with a response format, by how their grammar came.",
+        ((rate("grammars_total", "result"), "{{result}}"),),
+    ),
 )

@@ -1,4 +1,4 @@
-"""The generation fields for guidance, token healing, watermarks, caches and output."""
+"""The generation fields for guidance, token healing, watermarks, caches, output and formats."""
 
 from foredraft.wire.field import Applier, Field, Kind, Scope, within
 
@@ -82,5 +82,14 @@ OTHERS = (
         applied_by=Applier.OUTPUT,
         off=(False,),
         scope=Scope.NO_SEARCH,
+    ),
+    Field(
+        60,
+        "response_format",
+        Kind.RESPONSE_FORMAT,
+        "What the text has to be: JSON under a schema, a regular expression, a grammar or a choice",
+        applied_by=Applier.GRAMMAR,
+        off=({"type": "text"},),
+        in_transformers=False,
     ),
 )
