@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -18,6 +19,12 @@ os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"}
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 # One thread: the tests' models are small, and two services share the machine.
 torch.set_num_threads(1)
+
+# A machine that is busy takes long for any example.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 _MEASURED = pytest.StashKey[list[str]]()
 

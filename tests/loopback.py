@@ -131,7 +131,7 @@ async def target_service(
     registry = CollectorRegistry()
     metrics = TargetMetrics(registry)
     # What is exercised is not to depend on how busy the machine is, unless a test asks for that.
-    settings = {"choose_outcomes": False, **settings}
+    settings = {"choose_outcomes": False, "draft_timeout": 60.0, **settings}
     chosen = replace(TargetSettings(), model=model.name, draft=drafts, **settings)
     engine = Engine(
         rows,

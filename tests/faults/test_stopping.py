@@ -18,8 +18,11 @@ class Answers(draft_pb2_grpc.DraftServiceServicer):
 
     def __init__(self, takes_s: float) -> None:
         self._takes_s = takes_s
+        self.came = asyncio.Semaphore(0)
+        """Released by every call that comes."""
 
     async def GetDraftInfo(self, request: Any, context: Any) -> draft_pb2.GetDraftInfoResponse:
+        self.came.release()
         await asyncio.sleep(self._takes_s)
         return draft_pb2.GetDraftInfoResponse(model="answers")
 
@@ -53,7 +56,8 @@ async def test_a_call_that_outlives_the_grace_may_go_on_elsewhere() -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = draft_pb2_grpc.DraftServiceStub(channel)
         calls = [stub.GetDraftInfo(draft_pb2.GetDraftInfoRequest()) for _ in range(5)]
-        await asyncio.sleep(0.1)
+        for _ in calls:
+            await slow.came.acquire()
         await server.stop(0.1)
         codes = {await call.code() for call in calls}
         assert codes == {grpc.StatusCode.UNAVAILABLE}

@@ -31,7 +31,7 @@ def free_port() -> int:
 
 def until(
     condition: Callable[[], bool],
-    patience_s: float = 10.0,
+    patience_s: float = 60.0,
     every_s: float = 0.02,
     otherwise: Callable[[], str] = str,
 ) -> None:

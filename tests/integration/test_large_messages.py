@@ -15,6 +15,7 @@ from foredraft.v1 import target_pb2
 from foredraft.wire.limits import MAX_MESSAGE_IDS, MAX_MESSAGE_PARTS
 from tests.integration.processes import MODELS, Process, service, until
 from tests.loopback import named_fields
+from tests.premises import begins_again, in_time
 
 _CALLERS = 24
 _PATIENCE_S = 60.0
@@ -70,6 +71,7 @@ async def _longest_health_s(address: str, until_done: "asyncio.Future[Any]") -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@begins_again
 async def test_large_requests_are_refused_by_name_or_for_now(target: Process, kind: str) -> None:
     """Nobody waits for them, and their memory is given back."""
     memory = psutil.Process(target.pid).memory_info
@@ -88,7 +90,7 @@ async def test_large_requests_are_refused_by_name_or_for_now(target: Process, ki
     # The load is made in this process, on the cores of the service and of other tests, which alone
     # takes up to a second. The bar of 50 ms is one for quiet cores, see `make test-quiet`. A loop
     # that parses takes many seconds.
-    assert longest_s < 2.0
+    in_time(longest_s < 2.0, longest_s)
     spare_bytes = 150 << 20
     until(
         lambda: memory().rss < before_bytes + spare_bytes,

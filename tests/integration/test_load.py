@@ -20,6 +20,7 @@ from benchmarks.bystander import Bystander, Felt
 from benchmarks.floods import FLOODS, NEIGHBOUR, UNREAD, flood
 from benchmarks.memory import peak_bytes, reset_peak
 from tests.integration.processes import MODELS, PATIENCE_S, Process, free_port, service, until
+from tests.premises import begins_again, in_time
 
 SEND_TIMEOUT_S = 2.0
 _ARRIVAL_S = 1.0  # a flood needs a while
@@ -102,17 +103,18 @@ FLOOD_NAMES = [name for name in FLOODS if name != NEIGHBOUR]
 
 
 @pytest.mark.parametrize("name", FLOOD_NAMES)
+@begins_again
 async def test_a_flood_starves_nobody(
     name: str, small: Site, small_neighbour_s: float, measured: Callable[[str], None]
 ) -> None:
     """The bounds are wide: flood, services and bystander share two slow cores with other tests."""
-    felt = await small.beside(name, patience_s=5.0)
+    felt = await small.beside(name, patience_s=30.0)
     measured(f"{_told(name, felt)}; beside a neighbour {small_neighbour_s:.2f} s")
     held_s = SEND_TIMEOUT_S if name == UNREAD else 0.0
-    assert median(felt.calls_s) < 5 * small_neighbour_s + 1.0 + held_s
     assert max(felt.calls_s) < math.inf
-    assert felt.health_s < 2.0
-    until(small.is_quiet, 20.0)
+    until(small.is_quiet)
+    in_time(median(felt.calls_s) < 5 * small_neighbour_s + 1.0 + held_s, felt)
+    in_time(felt.health_s < 2.0, felt)
 
 
 @pytest.mark.quiet

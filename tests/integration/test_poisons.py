@@ -190,7 +190,7 @@ async def pair() -> AsyncIterator[LoopbackTarget]:
     async with (
         draft_service(rows_of(draft.module, 8, 256, spare=64), draft) as drafting,
         target_service(
-            rows_of(target.module, 8, 256, spare=16), target, drafting.address, draft_timeout=5.0
+            rows_of(target.module, 8, 256, spare=16), target, drafting.address
         ) as service,
     ):
         yield service
@@ -199,14 +199,14 @@ async def pair() -> AsyncIterator[LoopbackTarget]:
 async def _send(stub: Any, call: target_pb2.GenerateRequest) -> str:
     """Sends a call; returns what is wrong with the answer, empty if it is one or a refusal."""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for _ in stub.Generate(call):
                 pass
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
             return f"{error.code().name}: {error.details()}"
     except TimeoutError:
-        return "no answer in 20 s"
+        return "no answer in 60 s"
     return ""
 
 

@@ -6,15 +6,18 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
 from foredraft import AsyncClient
 from foredraft.v1 import draft_pb2, generation_pb2
 from foredraft_engine.vocabulary import Vocabulary
 from foredraft_serving import server, transport
+from foredraft_serving.probe import is_serving
+from foredraft_serving.server import READINESS
 from target_service.drafting.draft_pool import DraftEndpoint
 from tests.fakes import SlowRows, random_table, table_model
-from tests.integration.processes import Process, service
+from tests.integration.processes import Process, service, until
 from tests.loopback import target_service
 
 
@@ -31,6 +34,18 @@ async def _follow(draft: DraftEndpoint) -> None:
     response = await call.read()
     assert response.WhichOneof("message") == "opened"
     call.cancel()
+
+
+async def _until_none_is_refused(draft: DraftEndpoint) -> None:
+    """Follows sequences until the connection knows whom it need not ask."""
+    served = 0
+    async with asyncio.timeout(60):
+        while served < 3:
+            try:
+                await _follow(draft)
+                served += 1
+            except grpc.aio.AioRpcError:
+                served = 0
 
 
 async def _requests() -> AsyncIterator[draft_pb2.DraftRequest]:
@@ -50,20 +65,24 @@ async def test_a_pool_of_drafts(tmp_path: Path) -> None:
     ):
         draft = DraftEndpoint(f"ipv4:{a.address},{b.address}", Vocabulary(b"", 100))
         await _follow(draft)
-        await asyncio.sleep(1)  # until it is connected to both
+        async with asyncio.timeout(60):
+            while not (_followed(a) and _followed(b)):  # until it is connected to both
+                await _follow(draft)
+                await asyncio.sleep(0.1)
+        before = _followed(a), _followed(b)
         for _ in range(10):
             await _follow(draft)
-        await asyncio.sleep(0.5)
-        assert min(_followed(a), _followed(b)) >= 5
+        await asyncio.to_thread(until, lambda: _followed(a) >= before[0] + 5)
+        await asyncio.to_thread(until, lambda: _followed(b) >= before[1] + 5)
         held = draft.open(_requests(), "")  # keeps one of them in its drain
         await held.read()
         a.send_signal(signal.SIGTERM)
-        await asyncio.sleep(1)
-        before = _followed(b)
+        await asyncio.to_thread(until, lambda: not is_serving(a.address, READINESS))
+        await _until_none_is_refused(draft)
+        ended = _followed(b)
         for _ in range(6):
             await _follow(draft)
-        await asyncio.sleep(0.5)
-        assert _followed(b) >= before + 6
+        await asyncio.to_thread(until, lambda: _followed(b) >= ended + 6)
         held.cancel()
         await draft.close()
 

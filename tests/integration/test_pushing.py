@@ -8,6 +8,7 @@ import pytest
 from foredraft import AsyncClient
 from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import LoopbackDraft, LoopbackTarget, draft_service, target_service
+from tests.premises import begins_again, in_time
 
 VOCAB = 12
 TABLE, OTHER = random_table(VOCAB, 0), random_table(VOCAB, 1)
@@ -34,6 +35,7 @@ def hits(target: LoopbackTarget, arrival: str = "in_time") -> float:
 
 
 @pytest.mark.parametrize("law", LAWS)
+@begins_again
 async def test_what_is_foreseen_is_not_waited_for(law: str) -> None:
     """The target's steps leave the draft time, and a table with few likely tokens is easily
     foreseen.
@@ -46,13 +48,14 @@ async def test_what_is_foreseen_is_not_waited_for(law: str) -> None:
     ):
         result = await client.generate(PROMPT, **FIELDS, **LAWS[law])
         rounds = result.stats.rounds
-        assert hits(target) > rounds / 2
+        in_time(hits(target) > rounds / 2, hits(target))
         missed = misses(target, "unforeseen") + misses(target, "late")
         assert hits(target) + hits(target, "late") + missed >= rounds - 2
         waited, trips = (
             target.value(f"foredraft_draft_{name}_seconds_sum") for name in ("wait", "round_trip")
         )
-        assert waited < trips / 2, "most of the draft's time and the network's is hidden"
+        # Most of the draft's time and the network's is hidden.
+        in_time(waited < trips / 2, (waited, trips))
         assert draft.value("foredraft_draft_outcomes_total") >= hits(target)
         assert draft.value("foredraft_draft_wasted_tokens_total") > 0
         for direction in ("sent", "received"):
@@ -60,6 +63,7 @@ async def test_what_is_foreseen_is_not_waited_for(law: str) -> None:
         assert not result.stats.fallbacks
 
 
+@begins_again
 async def test_a_draft_equal_to_the_target_is_waited_for_once() -> None:
     model = table_model(VOCAB)
     async with (
@@ -69,10 +73,8 @@ async def test_a_draft_equal_to_the_target_is_waited_for_once() -> None:
     ):
         result = await client.generate(PROMPT, **FIELDS)
         assert result.stats.accepted == result.stats.proposed
-        assert (hits(target), target.value("foredraft_draft_round_trip_seconds_count")) == (
-            result.stats.rounds - 1,
-            result.stats.rounds,
-        )
+        assert target.value("foredraft_draft_round_trip_seconds_count") == result.stats.rounds
+        in_time(hits(target) == result.stats.rounds - 1, hits(target))
 
 
 async def test_pushing_can_be_turned_off() -> None:
@@ -92,6 +94,7 @@ async def test_pushing_can_be_turned_off() -> None:
         )
 
 
+@begins_again
 async def test_a_slow_tree_is_narrowed_to_what_came_true() -> None:
     """The target is faster than the tree: the branch that came true goes on and is waited for."""
     model = table_model(VOCAB)
@@ -103,11 +106,12 @@ async def test_a_slow_tree_is_narrowed_to_what_came_true() -> None:
     ):
         result = await client.generate(PROMPT, **FIELDS)
         assert result.stats.accepted == result.stats.proposed > 0
-        assert hits(target, "late") > result.stats.rounds / 2
+        in_time(hits(target, "late") > result.stats.rounds / 2, hits(target, "late"))
         assert not result.stats.fallbacks
         await _until_idle(draft)
 
 
+@begins_again
 async def test_sequences_share_the_steps_of_a_draft() -> None:
     model = table_model(VOCAB)
     rows = SlowRows(TABLE, 0.002, count=6)
@@ -119,11 +123,12 @@ async def test_sequences_share_the_steps_of_a_draft() -> None:
         alone = await client.generate(PROMPT, **FIELDS)
         together = await asyncio.gather(*(client.generate(PROMPT, **FIELDS) for _ in range(5)))
         assert {r.token_ids for r in together} == {alone.token_ids}
-        assert max(rows.steps) > 1
-        assert hits(target) > 3 * alone.stats.rounds
+        in_time(max(rows.steps) > 1, rows.steps)
+        in_time(hits(target) > 3 * alone.stats.rounds, hits(target))
         await _until_idle(draft)
 
 
+@begins_again
 async def test_goodput_leaves_a_useless_draft_alone() -> None:
     """Without a number of assistant tokens in the call, foredraft drops a draft that is always
     wrong.
@@ -141,12 +146,12 @@ async def test_goodput_leaves_a_useless_draft_alone() -> None:
         first = await client.generate(PROMPT, max_new_tokens=100)
         later = await client.generate(PROMPT, max_new_tokens=100)
         assert first.token_ids == later.token_ids == plain.token_ids
-        assert later.stats.proposed < 20
+        in_time(later.stats.proposed < 20, later.stats)
 
 
 async def _until_idle(draft: LoopbackDraft) -> None:
     assert draft.engine
-    for _ in range(500):
+    for _ in range(6000):
         if not draft.engine.pool.in_use:
             return
         await asyncio.sleep(0.01)

@@ -21,6 +21,7 @@ from foredraft_engine.vocabulary import Vocabulary
 from target_service.drafting.draft_status import StreamEnd, stream_end
 from tests.fakes import LetterTokenizer, TableRows, random_table, table_model
 from tests.loopback import LoopbackTarget, draft_service, named_fields, served, target_service
+from tests.premises import begins_again, in_time
 
 VOCAB = 10
 add_draft = draft_pb2_grpc.add_DraftServiceServicer_to_server
@@ -104,7 +105,7 @@ def http_server() -> Iterator[str]:
 async def _unused_reason(target: LoopbackTarget, prompt: list[int]) -> str:
     """Generates until the target knows why its draft cannot be used."""
     async with AsyncClient(target.address) as client:
-        for _ in range(50):
+        for _ in range(1000):
             result = await client.generate(prompt, max_new_tokens=10, num_assistant_tokens=2)
             if result.stats.draft_unused_reason:
                 return result.stats.draft_unused_reason
@@ -150,6 +151,7 @@ async def test_a_web_server_as_a_draft_is_named() -> None:
             assert "does not speak gRPC" in await _unused_reason(target, [1, 2])
 
 
+@begins_again
 async def test_commits_of_a_million_ids_are_refused_at_once() -> None:
     sampling = generation_pb2.GenerationConfig(top_k=0, max_length=200, max_matching_ngram_size=2)
     opened = draft_pb2.Open(epoch=1, sampling=sampling, k=3, max_length=200, prompt_ids=[1, 2])
@@ -169,7 +171,7 @@ async def test_commits_of_a_million_ids_are_refused_at_once() -> None:
                 async for _ in call:
                     pass
             assert named_fields(refused.value) == {field}
-            assert time.perf_counter() - began < 1.0
+            in_time(time.perf_counter() - began < 1.0, f"{field} takes long")
 
 
 class Broken(Fussy):

@@ -109,7 +109,7 @@ def test_ctrl_c_ends_an_answer_and_not_the_conversation(target: Target) -> None:
         terminal.until("t1 t2")
         terminal.type("\x03")
         terminal.until("foredraft: stopped")
-        assert left.wait(5), "the service must not go on for nobody"
+        assert left.wait(30), "the service must not go on for nobody"
         terminal.until("> ", below="stopped")
         terminal.type("go on\r")
         terminal.until("t5", below="go on")
@@ -135,7 +135,7 @@ def test_what_was_stopped_before_its_answer_is_not_kept(target: Target) -> None:
     with Terminal("chat", "--address", fake.address) as terminal:
         terminal.until("> ")
         terminal.type("hello\r")
-        assert reached.wait(10)
+        assert reached.wait(30)
         terminal.type("\x03")
         terminal.until("foredraft: stopped")
         terminal.until("> ", below="stopped")

@@ -374,9 +374,9 @@ def test_a_reader_that_leaves_is_no_accident(target: Target) -> None:
         assert process.stderr
         process.stdout.read(3)
         process.stdout.close()
-        assert process.wait(10) == 1
+        assert process.wait(60) == 1
         assert process.stderr.read() == b""
-    assert fake.left.wait(1)
+    assert fake.left.wait(30)
 
 
 def _smiles(request: Any, context: Any) -> Iterator[target_pb2.GenerateResponse]:

@@ -52,7 +52,7 @@ def test_the_text_is_cut_inside_a_chunk(target: Target, connect: Connect) -> Non
     assert (result.prompt_tokens, result.stats.seed) == (3, 42)
     assert seen.asked == [(*PROMPT_IDS, 1), (*PROMPT_IDS, 1, 2)]
     assert fake.requests[0].return_prompt_ids
-    assert fake.left.wait(1)
+    assert fake.left.wait(30)
 
 
 def test_an_endless_call_is_cancelled(target: Target, connect: Connect) -> None:
@@ -62,7 +62,7 @@ def test_an_endless_call_is_cancelled(target: Target, connect: Connect) -> None:
         "a", stopping_criteria=lambda ids, _: ids.shape[1] == len(PROMPT_IDS) + 4
     ) as stream:
         chunks = list(stream)
-        assert fake.left.wait(1), "at once, not when the stream is left"
+        assert fake.left.wait(30), "at once, not when the stream is left"
         assert [c.finish_reason for c in chunks] == [None] * 3 + ["stopping_criteria"]
         assert stream.result.token_ids == (1, 1, 1, 1)
     ended = "foredraft_client_requests_total"
@@ -188,7 +188,7 @@ def test_an_answer_that_is_none(target: Target, connect: Connect, answer: Any) -
     fake = target(endless)
     with pytest.raises((TypeError, RuntimeError)):
         connect(fake.address).generate("a", stopping_criteria=lambda ids, scores: answer)
-    assert fake.left.wait(1), "the service must not go on for nobody"
+    assert fake.left.wait(30), "the service must not go on for nobody"
 
 
 def test_what_is_refused(target: Target, connect: Connect) -> None:

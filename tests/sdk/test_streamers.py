@@ -128,4 +128,4 @@ def test_a_streamer_that_fails_ends_the_call(target: Target, connect: Connect) -
     with pytest.raises(RuntimeError, match="full"):
         connect(fake.address).generate("a", streamer=broken)
     assert broken.ends == 1
-    assert fake.left.wait(1)
+    assert fake.left.wait(30)

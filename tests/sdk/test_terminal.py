@@ -126,7 +126,7 @@ def test_ctrl_c_ends_it(target: Target) -> None:
         terminal.type("\x03")
         assert terminal.ended() == 130
     assert "Traceback" not in "".join(terminal.lines)
-    assert fake.left.wait(5), "the service must not go on for nobody"
+    assert fake.left.wait(30), "the service must not go on for nobody"
 
 
 def test_a_prompt_is_asked_for(target: Target) -> None:

