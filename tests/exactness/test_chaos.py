@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -9,6 +10,10 @@ from target_service.drafting.goodput import Goodput
 from tests.chaos import ChaoticDrafts
 from tests.exactness import test_alternatives as wire
 from tests.exactness import test_seeds, test_wire
+from tests.loopback import target_service
+
+# Each block that is lost costs as much.
+_IMPATIENT = partial(target_service, draft_timeout=1.0)
 
 
 @pytest.fixture
@@ -28,6 +33,7 @@ async def test_the_law(
     trials: int,
 ) -> None:
     monkeypatch.setattr(test_wire, "draft_service", drafts)
+    monkeypatch.setattr(test_wire, "target_service", _IMPATIENT)
     # How much comes in time is chance where blocks are lost and the machine is busy.
     await test_wire.check_the_law(rule, width, trials, least_accepted=trials // 50)
     assert drafts.fates["dropped"]
@@ -35,6 +41,7 @@ async def test_the_law(
 
 async def test_the_text_of_a_seed(monkeypatch: pytest.MonkeyPatch, drafts: ChaoticDrafts) -> None:
     monkeypatch.setattr(test_seeds, "draft_service", drafts)
+    monkeypatch.setattr(test_seeds, "target_service", _IMPATIENT)
     await test_seeds.test_the_text_depends_on_target_prompt_and_seed_alone()
 
 

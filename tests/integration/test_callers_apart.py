@@ -128,7 +128,7 @@ def _samples(registry: CollectorRegistry) -> dict[str, float]:
 
 @asynccontextmanager
 async def services(attack: Attack, shared: bool) -> AsyncIterator[Services]:
-    step_s = 0.005 if attack.while_it_runs else 0.0
+    step_s = 0.02 if attack.while_it_runs else 0.0
     rows = {"target": SlowRows(TABLE, step_s, count=8), "draft": TableRows(TABLE, count=8)}
     model = held_model(tokenizer_of(LETTERS)) if attack.in_format else table_model(VOCAB)
     async with (

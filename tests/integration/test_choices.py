@@ -5,6 +5,7 @@ from typing import Any
 from foredraft import AsyncClient
 from tests.fakes import SlowRows, TableRows, random_table, table_model
 from tests.loopback import draft_service, target_service
+from tests.premises import begins_again, in_time
 
 VOCAB = 12
 TABLE, OTHER = random_table(VOCAB, 0), random_table(VOCAB, 1)
@@ -18,6 +19,7 @@ FIELDS: dict[str, Any] = {
 }
 
 
+@begins_again
 async def test_a_slow_target_is_pushed_to() -> None:
     model = table_model(VOCAB)
     async with (
@@ -26,10 +28,11 @@ async def test_a_slow_target_is_pushed_to() -> None:
         AsyncClient(target.address) as client,
     ):
         stats = (await client.generate(PROMPT, **FIELDS)).stats
-        assert stats.pushed > 0.7 * stats.rounds
+        in_time(stats.pushed > 0.7 * stats.rounds, stats)
         assert stats.pushed + stats.waited_for >= stats.rounds - 1  # the last has no room for more
 
 
+@begins_again
 async def test_a_slow_tree_is_not_pushed() -> None:
     """The tree takes longer than the verification, and its outcomes seldom come true."""
     model = table_model(VOCAB)
@@ -40,10 +43,11 @@ async def test_a_slow_tree_is_not_pushed() -> None:
     ):
         await client.generate(PROMPT, **FIELDS)
         stats = (await client.generate(PROMPT, **FIELDS)).stats
-        assert stats.waited_for > 0.8 * stats.rounds
+        in_time(stats.waited_for > 0.8 * stats.rounds, stats)
         assert stats.waited_for + stats.pushed >= stats.rounds - 1  # the last has no room for more
 
 
+@begins_again
 async def test_the_rule_is_chosen_where_it_is_open() -> None:
     """A seed or a rule in the call is never overruled, and without a draft there is no choice."""
     model, fields = table_model(VOCAB), {**FIELDS, "do_sample": True, "max_new_tokens": 200}
@@ -58,7 +62,7 @@ async def test_the_rule_is_chosen_where_it_is_open() -> None:
         open_rules = [(await client.generate(PROMPT, **fields)).stats for _ in range(12)]
         rules = [stats.sampling_rule for stats in open_rules]
         assert rules[0] == "rejection"
-        assert set(rules) == {"rejection", "coupled"}
+        in_time(set(rules) == {"rejection", "coupled"}, rules)
         for stats in open_rules:
             assert stats.seed_repeats_with_any_drafter == (stats.sampling_rule == "coupled")
         for own, rule in (
