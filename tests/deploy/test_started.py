@@ -22,7 +22,7 @@ from tests.deploy.rendered import (
     render,
     service_links,
 )
-from tests.integration.processes import MODELS, ROOT, environment, until
+from tests.integration.processes import MODELS, PATIENCE_S, ROOT, environment, until
 
 _UNITS = {"Mi": 1 << 20, "Gi": 1 << 30}
 
@@ -67,8 +67,12 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ps
         _started("target", logs / "target.log") as target,
     ):
         for service in SERVICES:
-            until(lambda s=service: _probe(s, "livenessProbe"), 60)  # type: ignore[misc]
-            until(lambda s=service: _probe(s, "startupProbe"), 120)  # type: ignore[misc]
+            for probe in ("livenessProbe", "startupProbe"):
+                until(
+                    lambda s=service, p=probe: _probe(s, p),  # type: ignore[misc]
+                    PATIENCE_S,
+                    otherwise=(logs / f"{service}.log").read_text,
+                )
         yield {"draft": draft, "target": target}
 
 

@@ -36,7 +36,7 @@ WATCH = "/grpc.health.v1.Health/Watch"
 _USUAL_OF = 5
 # How much longer the next honest request may take; the machine may be busy with other tests.
 _FACTOR, _SPARE_S = 5.0, 2.0
-_PATIENCE_S = 30.0
+_PATIENCE_S = 60.0
 # What the allocator may keep after all attacks together, and threads that stay once they were
 # needed: those of health and of gRPC.
 _GROWTH_BYTES, _THREADS = 400 << 20, 144

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from foredraft import exposition, metrics
 from foredraft_serving.server import serve_metrics
 from tests.integration.processes import until
+from tests.premises import begins_again, in_time
 
 HALF_REQUESTS = 300
 # On a loaded machine; a scrape takes milliseconds.
@@ -50,6 +51,7 @@ def _scrape_s(port: int) -> float:
 
 
 @pytest.mark.parametrize("half", HALVES)
+@begins_again
 def test_half_requests_hold_neither_threads_nor_a_scrape(
     port: int, half: str, measured: Callable[[str], None]
 ) -> None:
@@ -60,7 +62,7 @@ def test_half_requests_hold_neither_threads_nor_a_scrape(
             connection.sendall(HALVES[half])
         scrape_s = _scrape_s(port)
         threads = threading.active_count() - before
-        assert scrape_s < _PATIENCE_S
+        in_time(scrape_s < _PATIENCE_S, scrape_s)
         # One more is on its way out while another comes in.
         assert threads <= exposition.MAX_CONNECTIONS + 1
     measured(f"{HALF_REQUESTS} half scrapes, {half}: {threads} threads, {scrape_s * 1e3:.0f} ms")

@@ -20,7 +20,7 @@ from foredraft_serving.server import READINESS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS = ROOT / "demo" / "models"
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 def free_port() -> int:

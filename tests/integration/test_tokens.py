@@ -35,7 +35,7 @@ VOCAB = 10
 TABLE = random_table(VOCAB, 0)
 PROMPT = [1, 2, 3]
 CALL: dict[str, Any] = {"num_assistant_tokens": 3, "eos_token_id": []}
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class TokenFile:

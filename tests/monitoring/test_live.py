@@ -23,7 +23,7 @@ from tests.monitoring.traffic import callers, fixed, impatient, long, mixed
 from tests.prometheus import Prometheus, prometheus
 from tests.tools import find
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 
 
 def _hurried(rules: str) -> str:

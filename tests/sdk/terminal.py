@@ -15,7 +15,7 @@ import pyte
 
 CLIENT = Path(__file__).resolve().parent.parent.parent / "client"
 _COLUMNS, _LINES = 100, 40
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 # Standard input becomes the terminal of the session, so that Ctrl-C reaches the program. gRPC does
 # not outlive the fork that `preexec_fn` would need.
 _IN_TERMINAL = """
