@@ -132,6 +132,9 @@ class LetterTokenizer:
     def decode(self, ids: Sequence[int], **_: Any) -> str:
         return "".join(self._letters[i] for i in ids)
 
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return self._letters[token]
+
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         return "".join(tokens)
 

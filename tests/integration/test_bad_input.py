@@ -267,6 +267,6 @@ async def test_any_parameters_are_served_or_refused_by_name() -> None:
         )
         @given(_configs())
         def search(config: generation_pb2.GenerationConfig) -> None:
-            asyncio.run_coroutine_threadsafe(attempt(config), loop).result(30)
+            asyncio.run_coroutine_threadsafe(attempt(config), loop).result(300)
 
         await asyncio.to_thread(search)
