@@ -17,14 +17,18 @@ from draft_service.settings import ROWS_ALONE, DraftSettings
 from foredraft.v1 import draft_pb2, draft_pb2_grpc
 from foredraft.wire.limits import MAX_SEQUENCE_TOKENS
 from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.logits.grammar import FIELD, Grammar
+from foredraft_engine.logits.grammar_compiler import GrammarCompiler
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.sampling import Rule
 from foredraft_engine.scheduling.caller import Caller, act_for
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_serving.access.account import account
 from foredraft_serving.access.quotas import Quotas
+from foredraft_serving.grammars import Grammars
 from foredraft_serving.logs import REQUEST_ID, serve_request
 from foredraft_serving.messages import (
+    format_from,
     kind_message,
     rule_from,
     sampling_from,
@@ -32,7 +36,7 @@ from foredraft_serving.messages import (
 )
 from foredraft_serving.metrics import DraftMetrics
 from foredraft_serving.overload import OverloadError
-from foredraft_serving.ranges import check_asked, check_ids, check_ranges
+from foredraft_serving.ranges import check_asked, check_format, check_ids, check_ranges
 from foredraft_serving.tracing import serve_span
 
 _MAX_DIGEST_BYTES = 64  # of what names a caller or a scope
@@ -81,8 +85,11 @@ class Drafting:
         """Whether n-grams draft without a model."""
         return self.engine is None or self.settings.ngram == "only"
 
-    def session(self, message: draft_pb2.Open) -> DraftSession:
+    def session(self, message: draft_pb2.Open, grammar: Grammar | None = None) -> DraftSession:
         """Returns a session for a sequence that the target opens.
+
+        Args:
+            grammar: what its proposals are held to, if they are.
 
         Raises:
             InvalidFieldError: the sequence cannot be followed.
@@ -116,7 +123,8 @@ class Drafting:
         )
         tokens = [*message.prompt_ids, *message.generated_ids]
         engine = None if alone else self.engine
-        return DraftSession(engine, sampling, tokens, options, self.rankings[sampling.rule])
+        ranking = self.rankings[sampling.rule]
+        return DraftSession(engine, sampling, tokens, options, ranking, grammar)
 
 
 def _check_digests(message: draft_pb2.Open) -> None:
@@ -145,6 +153,8 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         self._drafting = drafting
         self._following = 0
         self._quotas = Quotas()
+        tokenizer = drafting.model.tokenizer if drafting.model else None
+        self._grammars = Grammars(GrammarCompiler(tokenizer).compile)
 
     async def GetDraftInfo(
         self, request: draft_pb2.GetDraftInfoRequest, context: object
@@ -210,12 +220,33 @@ class DraftServicer(draft_pb2_grpc.DraftServiceServicer):
         record.opened(opened.sequence_index, len(opened.prompt_ids))
         # The vocabulary is told before ids are judged: to a target that has another one, ids that
         # do not exist here are no fault of the sequence.
-        yield draft_pb2.DraftResponse(opened=self._opened(opened.epoch))
-        async with self._drafting.session(opened) as session:
+        answer = self._opened(opened.epoch)
+        grammar = await self._grammar(opened, answer)
+        yield draft_pb2.DraftResponse(opened=answer)
+        async with self._drafting.session(opened, grammar) as session:
             blocks = Blocks(session, opened, requests, record, self._drafting.check_ids)
             async with aclosing(blocks.run()) as answers:
                 async for block in answers:
                     yield block
+
+    async def _grammar(self, opened: draft_pb2.Open, answer: draft_pb2.Opened) -> Grammar | None:
+        """Returns what a sequence is held to, and tells in the answer why it is held to nothing.
+
+        The target holds its texts to the format in any case, so that this costs speed alone.
+        """
+        message = opened.sampling.response_format
+        if (wanted := format_from(message)) is None:
+            return None
+        answer.unheld_reason = ""
+        if self._drafting.kind == "ngram":
+            answer.unheld_reason = "n-grams are proposed as they are"
+            return None
+        try:
+            check_format(FIELD, message)
+            return await self._grammars.compiled(wanted, opened.cache_scope.hex())
+        except (InvalidFieldError, OverloadError) as error:
+            answer.unheld_reason = str(error)
+            return None
 
     def _opened(self, epoch: int) -> draft_pb2.Opened:
         model = self._drafting.model

@@ -13,6 +13,7 @@ from types import TracebackType
 from draft_service.outcome_ranking import OutcomeRanking
 from foredraft.wire.limits import MAX_NGRAM_TOKENS
 from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.logits.grammar import Grammar
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.proposal import NOTHING, Proposal
 from foredraft_engine.sampling import Sampling
@@ -57,6 +58,7 @@ class DraftSession:
         tokens: Sequence[int],
         options: SessionOptions,
         ranking: OutcomeRanking,
+        grammar: Grammar | None = None,
     ) -> None:
         """Follows a sequence.
 
@@ -64,6 +66,7 @@ class DraftSession:
             engine: the engine of the draft model; None drafts by n-grams alone.
             tokens: the committed tokens.
             ranking: chooses the outcomes that are drafted for, and learns which came true.
+            grammar: what drawn tokens are held to, if they are.
         """
         self.tokens = list(tokens)
         self._engine, self._sampling, self._options, self._ranking = (
@@ -73,7 +76,7 @@ class DraftSession:
             ranking,
         )
         self._ngram: NgramDrafter | None = None
-        self._processors = Processors(sampling, engine.device) if engine else None
+        self._processors = Processors(sampling, engine.device, grammar) if engine else None
         self._lease: AbstractAsyncContextManager[Row] | None = None
         self._row: Row | None = None
 

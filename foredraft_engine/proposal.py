@@ -41,7 +41,7 @@ class Proposal:
     q: SparseRows | None = None
     """A row for each token; None if every token was certain, so that q is one-hot."""
     made_by: str = "none"
-    """The kind of drafter: "model", "ngram" or "none"."""
+    """The kind of drafter: "model", "ngram", "grammar" or "none"."""
     alternatives: tuple[tuple[int, int], ...] = ()
     """Pairs (at, id): the token `id` is verified too, in place of ids[at]. The likeliest one comes
     first. Alternatives are possible only where acceptance is exact match.

@@ -42,7 +42,7 @@ class Grammars:
 
         Args:
             scope: only calls of the same scope meet what is kept: the time that it saves would tell
-                a caller what others have asked for.
+                a caller what others have asked for. Nothing is kept where it is empty.
 
         Raises:
             InvalidFieldError: there is no grammar, or not within the time.
@@ -54,7 +54,8 @@ class Grammars:
             self._on_result("compiled")
         else:
             self._on_result("kept")
-        self._kept[key] = grammar  # the last one that is to go
+        if scope:
+            self._kept[key] = grammar  # the last one that is to go
         if len(self._kept) > _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
         return grammar

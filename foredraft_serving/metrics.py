@@ -115,6 +115,7 @@ class TargetMetrics(EngineMetrics):
         self._acceptance = Acceptance(registrar, "spec_decode_num_accepted_tokens")
         self._alternatives = registrar.counter("spec_decode_num_alternative_tokens")
         self._beside = registrar.counter("spec_decode_num_accepted_alternatives")
+        self.forced_tokens = registrar.counter("forced_tokens")
         self._fallback_rounds = registrar.counter("fallback_rounds")
         self._drafts_by_state = registrar.gauge("drafts")
         self.discarded_blocks = registrar.counter("discarded_blocks")

@@ -89,7 +89,7 @@ def _check_kind(field: Field, value: object, vocabulary_size: int) -> None:
         case generation_pb2.Strings():
             _check_strings(field.name, value.values)
         case generation_pb2.ResponseFormat():
-            _check_format(field.name, value)
+            check_format(field.name, value)
 
 
 def _check_sequences(
@@ -161,8 +161,12 @@ def check_asked(message: draft_pb2.Open | draft_pb2.Commit) -> None:
             raise InvalidFieldError(field, f"is {asked}; it must be at most {limit}")
 
 
-def _check_format(name: str, message: generation_pb2.ResponseFormat) -> None:
-    """Checks the size of a format; whether it can be met is seen when it is compiled."""
+def check_format(name: str, message: generation_pb2.ResponseFormat) -> None:
+    """Checks the size of a format; whether it can be met is seen when it is compiled.
+
+    Raises:
+        InvalidFieldError: it is too large, or holds nothing.
+    """
     if (size := message.ByteSize()) > MAX_RESPONSE_FORMAT_BYTES:
         reason = f"has {size} bytes; it has at most {MAX_RESPONSE_FORMAT_BYTES}"
         raise InvalidFieldError(name, reason)

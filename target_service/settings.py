@@ -69,6 +69,9 @@ class TargetSettings(ModelFlags, AccessFlags, ProcessFlags):
         "what makes proposals where no draft service does, or promises less",
         ("ngram", "none"),
     )
+    forced_tokens: bool = setting(
+        True, "propose the tokens that a response format leaves no choice about"
+    )
     outcomes: int = setting(
         32,
         "outcomes of a verification to draft ahead for, at most; 0 turns drafting ahead off",

@@ -14,6 +14,7 @@ _ORIGINS: dict[int, Origin] = {
     target_pb2.TOKEN_ORIGIN_DRAFT_MODEL: "draft_model",
     target_pb2.TOKEN_ORIGIN_NGRAM: "ngram",
     target_pb2.TOKEN_ORIGIN_ALTERNATIVE: "alternative",
+    target_pb2.TOKEN_ORIGIN_GRAMMAR: "grammar",
 }
 
 

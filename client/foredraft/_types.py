@@ -41,9 +41,10 @@ class ScoreRow:
         return row
 
 
-Origin = Literal["target", "draft_model", "ngram", "alternative", "unknown"]
-"""Where a token came from: the target made it, or a draft model proposed it, n-gram lookup did, or
-it was verified next to a proposed token. An older service does not tell.
+Origin = Literal["target", "draft_model", "ngram", "alternative", "grammar", "unknown"]
+"""Where a token came from: the target made it, or a draft model proposed it, n-gram lookup did, it
+was verified next to a proposed token, or a response format left no choice about it. An older
+service does not tell.
 """
 
 
@@ -111,7 +112,9 @@ class Stats:
     acceptance_histogram: tuple[int, ...] = ()
     """Entry i counts the rounds in which i tokens were accepted."""
     drafter: str = "none"
-    """The name of the drafter: "model", "ngram", "model+ngram" or "none"."""
+    """The name of the drafter: "model", "ngram" or "grammar", several as in "model+ngram", or
+    "none".
+    """
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     """The number of rounds that went on without the draft service, by reason."""
     draft_unused_reason: str = ""

@@ -32,6 +32,7 @@ _MISMATCH_PAUSE_S = 15.0
 _FAULTS = 8
 _INFO_TIMEOUT_S = 5.0
 _LOOK_TIMEOUT_S = 3.0
+_MOST_REASON = 300  # characters of what it says
 _EXCUSE_PERIOD = 100  # in timeouts: a draft service may be late once in that time at no charge
 
 _NO_CREDENTIALS = DraftCredentials()
@@ -60,6 +61,7 @@ class DraftEndpoint:
         """Whether it drafts for outcomes, which n-gram lookup does not."""
         self.mismatch = ""
         """Why its proposals cannot be used; empty if they can."""
+        self._unheld_reason = ""  # why its proposals hold to no response format
         self._vocabulary = vocabulary
         self._numbers = numbers_of_outcomes
         self._times: dict[tuple[Rule, bool], DraftTimes] = {}
@@ -73,7 +75,8 @@ class DraftEndpoint:
     @property
     def description(self) -> str:
         """The state for people: "ready", or what is wrong."""
-        return self.mismatch or self._failure or "ready"
+        unheld = f"ready, without response_format ({self._unheld_reason})"
+        return self.mismatch or self._failure or (unheld if self._unheld_reason else "ready")
 
     @property
     def state(self) -> str:
@@ -156,6 +159,8 @@ class DraftEndpoint:
         N-gram lookup has no vocabulary and fits every target.
         """
         self.drafts_ahead = kind_from(opened.kind) != "ngram"
+        if opened.HasField("unheld_reason"):
+            self._unheld_reason = opened.unheld_reason[:_MOST_REASON]
         theirs = vocabulary_from(opened.vocabulary) if opened.HasField("vocabulary") else None
         if theirs is None or theirs.fingerprint == self._vocabulary.fingerprint:
             self.mismatch = ""

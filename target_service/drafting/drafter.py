@@ -9,52 +9,14 @@ from dataclasses import dataclass, replace
 
 from foredraft_engine.proposal import NOTHING, Proposal, Verdict
 from foredraft_serving.metrics import TargetMetrics
-from target_service.drafting.draft_answer import DraftAnswer, DraftingTime, Foresight
+from target_service.drafting.draft_answer import Foresight
 from target_service.drafting.draft_messages import ProposalRequest
+from target_service.drafting.forced_tokens import ForcedTokens
 from target_service.drafting.goodput import Goodput
 from target_service.drafting.ngram_lookup import Lookup, NgramLookup
 from target_service.drafting.remote_session import RemoteSession
+from target_service.drafting.round_proposal import RoundProposal
 from target_service.drafting.shared_estimates import SharedEstimates
-
-
-@dataclass(frozen=True, slots=True)
-class RoundProposal:
-    """The proposal of one round, and how it came about."""
-
-    proposal: Proposal = NOTHING
-    fallback: str = ""
-    """Why a draft service did not make it; empty if it did, or if there is none to make it."""
-    requested_at: float = 0.0
-    """When the round began, on the clock of `time.perf_counter`."""
-    waited_s: float = 0.0
-    """The time that the target waited for it."""
-    excused_s: float = 0.0
-    """The part of `waited_s` that the draft service is not charged for."""
-    times: DraftingTime | None = None
-    """When a draft service drafted it; None if none did."""
-    looked_up: bool = False
-    """Whether the target looked it up itself."""
-    drafted: str = ""
-    """When a draft service drafted it: "ahead" of the verdict that it follows, or as it was "asked"
-    to; empty if none did.
-    """
-
-    beside_draft: bool = False
-    """Whether a draft service may draft while the target verifies what it did not propose."""
-
-    @property
-    def is_timed(self) -> bool:
-        """Whether the round tells how long such rounds take without a draft service.
-
-        A draft that shares the target's cores slows its rounds down. If that counted, plain rounds
-        would seem slow, and assistance would seem to pay.
-        """
-        return not self.beside_draft or bool(self.proposal.ids)
-
-    @property
-    def hidden_s(self) -> float:
-        """The time that drafting and the network took while the target did not wait."""
-        return max(0.0, self.times.took_s - self.waited_s) if self.times else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +25,8 @@ class ProposalSources:
 
     remote: RemoteSession | None = None
     ngrams: NgramLookup | None = None
+    forced: ForcedTokens | None = None
+    """Goes before n-grams; None if the text may be anything."""
     goodput: Goodput | None = None
     """Chooses the draft length, and in each round between the two; None if the call sets the draft
     length itself, or if there is no draft service.
@@ -86,7 +50,7 @@ class Drafter:
                 that it took; None if the call chose its rule itself.
         """
         self._observe_rule = observe_rule
-        self._remote, self._ngrams = sources.remote, sources.ngrams
+        self._remote, self._ngrams, self._forced = sources.remote, sources.ngrams, sources.forced
         self._goodput, self._estimates, self._metrics = sources.goodput, estimates, metrics
         self._request = ProposalRequest(0)  # of the next proposal
         self._drafted_before = False  # whether the proposal before it was asked for
@@ -120,7 +84,10 @@ class Drafter:
             answer = await self._remote.propose(tokens, request)
             self._count_outcome("late" if answer.drafted_ahead else "")
             if answer.proposal.ids:
-                return replace(_round_proposal(answer), requested_at=requested_at)
+                drafted = RoundProposal.of(answer)
+                if self._forced:
+                    drafted = drafted.after(self._forced.in_front(tokens, drafted.proposal, k))
+                return replace(drafted, requested_at=requested_at)
             fallback, waited_s = answer.problem, answer.waited_s
             excused_s = waited_s if answer.excused else 0.0
         found = (await self._look_up(tokens, k)).proposal
@@ -168,8 +135,8 @@ class Drafter:
             self._count_outcome("in_time")
         found = await self._look_up(tokens, k) if self._goodput else Lookup()
         has_come = answer is not None and bool(answer.proposal.ids)
-        if answer is not None and has_come and not self._prefers(found):
-            self._prepared = _round_proposal(answer)
+        if answer is not None and has_come and not self._prefers(found, answer.proposal):
+            self._prepared = RoundProposal.of(answer)
             await remote.commit(tokens, request, block_id=answer.block_id)
         elif not has_come and remote.is_waited_for and self._waits(found, before.outcomes):
             await remote.commit(tokens, request)
@@ -200,9 +167,11 @@ class Drafter:
         beside_draft = self._remote is not None and self._remote.is_open and is_asked
         return RoundProposal(found, fallback, looked_up=True, beside_draft=beside_draft)
 
-    def _prefers(self, found: Lookup) -> bool:
+    def _prefers(self, found: Lookup, come: Proposal) -> bool:
         """Returns whether the next round takes what was looked up, though the draft is there."""
-        asked = self._request
+        asked, ids = self._request, found.proposal.ids
+        if found.proposal.made_by == "grammar":
+            return come.ids[: len(ids)] != ids
         return self._goodput is not None and self._goodput.prefers(
             found, asked.k, asked.alternatives
         )
@@ -237,13 +206,7 @@ class Drafter:
         return ProposalRequest(k, alternatives, step_s, outcomes)
 
     async def _look_up(self, tokens: Sequence[int], k: int) -> Lookup:
+        forced = self._forced.propose(tokens, k) if self._forced else NOTHING
+        if forced.ids:
+            return Lookup(forced, 1.0 + len(forced.ids))
         return await self._ngrams.propose(tokens, k) if self._ngrams else Lookup()
-
-
-def _round_proposal(answer: DraftAnswer) -> RoundProposal:
-    return RoundProposal(
-        answer.proposal,
-        waited_s=answer.waited_s,
-        times=answer.times,
-        drafted="ahead" if answer.drafted_ahead else "asked",
-    )

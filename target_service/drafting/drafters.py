@@ -13,6 +13,7 @@ from foredraft_engine.scheduling.engine import Engine
 from foredraft_serving.metrics import TargetMetrics
 from target_service.drafting.draft_pool import DraftPool
 from target_service.drafting.drafter import Drafter, ProposalSources
+from target_service.drafting.forced_tokens import ForcedTokens
 from target_service.drafting.goodput import Goodput
 from target_service.drafting.length_schedule import HeuristicLengths, LengthSchedule
 from target_service.drafting.lookup_goodput import LookupGoodput
@@ -34,7 +35,7 @@ class Drafters:
         self._options = SessionOptions(
             settings.draft_timeout, settings.outcomes, engine.vocabulary_size
         )
-        self._looks_up = settings.fallback == "ngram"
+        self._looks_up, self._forces = settings.fallback == "ngram", settings.forced_tokens
         self._max_alternatives = min(settings.alternatives, engine.rows.spare)
         self._estimates = SharedEstimates(engine.step_times, engine.chunk_tokens)
         self._heuristic = HeuristicLengths()
@@ -73,13 +74,14 @@ class Drafters:
             return ProposalSources(ngrams=NgramLookup(plan, None))
         if config.num_assistant_tokens <= 0:
             return ProposalSources()
+        forced = ForcedTokens(plan) if plan.grammar and self._forces else None
         chooses = config.num_assistant_tokens_schedule == "goodput"
         ngrams = None
         if self._looks_up and plan.max_length <= MAX_NGRAM_TOKENS:
             rows = 2 if plan.negative else 1
             ngrams = NgramLookup(plan, LookupGoodput(self._estimates, rows))
         if not self._is_drafted(config):
-            return ProposalSources(ngrams=ngrams if chooses else None)
+            return ProposalSources(ngrams=ngrams if chooses else None, forced=forced)
         remote = RemoteSession(self._pool, plan, self._options, self._metrics)
         goodput = None
         if chooses:
@@ -89,7 +91,7 @@ class Drafters:
             goodput = Goodput(
                 self._estimates, config.num_assistant_tokens, max_alternatives, plan.sampling.rule
             )
-        return ProposalSources(remote, ngrams, goodput)
+        return ProposalSources(remote, ngrams, forced, goodput)
 
     @property
     def unused_reason(self) -> str:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from foredraft.v1 import target_pb2
 from foredraft_engine.proposal import Proposal, Verdict
-from target_service.drafting.drafter import RoundProposal
+from target_service.drafting.round_proposal import RoundProposal
 
 TARGET = target_pb2.TOKEN_ORIGIN_TARGET
 _DRAFTERS = {
     "none": target_pb2.TOKEN_ORIGIN_UNSPECIFIED,
     "model": target_pb2.TOKEN_ORIGIN_DRAFT_MODEL,
     "ngram": target_pb2.TOKEN_ORIGIN_NGRAM,
+    "grammar": target_pb2.TOKEN_ORIGIN_GRAMMAR,
 }
 
 

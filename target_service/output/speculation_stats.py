@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from foredraft.v1 import target_pb2
 from foredraft_engine.proposal import Verdict
 from foredraft_engine.sampling import Rule
-from target_service.drafting.drafter import RoundProposal
+from target_service.drafting.round_proposal import RoundProposal
 
 
 @dataclass(slots=True)

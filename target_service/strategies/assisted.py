@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from foredraft_engine.logits.processors import Processors
+from foredraft_engine.proposal import Verdict
 from foredraft_engine.scheduling.engine import Engine, Guidance
 from foredraft_engine.scheduling.prompt_logprobs import prompt_logprobs
 from foredraft_engine.scheduling.row_pool import Row
 from foredraft_engine.speculation.verify_job import VerifyOptions
+from foredraft_serving.metrics import TargetMetrics
+from target_service.drafting.round_proposal import RoundProposal
 from target_service.output.round_report import round_report, token_origins
 from target_service.output.sequence_output import SequenceOutput
 from target_service.output.speculation_stats import SpeculationStats
@@ -61,13 +64,21 @@ async def assisted(
                 # The commit goes first, so that the draft works while the reader is served.
                 await drafter.commit(tokens, drafted, verdict, schedule.k(stopping.tokens_left))
             stats.observe(drafted, verdict)
-            metrics.observe_round(len(proposal.ids), verdict.accepted, drafted.fallback)
-            metrics.observe_alternatives(len(proposal.alternatives), verdict.used_alternative)
+            _observe(metrics, drafted, verdict)
             origins = token_origins(proposal, verdict)
             await output.stream.send(taken, origins, verdict, len(proposal.ids), told)
         if stopping.reason == "max_time":
             await output.finish(())
     return stats
+
+
+def _observe(metrics: TargetMetrics, drafted: RoundProposal, verdict: Verdict) -> None:
+    """Counts one round in the metrics."""
+    proposal = drafted.proposal
+    metrics.observe_round(len(proposal.ids), verdict.accepted, drafted.fallback)
+    metrics.observe_alternatives(len(proposal.alternatives), verdict.used_alternative)
+    if proposal.made_by == "grammar":
+        metrics.forced_tokens.inc(verdict.accepted)
 
 
 async def _prefill(engine: Engine, row: Row, plan: Plan, output: SequenceOutput) -> None:

@@ -21,8 +21,8 @@ from foredraft_engine.proposal import NOTHING, Proposal, Verdict
 from foredraft_engine.scheduling.engine import Engine
 from foredraft_engine.speculation.ngram import NgramDrafter
 from foredraft_serving.metrics import TargetMetrics
-from target_service.drafting.drafter import RoundProposal
 from target_service.drafting.length_schedule import HeuristicLengths, LengthSchedule
+from target_service.drafting.round_proposal import RoundProposal
 from target_service.output.sequence_output import SequenceOutput
 from target_service.output.stopping import Stopping
 from target_service.output.stream import ChunkQueue, SequenceStream

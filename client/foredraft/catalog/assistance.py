@@ -19,6 +19,12 @@ ASSISTANCE = (
         TARGET,
     ),
     counter(
+        "forced_tokens",
+        "tokens",
+        "Accepted tokens that the target proposed because a response format left no choice.",
+        TARGET,
+    ),
+    counter(
         "fallback_rounds",
         "rounds",
         "Rounds that went on without the draft service, by reason.",

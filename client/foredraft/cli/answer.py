@@ -18,6 +18,7 @@ NAMES: dict[Origin, str] = {
     "draft_model": "draft model",
     "ngram": "n-gram",
     "alternative": "alternative",
+    "grammar": "grammar",
     "target": "the target's own",
     "unknown": "of unknown origin",
 }

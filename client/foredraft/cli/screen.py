@@ -21,6 +21,7 @@ else:
         "draft_model": Style(color="green"),
         "ngram": Style(color="cyan"),
         "alternative": Style(color="magenta"),
+        "grammar": Style(color="blue"),
     }
 
 Piece = tuple[str, Origin]

@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from foredraft.v1 import generation_pb2 as foredraft_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66oredraft/v1/draft.proto\x12\x0c\x66oredraft.v1\x1a\x1d\x66oredraft/v1/generation.proto\"e\n\x0c\x44raftRequest\x12\"\n\x04open\x18\x01 \x01(\x0b\x32\x12.foredraft.v1.OpenH\x00\x12&\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x14.foredraft.v1.CommitH\x00\x42\t\n\x07message\"\xd7\x02\n\x04Open\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nprompt_ids\x18\x02 \x03(\r\x12\x15\n\rgenerated_ids\x18\x03 \x03(\r\x12\x30\n\x08sampling\x18\x04 \x01(\x0b\x32\x1e.foredraft.v1.GenerationConfig\x12(\n\x04rule\x18\x05 \x01(\x0e\x32\x1a.foredraft.v1.SamplingRule\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x16\n\x0esequence_index\x18\x07 \x01(\r\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\t\n\x01k\x18\t \x01(\r\x12\x10\n\x08\x62udget_s\x18\n \x01(\x01\x12\x13\n\x0b\x63\x61\x63he_scope\x18\x0b \x01(\x0c\x12\x10\n\x08outcomes\x18\x0c \x01(\r\x12\x16\n\x0everification_s\x18\r \x01(\x01\x12\x14\n\x0c\x61lternatives\x18\x0e \x01(\r\x12\r\n\x05owner\x18\x0f \x01(\x0c\"\xef\x01\n\x06\x43ommit\x12\x10\n\x08\x62\x61se_len\x18\x01 \x01(\r\x12\x14\n\x0c\x61\x63\x63\x65pted_ids\x18\x02 \x03(\r\x12\x0f\n\x07next_id\x18\x03 \x01(\r\x12\x12\n\x08\x62lock_id\x18\x04 \x01(\x04H\x00\x12.\n\x0c\x65xplicit_ids\x18\x05 \x01(\x0b\x32\x16.foredraft.v1.TokenIdsH\x00\x12\t\n\x01k\x18\x06 \x01(\r\x12\x10\n\x08\x62udget_s\x18\x07 \x01(\x01\x12\x10\n\x08outcomes\x18\x08 \x01(\r\x12\x16\n\x0everification_s\x18\t \x01(\x01\x12\x14\n\x0c\x61lternatives\x18\n \x01(\rB\x0b\n\tverifying\"h\n\rDraftResponse\x12&\n\x06opened\x18\x01 \x01(\x0b\x32\x14.foredraft.v1.OpenedH\x00\x12$\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x13.foredraft.v1.BlockH\x00\x42\t\n\x07message\"n\n\x06Opened\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.foredraft.v1.DrafterKind\x12,\n\nvocabulary\x18\x03 \x01(\x0b\x32\x18.foredraft.v1.Vocabulary\"/\n\nVocabulary\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\r\"t\n\x05\x42lock\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08\x62lock_id\x18\x02 \x01(\x04\x12\x10\n\x08\x62\x61se_len\x18\x03 \x01(\r\x12\'\n\x08outcomes\x18\x04 \x03(\x0b\x32\x15.foredraft.v1.Outcome\x12\x0f\n\x07\x64raft_s\x18\x05 \x01(\x01\"A\n\x07Outcome\x12\x0c\n\x04path\x18\x01 \x03(\r\x12(\n\x08proposal\x18\x02 \x01(\x0b\x32\x16.foredraft.v1.Proposal\"\x96\x01\n\x08Proposal\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12#\n\x01q\x18\x02 \x01(\x0b\x32\x18.foredraft.v1.SparseRows\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.foredraft.v1.DrafterKind\x12/\n\x0c\x61lternatives\x18\x04 \x03(\x0b\x32\x19.foredraft.v1.Alternative\"%\n\x0b\x41lternative\x12\n\n\x02\x61t\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\r\"@\n\nSparseRows\x12\x0b\n\x03ids\x18\x01 \x01(\x0c\x12\x15\n\rprobabilities\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\r\"*\n\x13GetDraftInfoRequest\x12\x13\n\x0bwith_tokens\x18\x01 \x01(\x08\"\xaa\x02\n\x14GetDraftInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.foredraft.v1.DrafterKind\x12,\n\nvocabulary\x18\x03 \x01(\x0b\x32\x18.foredraft.v1.Vocabulary\x12\x12\n\nmax_length\x18\x04 \x01(\r\x12\x0c\n\x04rows\x18\x05 \x01(\r\x12\x0e\n\x06tokens\x18\x06 \x03(\t\x12G\n\x0bspecial_ids\x18\x07 \x03(\x0b\x32\x32.foredraft.v1.GetDraftInfoResponse.SpecialIdsEntry\x1a\x31\n\x0fSpecialIdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01*}\n\x0b\x44rafterKind\x12\x1c\n\x18\x44RAFTER_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RAFTER_KIND_MODEL\x10\x01\x12\x16\n\x12\x44RAFTER_KIND_NGRAM\x10\x02\x12 \n\x1c\x44RAFTER_KIND_MODEL_AND_NGRAM\x10\x03\x32\xab\x01\n\x0c\x44raftService\x12\x44\n\x05\x44raft\x12\x1a.foredraft.v1.DraftRequest\x1a\x1b.foredraft.v1.DraftResponse(\x01\x30\x01\x12U\n\x0cGetDraftInfo\x12!.foredraft.v1.GetDraftInfoRequest\x1a\".foredraft.v1.GetDraftInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66oredraft/v1/draft.proto\x12\x0c\x66oredraft.v1\x1a\x1d\x66oredraft/v1/generation.proto\"e\n\x0c\x44raftRequest\x12\"\n\x04open\x18\x01 \x01(\x0b\x32\x12.foredraft.v1.OpenH\x00\x12&\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x14.foredraft.v1.CommitH\x00\x42\t\n\x07message\"\xd7\x02\n\x04Open\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nprompt_ids\x18\x02 \x03(\r\x12\x15\n\rgenerated_ids\x18\x03 \x03(\r\x12\x30\n\x08sampling\x18\x04 \x01(\x0b\x32\x1e.foredraft.v1.GenerationConfig\x12(\n\x04rule\x18\x05 \x01(\x0e\x32\x1a.foredraft.v1.SamplingRule\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x16\n\x0esequence_index\x18\x07 \x01(\r\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\t\n\x01k\x18\t \x01(\r\x12\x10\n\x08\x62udget_s\x18\n \x01(\x01\x12\x13\n\x0b\x63\x61\x63he_scope\x18\x0b \x01(\x0c\x12\x10\n\x08outcomes\x18\x0c \x01(\r\x12\x16\n\x0everification_s\x18\r \x01(\x01\x12\x14\n\x0c\x61lternatives\x18\x0e \x01(\r\x12\r\n\x05owner\x18\x0f \x01(\x0c\"\xef\x01\n\x06\x43ommit\x12\x10\n\x08\x62\x61se_len\x18\x01 \x01(\r\x12\x14\n\x0c\x61\x63\x63\x65pted_ids\x18\x02 \x03(\r\x12\x0f\n\x07next_id\x18\x03 \x01(\r\x12\x12\n\x08\x62lock_id\x18\x04 \x01(\x04H\x00\x12.\n\x0c\x65xplicit_ids\x18\x05 \x01(\x0b\x32\x16.foredraft.v1.TokenIdsH\x00\x12\t\n\x01k\x18\x06 \x01(\r\x12\x10\n\x08\x62udget_s\x18\x07 \x01(\x01\x12\x10\n\x08outcomes\x18\x08 \x01(\r\x12\x16\n\x0everification_s\x18\t \x01(\x01\x12\x14\n\x0c\x61lternatives\x18\n \x01(\rB\x0b\n\tverifying\"h\n\rDraftResponse\x12&\n\x06opened\x18\x01 \x01(\x0b\x32\x14.foredraft.v1.OpenedH\x00\x12$\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x13.foredraft.v1.BlockH\x00\x42\t\n\x07message\"\x9c\x01\n\x06Opened\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.foredraft.v1.DrafterKind\x12,\n\nvocabulary\x18\x03 \x01(\x0b\x32\x18.foredraft.v1.Vocabulary\x12\x1a\n\runheld_reason\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_unheld_reason\"/\n\nVocabulary\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\r\"t\n\x05\x42lock\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08\x62lock_id\x18\x02 \x01(\x04\x12\x10\n\x08\x62\x61se_len\x18\x03 \x01(\r\x12\'\n\x08outcomes\x18\x04 \x03(\x0b\x32\x15.foredraft.v1.Outcome\x12\x0f\n\x07\x64raft_s\x18\x05 \x01(\x01\"A\n\x07Outcome\x12\x0c\n\x04path\x18\x01 \x03(\r\x12(\n\x08proposal\x18\x02 \x01(\x0b\x32\x16.foredraft.v1.Proposal\"\x96\x01\n\x08Proposal\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12#\n\x01q\x18\x02 \x01(\x0b\x32\x18.foredraft.v1.SparseRows\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.foredraft.v1.DrafterKind\x12/\n\x0c\x61lternatives\x18\x04 \x03(\x0b\x32\x19.foredraft.v1.Alternative\"%\n\x0b\x41lternative\x12\n\n\x02\x61t\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\r\"@\n\nSparseRows\x12\x0b\n\x03ids\x18\x01 \x01(\x0c\x12\x15\n\rprobabilities\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\r\"*\n\x13GetDraftInfoRequest\x12\x13\n\x0bwith_tokens\x18\x01 \x01(\x08\"\xaa\x02\n\x14GetDraftInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.foredraft.v1.DrafterKind\x12,\n\nvocabulary\x18\x03 \x01(\x0b\x32\x18.foredraft.v1.Vocabulary\x12\x12\n\nmax_length\x18\x04 \x01(\r\x12\x0c\n\x04rows\x18\x05 \x01(\r\x12\x0e\n\x06tokens\x18\x06 \x03(\t\x12G\n\x0bspecial_ids\x18\x07 \x03(\x0b\x32\x32.foredraft.v1.GetDraftInfoResponse.SpecialIdsEntry\x1a\x31\n\x0fSpecialIdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01*}\n\x0b\x44rafterKind\x12\x1c\n\x18\x44RAFTER_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RAFTER_KIND_MODEL\x10\x01\x12\x16\n\x12\x44RAFTER_KIND_NGRAM\x10\x02\x12 \n\x1c\x44RAFTER_KIND_MODEL_AND_NGRAM\x10\x03\x32\xab\x01\n\x0c\x44raftService\x12\x44\n\x05\x44raft\x12\x1a.foredraft.v1.DraftRequest\x1a\x1b.foredraft.v1.DraftResponse(\x01\x30\x01\x12U\n\x0cGetDraftInfo\x12!.foredraft.v1.GetDraftInfoRequest\x1a\".foredraft.v1.GetDraftInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -24,8 +24,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_GETDRAFTINFORESPONSE_SPECIALIDSENTRY']._options = None
   _globals['_GETDRAFTINFORESPONSE_SPECIALIDSENTRY']._serialized_options = b'8\001'
-  _globals['_DRAFTERKIND']._serialized_start=1819
-  _globals['_DRAFTERKIND']._serialized_end=1944
+  _globals['_DRAFTERKIND']._serialized_start=1866
+  _globals['_DRAFTERKIND']._serialized_end=1991
   _globals['_DRAFTREQUEST']._serialized_start=73
   _globals['_DRAFTREQUEST']._serialized_end=174
   _globals['_OPEN']._serialized_start=177
@@ -34,26 +34,26 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_COMMIT']._serialized_end=762
   _globals['_DRAFTRESPONSE']._serialized_start=764
   _globals['_DRAFTRESPONSE']._serialized_end=868
-  _globals['_OPENED']._serialized_start=870
-  _globals['_OPENED']._serialized_end=980
-  _globals['_VOCABULARY']._serialized_start=982
-  _globals['_VOCABULARY']._serialized_end=1029
-  _globals['_BLOCK']._serialized_start=1031
-  _globals['_BLOCK']._serialized_end=1147
-  _globals['_OUTCOME']._serialized_start=1149
-  _globals['_OUTCOME']._serialized_end=1214
-  _globals['_PROPOSAL']._serialized_start=1217
-  _globals['_PROPOSAL']._serialized_end=1367
-  _globals['_ALTERNATIVE']._serialized_start=1369
-  _globals['_ALTERNATIVE']._serialized_end=1406
-  _globals['_SPARSEROWS']._serialized_start=1408
-  _globals['_SPARSEROWS']._serialized_end=1472
-  _globals['_GETDRAFTINFOREQUEST']._serialized_start=1474
-  _globals['_GETDRAFTINFOREQUEST']._serialized_end=1516
-  _globals['_GETDRAFTINFORESPONSE']._serialized_start=1519
-  _globals['_GETDRAFTINFORESPONSE']._serialized_end=1817
-  _globals['_GETDRAFTINFORESPONSE_SPECIALIDSENTRY']._serialized_start=1768
-  _globals['_GETDRAFTINFORESPONSE_SPECIALIDSENTRY']._serialized_end=1817
-  _globals['_DRAFTSERVICE']._serialized_start=1947
-  _globals['_DRAFTSERVICE']._serialized_end=2118
+  _globals['_OPENED']._serialized_start=871
+  _globals['_OPENED']._serialized_end=1027
+  _globals['_VOCABULARY']._serialized_start=1029
+  _globals['_VOCABULARY']._serialized_end=1076
+  _globals['_BLOCK']._serialized_start=1078
+  _globals['_BLOCK']._serialized_end=1194
+  _globals['_OUTCOME']._serialized_start=1196
+  _globals['_OUTCOME']._serialized_end=1261
+  _globals['_PROPOSAL']._serialized_start=1264
+  _globals['_PROPOSAL']._serialized_end=1414
+  _globals['_ALTERNATIVE']._serialized_start=1416
+  _globals['_ALTERNATIVE']._serialized_end=1453
+  _globals['_SPARSEROWS']._serialized_start=1455
+  _globals['_SPARSEROWS']._serialized_end=1519
+  _globals['_GETDRAFTINFOREQUEST']._serialized_start=1521
+  _globals['_GETDRAFTINFOREQUEST']._serialized_end=1563
+  _globals['_GETDRAFTINFORESPONSE']._serialized_start=1566
+  _globals['_GETDRAFTINFORESPONSE']._serialized_end=1864
+  _globals['_GETDRAFTINFORESPONSE_SPECIALIDSENTRY']._serialized_start=1815
+  _globals['_GETDRAFTINFORESPONSE_SPECIALIDSENTRY']._serialized_end=1864
+  _globals['_DRAFTSERVICE']._serialized_start=1994
+  _globals['_DRAFTSERVICE']._serialized_end=2165
 # @@protoc_insertion_point(module_scope)

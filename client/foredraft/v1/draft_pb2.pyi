@@ -93,14 +93,16 @@ class DraftResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., block: _Optional[_Union[Block, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("epoch", "kind", "vocabulary")
+    __slots__ = ("epoch", "kind", "vocabulary", "unheld_reason")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FIELD_NUMBER: _ClassVar[int]
+    UNHELD_REASON_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     kind: DrafterKind
     vocabulary: Vocabulary
-    def __init__(self, epoch: _Optional[int] = ..., kind: _Optional[_Union[DrafterKind, str]] = ..., vocabulary: _Optional[_Union[Vocabulary, _Mapping]] = ...) -> None: ...
+    unheld_reason: str
+    def __init__(self, epoch: _Optional[int] = ..., kind: _Optional[_Union[DrafterKind, str]] = ..., vocabulary: _Optional[_Union[Vocabulary, _Mapping]] = ..., unheld_reason: _Optional[str] = ...) -> None: ...
 
 class Vocabulary(_message.Message):
     __slots__ = ("fingerprint", "size")

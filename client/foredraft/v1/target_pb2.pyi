@@ -14,6 +14,7 @@ class TokenOrigin(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOKEN_ORIGIN_DRAFT_MODEL: _ClassVar[TokenOrigin]
     TOKEN_ORIGIN_NGRAM: _ClassVar[TokenOrigin]
     TOKEN_ORIGIN_ALTERNATIVE: _ClassVar[TokenOrigin]
+    TOKEN_ORIGIN_GRAMMAR: _ClassVar[TokenOrigin]
 
 class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -27,6 +28,7 @@ TOKEN_ORIGIN_TARGET: TokenOrigin
 TOKEN_ORIGIN_DRAFT_MODEL: TokenOrigin
 TOKEN_ORIGIN_NGRAM: TokenOrigin
 TOKEN_ORIGIN_ALTERNATIVE: TokenOrigin
+TOKEN_ORIGIN_GRAMMAR: TokenOrigin
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_EOS_TOKEN: FinishReason

@@ -68,4 +68,10 @@ PANELS = (
         "Calls with a response format, by how their grammar came.",
         ((rate("grammars_total", "result"), "{{result}}"),),
     ),
+    Panel(
+        "Forced tokens",
+        "ops",
+        "Accepted tokens that the target proposed because a response format left no choice.",
+        ((rate("forced_tokens_total"), "forced"),),
+    ),
 )
