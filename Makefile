@@ -1,4 +1,5 @@
-# Everything a developer or an operator runs here. `make demo` and `make test` work on a fresh machine.
+# Everything a developer or an operator runs here. `make demo` and `make test` work on a fresh
+# machine.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -54,13 +55,13 @@ test-compiled: setup
 test-quiet: setup
 	$(RUN) -m pytest -m quiet
 
-# Everything at random for a quarter of an hour: strategies, cancels, deadlines, poisons, readers that
-# stop, drafts that die. SOAK_S=60 makes it a minute, SOAK_SEED repeats a run.
+# Everything at random for a quarter of an hour: strategies, cancels, deadlines, poisons, readers
+# that stop, drafts that die. SOAK_S=60 makes it a minute, SOAK_SEED repeats a run.
 soak: setup
 	SOAK_S=$(or $(SOAK_S),900) $(RUN) -m pytest -m long tests/soak
 
-# Bytes at random, guided by coverage, to what decodes and checks messages: a minute for each of three
-# doors; FUZZ_S=600 makes it ten.
+# Bytes at random, guided by coverage, to what decodes and checks messages: a minute for each of
+# three doors; FUZZ_S=600 makes it ten.
 fuzz: setup
 	FUZZ_S=$(or $(FUZZ_S),60) $(RUN) -m pytest -m 'long or not long' tests/hostile/test_fuzz.py
 
@@ -111,7 +112,8 @@ audit: setup .venv-audit/.ready
 	touch $@
 
 # What is made from tables: generation fields (GenerationConfig, generation.proto, docs/fields.md),
-# the blocking client, and metrics (docs/metrics.md, the dashboard, the PrometheusRule). `make protos` makes the stubs then.
+# the blocking client, and metrics (docs/metrics.md, the dashboard, the PrometheusRule). `make
+# protos` makes the stubs then.
 generated: setup
 	$(RUN) client/generate_fields.py
 	$(RUN) client/generate_blocking.py
@@ -133,7 +135,8 @@ train: setup
 train-draft: setup
 	$(RUN) demo/train_draft.py
 
-# Everything that is told of speed: more than an hour on two idle cores; ARGS=--write keeps the results.
+# Everything that is told of speed: more than an hour on two idle cores; ARGS=--write keeps the
+# results.
 bench: bench-one-stream bench-distance bench-strategies bench-quantized
 
 # Beside transformers, one stream at a time.

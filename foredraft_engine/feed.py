@@ -22,7 +22,7 @@ class Tree:
     positions: Sequence[int]
     """The position of each new token in its own text."""
     seen: Sequence[Sequence[int]]
-    """For each new token the places of its text from position `trunk` on, in order."""
+    """The places of the text of each new token from position `trunk` on, in order."""
 
     @staticmethod
     def with_alternatives(start: int, count: int, depths: Sequence[int]) -> "Tree | None":

@@ -3,7 +3,8 @@
 transformers imports it at once where it finds it, which takes two seconds: packages for the sake of
 caches, losses and candidates of its own; torch's compiler, to mark functions for it; and torch's
 tensors of several processes. A service that needs one, such as hqq for a quantized cache or the
-compiler for its own layers, imports it itself.
+compiler for its own layers, imports it itself. transformers also reads all of its models' files to
+list their names, twice; here once.
 
 This module imports nothing but the standard library, and torch once it is used.
 """
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,7 +30,7 @@ def unused_packages_hidden() -> Iterator[None]:
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # how Python notes an absent module
     try:
-        with _compiler_stood_in(), _one_process():
+        with _compiler_stood_in(), _one_process(), _names_listed_once():
             yield
     finally:
         for name in hidden:
@@ -84,3 +86,24 @@ def _one_process() -> Iterator[None]:
         importlib.import_module("transformers.utils").is_torch_distributed_available()
     finally:
         distributed.is_available = is_available  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _names_listed_once() -> Iterator[None]:
+    """Lets transformers list the names in its models' files by what it has read at its import.
+
+    It lists them for itself, by the folder, and for its package of models, by a file of the folder.
+    """
+    listing = importlib.import_module("transformers").utils.import_utils
+    names_of = listing.create_import_structure_from_path
+    listing.create_import_structure_from_path = lambda path: names_of(_folder(path))
+    try:
+        yield
+        importlib.import_module("transformers.models")
+    finally:
+        listing.create_import_structure_from_path = names_of
+
+
+def _folder(path: str | Path) -> str | Path:
+    """Returns the folder for which transformers keeps the names, a Path as in its own call."""
+    return Path(path).parent if str(path).endswith("__init__.py") else path

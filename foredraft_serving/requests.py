@@ -1,4 +1,4 @@
-"""The messages of a call, each of which has to come within a time.
+"""The messages of a call, the first of which has to come within a time.
 
 This module knows nothing of what messages mean.
 """

@@ -24,8 +24,8 @@ class Visibility:
     end: int
     """One past the last place in use."""
     limits: Tensor
-    """For each query the place before which it reads quantized keys, and from which on it reads
-    exact ones, int64 [tokens].
+    """The place before which each query reads quantized keys, and from which on it reads exact
+    ones, int64 [tokens].
     """
     all_groups: int
     """The number of groups that every query reads quantized."""

@@ -24,6 +24,7 @@ from foredraft_engine.model.checkpoint import (
 from foredraft_engine.model.device import device_of
 from foredraft_engine.model.draft_vocabulary import DraftVocabulary, draft_vocabulary
 from foredraft_engine.model.dtypes import dtype_for
+from foredraft_engine.model.empty_module import EmptyModule
 from foredraft_engine.model.generation_config import readable_generation_config
 from foredraft_engine.model.quantization import method_of, refusal
 from foredraft_engine.model.safe_weights import safe_weights
@@ -166,7 +167,7 @@ def _weights(checkpoint: Checkpoint, config: Any, options: dict[str, Any]) -> An
 
     def from_files() -> Any:
         try:
-            with safe_weights(name):
+            with safe_weights(name), EmptyModule():
                 return AutoModelForCausalLM.from_pretrained(**options)
         except ModelError:
             raise

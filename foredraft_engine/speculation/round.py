@@ -48,7 +48,7 @@ class Decision:
     ids: tuple[int, ...]
     """The accepted tokens, then the target's own."""
     rows: Sequence[int]
-    """For each of them the row of the round's logits that it was chosen by."""
+    """The row of the round's logits that each of them was chosen by."""
     used_alternative: bool = False
     """Whether the last accepted token is an alternative."""
 

@@ -1,4 +1,4 @@
-"""For whom a call is made, as far as the caller has proved it.
+"""The account that a call is made for, as far as the caller has proved it.
 
 This module knows nothing of how that is proved.
 """
@@ -25,5 +25,5 @@ _NOBODY = Account()
 
 
 def account() -> Account:
-    """Returns for whom the call is made that is being handled."""
+    """Returns the account of the call that is being handled."""
     return ACCOUNT.get(_NOBODY)

@@ -46,7 +46,7 @@ class DraftCredentials:
     """How a target calls draft services, and what it shows to them."""
 
     certificates: Certificates | None = None
-    """For TLS; None is plain text."""
+    """The certificates of TLS; None is plain text."""
     token: WatchedFile[str] | None = None
     """The file of an API token; None shows none."""
 

@@ -131,9 +131,8 @@ class Goodput:
         if plain_s is None:
             return
         if proposed and not looked_up:
-            spent_s = min(
-                round_s, 3 * plain_s + waited_s
-            )  # a stall of the target is no one's fault
+            # A stall of the target is no one's fault.
+            spent_s = min(round_s, 3 * plain_s + waited_s)
             saved_s = (verdict.accepted + 1) * plain_s - spent_s
             shared.budget.observe_assisted(saved_s, plain_s)
             self._observe_acceptance(proposal, verdict)

@@ -41,7 +41,7 @@ def with_lengths(
     """
     field, total = _most(asked, model, room, prompt)
     if total - prompt > room.most_new:
-        reason = f"makes {total - prompt} new tokens; this token is allowed {room.most_new}"
+        reason = f"asks for {total - prompt} new tokens; this token is allowed {room.most_new}"
         raise LimitError("max_new_tokens", reason, fields=(field,))
     if total > room.limit:
         reason = f"prompt ({prompt}) and new tokens make {total}, the limit is {room.limit}"

@@ -54,7 +54,7 @@ def _rows(model: LoadedModel) -> Rows:
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_texts_are_those_without_a_draft(call: str, small: LoadedModel) -> None:
-    """With outcomes drafted ahead and alternatives too; noise goes by the ids of the target."""
+    """They are so with outcomes drafted ahead and alternatives; noise goes by the target's ids."""
     model = bundled("target")
     fields = {"max_new_tokens": 60, "eos_token_id": [], "top_k": 0, **CALLS[call]}
     async with (

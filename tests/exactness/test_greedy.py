@@ -249,7 +249,7 @@ async def test_processors_apply_at_every_position(fields: dict[str, Any], kind: 
 
 
 async def test_bf16_is_measured(measured: Callable[[str], None]) -> None:
-    """In half precision the width of a forward pass decides near-ties: the rate is printed, and not
+    """The width of a forward pass decides near-ties in half precision: the rate is printed, and not
     bounded.
     """
     model = stock(copy.deepcopy(_model("llama")).to(torch.bfloat16))

@@ -178,7 +178,7 @@ async def _generate(client: AsyncClient, **fields: Any) -> Result:
 
 @begins_again
 async def test_what_is_looked_up_by_itself_changes_no_text() -> None:
-    """Under every rule a seed gives the text of plain decoding, on a target that looks up n-grams
+    """A seed gives the text of plain decoding under every rule, on a target that looks up n-grams
     of its own accord: its draws are those of plain decoding, and proposals are compared with them.
     """
     vocab = 8

@@ -119,7 +119,7 @@ def _understated(base_len: int, epoch: int) -> draft_pb2.Block:
 async def test_a_false_q_changes_no_text_where_acceptance_is_equality(
     fields: dict[str, Any],
 ) -> None:
-    """Under `rejection` it does, as SECURITY.md says: nobody can check by what q a draft drew."""
+    """It does under `rejection`, as SECURITY.md says: nobody can check by what q a draft drew."""
     async with (
         served(Liar(_understated), add_draft) as draft,  # type: ignore[abstract]
         target_service(TableRows(TABLE), table_model(VOCAB), draft) as target,

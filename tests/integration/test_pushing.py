@@ -130,9 +130,7 @@ async def test_sequences_share_the_steps_of_a_draft() -> None:
 
 @begins_again
 async def test_goodput_leaves_a_useless_draft_alone() -> None:
-    """Without a number of assistant tokens in the call, foredraft drops a draft that is always
-    wrong.
-    """
+    """A draft that is always wrong is dropped if the call sets no number of assistant tokens."""
     model = table_model(VOCAB)
     wrong = -TABLE
     # Proposed tokens cost time, so that a useless draft is tried again seldom.

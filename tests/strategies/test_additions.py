@@ -20,7 +20,7 @@ PROMPT = [5, 9, 300, 5, 9, 17, 5, 9]
 
 
 def test_scores_are_those_of_the_definition() -> None:
-    """At every position of a block, with the penalties that vLLM applies before and after."""
+    """They are so at every position of a block, with what vLLM applies before and after."""
     sampling = Sampling(
         rule=Rule.GREEDY,
         prompt_length=3,

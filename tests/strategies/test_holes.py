@@ -18,8 +18,8 @@ from tests.models import bundled, rows_of
 
 
 async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
-    """With a cache that is kept between calls, assisted generation in transformers says something
-    else.
+    """Assisted generation in transformers says something else with a cache that is kept between
+    calls.
     """
     for drafts in ("model", "lookup"):
         fields: dict[str, Any] = (
@@ -50,7 +50,7 @@ async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
 
 
 async def test_a_streamer_of_beam_sampling_ends() -> None:
-    """In transformers the streamer gets the prompt alone, and its reader waits for ever."""
+    """The streamer of transformers gets the prompt alone, and its reader waits for ever."""
     model = bundled("target")
     async with target_service(rows_of(copy.deepcopy(model.module)), model) as target:
 

@@ -299,7 +299,7 @@ async def test_a_group_is_quantized_once(
 def test_tokens_that_may_be_rejected_are_quantized_for_one_pass_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a short residual the queries of a proposal need the quantized form; rejected tokens are
+    """A short residual makes the queries of a proposal need the quantized form; rejected tokens are
     quantized anew.
     """
     spec = CacheSpec("fp8", 8, q_group_size=8, residual_length=1)

@@ -41,7 +41,7 @@ async def test_the_prompt_is_fed_once() -> None:
 
 
 async def test_assisted_sequences_have_the_law_each() -> None:
-    """With a draft, forked rows and one seed, every sequence has the law, and no two are more alike
+    """Every sequence of a draft, forked rows and one seed has the law, and no two are more alike
     than by chance.
     """
     vocab, length, prompt = 4, 3, [1, 2, 3]

@@ -105,7 +105,7 @@ def test_a_whole_proposal_is_the_one_of_token_by_token(
 
 
 def test_a_token_is_the_one_of_a_proposal_of_one_token() -> None:
-    """Under the rules whose tokens do not depend on where a proposal begins."""
+    """It is so under the rules whose tokens do not depend on where a proposal begins."""
     names = [name for name in LAWS if LAWS[name].rule is not REJECTION]
     for rows in all_rows(len(names)):
         whole, _ = results_of(rows, jobs_of(names), True)

@@ -13,7 +13,7 @@ VOCAB = 384
 
 
 def tiny() -> nn.Module:
-    """In float32, with weights large enough that its texts do not repeat one token."""
+    """Returns a model in float32 with weights so large that its texts do not repeat one token."""
     config = GPT2Config(
         vocab_size=VOCAB,
         n_embd=48,
