@@ -9,7 +9,7 @@ from foredraft_serving.service_settings import (
     ProcessFlags,
     check_memory,
 )
-from foredraft_serving.settings import SettingsError, setting
+from foredraft_serving.settings import SettingsError, check_needs, setting
 
 ROWS_ALONE = 16
 """The sequences that n-grams draft for at the same time without a model."""
@@ -44,10 +44,16 @@ class DraftSettings(ModelFlags, AccessFlags, ProcessFlags):
         ("auto", "off", "only"),
     )
     ngram_min_match: int = setting(
-        8, "with a model, the match length from which n-grams draft instead of it", at_least=1
+        8,
+        "with a model, the match length from which n-grams draft instead of it",
+        at_least=1,
+        needs=["model"],
     )
     q_width: int = setting(
-        128, "entries of a row of q under the rejection rule; 0 is the whole vocabulary", at_least=0
+        128,
+        "entries of a row of q under the rejection rule; 0 is the whole vocabulary",
+        at_least=0,
+        needs=["model"],
     )
     grace: float = setting(
         10.0, "time in seconds for running streams to end after SIGTERM", at_least=0
@@ -64,6 +70,7 @@ def check(settings: DraftSettings) -> None:
         SettingsError: they do.
     """
     check_memory(settings)
+    check_needs(settings)
     if settings.model is None and settings.ngram == "off":
         raise SettingsError(
             "--ngram off without --model leaves nothing to draft with: give one of the two"

@@ -6,38 +6,54 @@ from foredraft_serving.logs import FORMATS, LEVELS
 from foredraft_serving.memory_size import UNBOUNDED, MemorySize
 from foredraft_serving.settings import SettingsError, setting
 
+_MODEL = ("model",)
+
 
 @dataclass(frozen=True)
 class ModelFlags:
     """the model, and where it runs"""
 
-    adapter: str = setting("", "LoRA adapter that is merged into the model, directory or hub id")
-    revision: str | None = setting(None, "revision of the model on the hub")
-    trust_remote_code: bool = setting(False, "run code that comes with the model")
-    device: str = setting("cpu", "torch device; 'auto' is the GPU if there is one, else the CPU")
+    adapter: str = setting(
+        "", "LoRA adapter that is merged into the model, directory or hub id", needs=_MODEL
+    )
+    revision: str | None = setting(None, "revision of the model on the hub", needs=_MODEL)
+    trust_remote_code: bool = setting(False, "run code that comes with the model", needs=_MODEL)
+    device: str = setting(
+        "cpu", "torch device; 'auto' is the GPU if there is one, else the CPU", needs=_MODEL
+    )
     dtype: str = setting(
         "auto",
         "data type of the weights; 'auto' is the checkpoint's own, or float32 if the device only "
         "emulates it",
         ("auto", "float32", "bfloat16", "float16"),
+        needs=_MODEL,
     )
-    threads: int = setting(0, "torch threads; 0 leaves torch's own choice", at_least=0)
+    threads: int = setting(
+        0, "torch threads; 0 leaves torch's own choice", at_least=0, needs=_MODEL
+    )
     packed_weights: bool = setting(
-        True, "on a CPU, store weights in the order that its kernels read; steps are faster"
+        True,
+        "on a CPU, store weights in the order that its kernels read; steps are faster",
+        needs=_MODEL,
     )
     compile: str = setting(
         "auto",
         "trace the model's layers on a CPU: 'on' compiles them if need be, some seconds for each "
         "kind of layer; 'auto' takes what was compiled before; 'off'",
         ("auto", "on", "off"),
+        needs=_MODEL,
     )
     max_length: int = setting(
-        0, "longest sequence in tokens; 0 is what fits, at most the model's own limit", at_least=0
+        0,
+        "longest sequence in tokens; 0 is what fits, at most the model's own limit",
+        at_least=0,
+        needs=_MODEL,
     )
     memory: MemorySize = setting(
         UNBOUNDED,
         "memory that rows may take, such as 8GiB; 0 is --memory-share of what is free",
         at_least=0,
+        needs=_MODEL,
     )
     memory_share: float | None = setting(
         None,
@@ -45,12 +61,14 @@ class ModelFlags:
         "there is no --memory",
         at_least=0.01,
         at_most=1,
+        needs=_MODEL,
     )
     chunk_tokens: int = setting(
         0,
         "new tokens in one forward pass beside texts that are being decoded, up to four times as "
         "many beside fewer texts than prompts; 0 is 256 on a CPU, 2048 elsewhere",
         at_least=0,
+        needs=_MODEL,
     )
 
 
@@ -72,6 +90,7 @@ class AccessFlags:
     client_names: str = setting(
         "",
         "names in certificates of --client-ca that are served, NAME[,NAME...]; empty serves all",
+        needs=["client_ca"],
     )
     insecure: bool = setting(
         False,

@@ -31,15 +31,32 @@ def setting(
     choices: Sequence[str] = (),
     at_least: float | None = None,
     at_most: float = math.inf,
+    needs: Sequence[str] = (),
 ) -> Any:
     """Declares a field of a settings dataclass.
 
     Args:
         help: the text of `--help`.
         at_least, at_most: the smallest and the largest value of a number.
+        needs: the settings without which it does nothing.
     """
     allowed = {"choices": tuple(choices), "at_least": at_least, "at_most": at_most}
-    return dataclasses.field(default=default, metadata={"help": help, **allowed})
+    return dataclasses.field(default=default, metadata={"help": help, "needs": needs, **allowed})
+
+
+def check_needs(settings: Any) -> None:
+    """Refuses a setting that does nothing, since another one is not given.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    for field in dataclasses.fields(settings):
+        if getattr(settings, field.name) == field.default:
+            continue
+        for needed in field.metadata["needs"]:
+            if not getattr(settings, needed):
+                flag, other = _flag(field.name), _flag(needed)
+                raise SettingsError(f"{flag} does nothing without {other}: give both, or neither")
 
 
 def read(kind: type[S], prefix: str, argv: Sequence[str], environ: Mapping[str, str]) -> S:

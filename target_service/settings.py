@@ -11,7 +11,9 @@ from foredraft_serving.service_settings import (
     ProcessFlags,
     check_memory,
 )
-from foredraft_serving.settings import SettingsError, setting
+from foredraft_serving.settings import SettingsError, check_needs, setting
+
+_DRAFT = ("draft",)
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,17 @@ class TargetSettings(ModelFlags, AccessFlags, ProcessFlags):
     listen: str = setting("127.0.0.1:50052", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9102", "HOST:PORT for Prometheus metrics")
     draft_ca: str = setting(
-        "", "CAs of the certificates of draft services, PEM; empty calls them in plain text"
+        "",
+        "CAs of the certificates of draft services, PEM; empty calls them in plain text",
+        needs=_DRAFT,
     )
-    draft_cert: str = setting("", "certificate to show to draft services, PEM")
-    draft_key: str = setting("", "private key of --draft-cert, PEM")
-    draft_token: str = setting("", "file with the API token to show to draft services")
+    draft_cert: str = setting(
+        "", "certificate to show to draft services, PEM", needs=["draft", "draft_ca"]
+    )
+    draft_key: str = setting("", "private key of --draft-cert, PEM", needs=_DRAFT)
+    draft_token: str = setting(
+        "", "file with the API token to show to draft services", needs=_DRAFT
+    )
     rows: int = setting(
         0,
         "sequences generated at the same time; 0 is what fits, at most 16 on a CPU, 64 elsewhere",
@@ -63,6 +71,7 @@ class TargetSettings(ModelFlags, AccessFlags, ProcessFlags):
         1.0,
         "longest time in seconds that a round waits for a proposal of a draft service",
         at_least=0,
+        needs=_DRAFT,
     )
     fallback: str = setting(
         "ngram",
@@ -77,9 +86,12 @@ class TargetSettings(ModelFlags, AccessFlags, ProcessFlags):
         "outcomes of a verification to draft ahead for, at most; 0 turns drafting ahead off",
         at_least=0,
         at_most=MAX_OUTCOMES,
+        needs=_DRAFT,
     )
     choose_outcomes: bool = setting(
-        True, "draft ahead for as many outcomes as measured times favour; else for all of them"
+        True,
+        "draft ahead for as many outcomes as measured times favour; else for all of them",
+        needs=["draft", "outcomes"],
     )
     alternatives: int = setting(
         16,
@@ -126,6 +138,14 @@ def check(settings: TargetSettings) -> None:
     if not settings.model:
         raise SettingsError("--model is required: a model directory, a GGUF file or a hub id")
     check_memory(settings)
+    check_needs(settings)
+    if settings.draft and not settings.draft_addresses:
+        raise SettingsError(f"--draft: {settings.draft!r} holds no address, as in 10.0.0.5:50051")
+    if settings.share_anonymous and (settings.client_ca or settings.api_tokens):
+        raise SettingsError(
+            "--share-anonymous does nothing where every caller shows a credential, as --client-ca "
+            "and --api-tokens ask: leave it out"
+        )
     for address in settings.draft_addresses:
         if fault := address_fault(address):
             raise SettingsError(

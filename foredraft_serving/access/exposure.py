@@ -20,8 +20,6 @@ def check_exposure(settings: AccessFlags) -> None:
     Raises:
         SettingsError: a flag is missing.
     """
-    if settings.client_names and not settings.client_ca:
-        raise SettingsError("--client-names needs --client-ca: the names are in certificates")
     missing = []
     if not settings.tls_cert:
         missing.append("what is sent is in plain text (give --tls-cert and --tls-key)")

@@ -68,8 +68,6 @@ def draft_credentials(settings: TargetSettings) -> DraftCredentials:
 def _token(settings: TargetSettings) -> WatchedFile[str] | None:
     if not settings.draft_token:
         return None
-    if not settings.draft_addresses:
-        raise SettingsError("--draft-token without --draft: there is no draft service")
     for address in settings.draft_addresses:
         if not settings.draft_ca and not settings.insecure and not is_loopback(address):
             raise SettingsError(
@@ -93,10 +91,6 @@ def _certificates(settings: TargetSettings) -> Certificates | None:
     )
     if not files.given:
         return None
-    if not settings.draft_addresses:
-        raise SettingsError(f"{next(iter(files.given))} without --draft: there is no draft service")
-    if not settings.draft_ca:
-        raise SettingsError("--draft-cert needs --draft-ca: the CAs of the draft services")
     return watched_certificates(files)
 
 

@@ -52,7 +52,8 @@ class Process:
         alone = flags.index("--health-listen") + 1 if "--health-listen" in flags else None
         self._probed = self.address if alone is None else flags[alone]
         listen = ["--listen", self.address, "--metrics-listen", self.metrics_address]
-        arguments = [f"{kind}_service", *listen, "--threads", "1", *flags]
+        threads = ["--threads", "1"] if "--model" in flags else []
+        arguments = [f"{kind}_service", *listen, *threads, *flags]
         self._process = _forked().Process(target=_serve, args=(arguments, str(log), environment()))
         self._process.start()
 

@@ -14,7 +14,7 @@ from foredraft_serving.certificates import Certificates
 from foredraft_serving.settings import SettingsError
 from foredraft_serving.tls import server_certificates
 from target_service.drafting.draft_channel import draft_credentials
-from target_service.settings import TargetSettings
+from target_service.settings import TargetSettings, check
 from tests.certificates import Authority, Files
 
 
@@ -57,8 +57,11 @@ _FAULTS: list[tuple[Callable[[Authority, Path], dict[str, Any]], str]] = [
     (lambda a, d: {**_of(a.issue()), "client_ca": _junk(d)}, "--client-ca .* no certificate"),
     (lambda a, d: _of(a.issue(password=b"x")), "--tls-key .* encrypted; give a key without"),
     (lambda a, d: _of(a.issue(lasts=timedelta(days=-1))), "--tls-cert .*: it expired at 20"),
-    (lambda a, d: {"draft": "a:1", **_draft(a.issue())}, "--draft-cert needs --draft-ca"),
-    (lambda a, d: {"draft_ca": a.ca}, "--draft-ca without --draft"),
+    (
+        lambda a, d: {"draft": "a:1", **_draft(a.issue())},
+        "--draft-cert does nothing without --draft-ca",
+    ),
+    (lambda a, d: {"draft_ca": a.ca}, "--draft-ca does nothing without --draft"),
     (lambda a, d: {"draft": "a:1", "draft_ca": "/no/such"}, "--draft-ca /no/such: No such file"),
     (
         lambda a, d: {"draft": "a:1", "draft_ca": a.ca, "draft_cert": a.issue().cert},
@@ -80,7 +83,8 @@ def test_faults_are_told_by_the_flag(
 
 
 def _all_of(given: dict[str, Any]) -> None:
-    target = replace(TargetSettings(), **given)
+    target = replace(TargetSettings(), model="m", **given)
+    check(target)
     server_certificates(target)
     draft_credentials(target)
 

@@ -1,13 +1,19 @@
-"""Settings: flag over environment over default; unknown keys are refused."""
+"""Settings: flag over environment over default; what is unknown, or does nothing, is refused."""
 
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
+from typing import Any
 
 import pytest
 
+from draft_service import serve as draft_serve
 from draft_service.settings import DraftSettings
+from draft_service.settings import check as check_draft
 from foredraft_serving.foreign_flags import refused_flag
+from foredraft_serving.server import Server
 from foredraft_serving.settings import SettingsError, read, setting
 from target_service.settings import TargetSettings
+from target_service.settings import check as check_target
+from tests.loopback import ANY_PORT
 
 
 @dataclass(frozen=True)
@@ -104,3 +110,78 @@ def test_a_wrong_flag_is_answered_with_the_right_one(
     with pytest.raises(SystemExit):
         read(Example, "FOREDRAFT_X_", argv, {})
     assert told in capsys.readouterr().err
+
+
+_DEPENDENT = [
+    (kind, field, needed)
+    for kind in (DraftSettings, TargetSettings)
+    for field in fields(kind)
+    for needed in field.metadata["needs"]
+    if (kind, needed) != (TargetSettings, "model")  # which is refused without a model anyway
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "needed"),
+    _DEPENDENT,
+    ids=[f"{kind.__name__}-{field.name}-{needed}" for kind, field, needed in _DEPENDENT],
+)
+def test_what_does_nothing_without_another_setting_is_refused(
+    kind: type, field: "Field[Any]", needed: str
+) -> None:
+    values: dict[str, Any] = {"outcomes": 0} if needed == "outcomes" else {}
+    if kind is TargetSettings:
+        values |= {"model": "m", "draft": "" if needed == "draft" else "10.0.0.5:50051"}
+    settings = kind(**values)
+    check = check_draft if kind is DraftSettings else check_target
+    check(settings)
+    flag, other = (f"--{name.replace('_', '-')}" for name in (field.name, needed))
+    with pytest.raises(SettingsError, match=f"{flag} does nothing without {other}"):
+        check(replace(settings, **{field.name: _another(field)}))
+
+
+def _another(field: "Field[Any]") -> Any:
+    """Returns a value that a setting can have and does not have by default."""
+    if choices := field.metadata["choices"]:
+        return next(choice for choice in choices if choice != field.default)
+    if isinstance(field.default, bool):
+        return not field.default
+    if field.metadata["at_least"] is not None:
+        return (field.default or 0.5) / 2 if isinstance(field.default, float | None) else 1
+    return "x"
+
+
+async def test_what_a_draft_without_a_model_never_reads_needs_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A setting that is added later is here by itself: it is read, or it is refused."""
+    read_names: set[str] = set()
+
+    class Watched(DraftSettings):
+        def __getattribute__(self, name: str) -> Any:
+            read_names.add(name)
+            return super().__getattribute__(name)
+
+    async def ended(server: Server, grace_s: float) -> None:
+        pass
+
+    monkeypatch.setattr(Server, "run", ended)
+    monkeypatch.setattr(draft_serve, "check", lambda settings: None)
+    await draft_serve.serve(Watched(listen=ANY_PORT, metrics_listen=ANY_PORT))
+    elsewhere = {"insecure", "log_level", "log_format", "tracing"}  # as a process starts
+    elsewhere |= {"rows", "max_waiting", "ngram"}  # for each sequence
+    dependent = {field.name for field in fields(DraftSettings) if field.metadata["needs"]}
+    unread = {field.name for field in fields(DraftSettings)} - read_names - elsewhere
+    assert unread <= dependent
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"draft": ","}, "--draft: ',' holds no address"),
+        ({"share_anonymous": True, "api_tokens": "f"}, "--share-anonymous does nothing where"),
+    ],
+)
+def test_what_a_target_would_ignore_is_refused(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        check_target(replace(TargetSettings(model="m"), **given))
