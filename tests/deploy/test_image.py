@@ -20,7 +20,7 @@ import pytest
 
 from foredraft import Client
 from foredraft_serving.probe import is_serving
-from tests.integration.processes import MODELS, ROOT, free_port, until
+from tests.integration.processes import MODELS, PATIENCE_S, ROOT, free_port, until
 
 _USER = 10001
 # Reading anything is allowed, so that an interpreter in somebody's home can be used. Writing is
@@ -111,12 +111,13 @@ def _running(prefix: Path, service: str, temporary: Path, *flags: str) -> Iterat
         process = subprocess.Popen(command, cwd="/", env=environment, stdout=out, stderr=out)
     try:
         until(
-            lambda: process.poll() is not None or is_serving(f"127.0.0.1:{port}", "readiness"), 120
+            lambda: process.poll() is not None or is_serving(f"127.0.0.1:{port}", "readiness"),
+            PATIENCE_S,
         )
         assert process.poll() is None, log.read_text()
         yield f"127.0.0.1:{port}"
         process.terminate()  # the signal reaches the service: there is no shell between
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(PATIENCE_S) == 0, log.read_text()
     finally:
         process.kill()
 

@@ -25,6 +25,7 @@ import pytest
 from foredraft import AsyncClient, DeadlineExceededError, ForedraftError, OverloadedError
 from foredraft.v1 import target_pb2_grpc
 from foredraft.wire import GENERATION_FIELDS
+from target_service.settings import TargetSettings
 from tests.integration.test_poisons import requests
 from tests.loopback import LoopbackDraft, LoopbackTarget, draft_service, target_service
 from tests.models import bundled, rows_of
@@ -153,14 +154,17 @@ async def crowd() -> AsyncIterator[Crowd]:
     async with (
         draft_service(rows_of(draft, ROWS, 256, spare=64), bundled("draft")) as drafting,
         target_service(
-            rows_of(target, ROWS, 256, spare=16), bundled("target"), drafting.address
+            rows_of(target, ROWS, 256, spare=16),
+            bundled("target"),
+            drafting.address,
+            draft_timeout=TargetSettings.draft_timeout,
         ) as serving,
     ):
         yield Crowd(serving, drafting)
 
 
 async def _settled(condition: Callable[[], bool]) -> bool:
-    for _ in range(500):
+    for _ in range(3000):
         if condition():
             return True
         await asyncio.sleep(0.02)
