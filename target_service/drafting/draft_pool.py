@@ -109,11 +109,14 @@ class DraftEndpoint:
         """Records that it sent a block, whatever the block holds: it is there."""
         if self._failure:
             log.info("draft %s is back", self.address)
-        self._failure, self._pause_s, self._paused_until = "", 0.0, 0.0
+        self._failure, self._paused_until = "", 0.0
 
     def was_useful(self) -> None:
-        """Records that a block of it held a proposal that can be verified."""
-        self._faults = 0
+        """Records that a block of it held a proposal that can be verified: its next pause is short.
+
+        An answer alone does not shorten it, since a draft that fails everybody answers, too.
+        """
+        self._faults, self._pause_s = 0, 0.0
 
     def failed(self, reason: str) -> None:
         """Records that its stream was lost, and pauses longer each time before the next one."""

@@ -18,6 +18,7 @@ from foredraft import AsyncClient, Client, InvalidRequestError
 from foredraft.v1 import draft_pb2, draft_pb2_grpc, generation_pb2
 from foredraft_engine.model.loading import LoadedModel
 from foredraft_engine.vocabulary import Vocabulary
+from target_service.drafting.draft_pool import DraftEndpoint
 from target_service.drafting.draft_status import StreamEnd, stream_end
 from tests.fakes import LetterTokenizer, TableRows, random_table, table_model
 from tests.loopback import LoopbackTarget, draft_service, named_fields, served, target_service
@@ -193,7 +194,10 @@ class Broken(Fussy):
                 yield draft_pb2.DraftResponse(block=block)
 
 
-async def test_a_draft_that_fails_everybody_is_paused() -> None:
+async def test_a_draft_that_fails_everybody_is_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However long the calls take: pauses last longer than all of them.
+    for name in ("_FIRST_PAUSE_S", "_LONGEST_PAUSE_S"):
+        monkeypatch.setattr(f"target_service.drafting.draft_pool.{name}", 600.0)
     broken = Broken(grpc.StatusCode.OK)  # type: ignore[abstract]
     async with (
         served(broken, add_draft) as draft,
@@ -203,6 +207,21 @@ async def test_a_draft_that_fails_everybody_is_paused() -> None:
         for i in range(40):
             await client.generate([1, i % 8], max_new_tokens=4, num_assistant_tokens=2)
     assert broken.opened < 20, "every sequence paid for a draft that fails everybody"
+
+
+async def test_pauses_grow_until_a_proposal_is_useful() -> None:
+    """An answer that cannot be verified ends no row of failures."""
+    draft = DraftEndpoint("127.0.0.1:1", table_model(VOCAB).vocabulary)
+    pauses_s = []
+    for _ in range(3):
+        draft.answered()
+        draft.failed("as the test wants it")
+        pauses_s.append(draft._pause_s)
+    assert pauses_s[0] < pauses_s[1] < pauses_s[2]
+    draft.was_useful()
+    draft.failed("as the test wants it")
+    assert draft._pause_s == pauses_s[0]
+    await draft.close()
 
 
 @pytest.mark.parametrize(
