@@ -11,7 +11,7 @@ import os
 import sys
 
 from foredraft_engine.unused_packages import unused_packages_hidden
-from foredraft_serving.logs import fields, seconds_since_start, set_up
+from foredraft_serving.logs import adopt, fields, seconds_since_start, set_up
 from foredraft_serving.settings import SettingsError, read
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ def start(service: str) -> int:
             os.environ.setdefault("TQDM_DISABLE", "1")  # bars of whatever loads weights
         with unused_packages_hidden():
             module = importlib.import_module(f"{service}_service.serve")
+        adopt("huggingface_hub", "transformers")
         log.info(
             "torch and transformers are imported",
             extra=fields(phase="import", seconds=round(seconds_since_start(), 3)),

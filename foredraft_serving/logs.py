@@ -33,6 +33,17 @@ def set_up(service: str, level: str = "info", form: str = "text") -> None:
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.WARNING)
 
 
+def adopt(*libraries: str) -> None:
+    """Lets the records of libraries, which print them by themselves as well, come here alone.
+
+    Args:
+        libraries: the names of their loggers, after their import.
+    """
+    for library in map(logging.getLogger, libraries):
+        library.handlers.clear()
+        library.propagate = True
+
+
 def seconds_since_start() -> float:
     """Returns the seconds since a service began to log, which is before it imports torch."""
     return time.perf_counter() - _BEGAN_S

@@ -179,9 +179,10 @@ def _weights(checkpoint: Checkpoint, config: Any, options: dict[str, Any]) -> An
     module, found = _load_part(name, "the weights", from_files)
     if missing := sorted(found["missing_keys"]) or sorted(map(str, found["mismatched_keys"])):
         # transformers would fill them with random numbers.
+        kind = f"quantized by {method}, " if (method := method_of(config)) else ""
         raise ModelError(
-            f"cannot load {name!r}: the weights lack {len(missing)} tensors, such as {missing[0]}; "
-            "use files of one model"
+            f"cannot load {name!r}: {kind}the weights lack {len(missing)} tensors, such as "
+            f"{missing[0]}; use files of one model"
         )
     return module
 

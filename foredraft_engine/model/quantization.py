@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from foredraft_engine.errors import ModelError
 
 _INSTALL = re.compile("pip install ([^`)]+)")
+_WAY_OUT = "give the model that it was made from, or one quantized by compressed-tensors or torchao"
 
 
 def is_plain(weight: Tensor | None) -> bool:
@@ -35,7 +36,7 @@ def refusal(name: str, method: str, error: Exception) -> ModelError:
     checkpoint = f"cannot load {name!r}: a checkpoint quantized by {method}"
     if isinstance(error, ImportError) and (package := _missing(error, reason)):
         return ModelError(f"{checkpoint} needs the package {package}: pip install '{package}'")
-    return ModelError(f"{checkpoint} does not load here: {reason}")
+    return ModelError(f"{checkpoint} does not load here ({reason.rstrip('.!')}): {_WAY_OUT}")
 
 
 def _missing(error: ImportError, reason: str) -> str:

@@ -1,6 +1,7 @@
 """A model in any of the formats that people have is loaded, or refused by what it is."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -127,6 +128,7 @@ def test_a_missing_extra_is_named(
 # These are unpacked by transformers itself, which takes weights that are plain already as they are,
 # or by a package that is installed here.
 UNPACKED = ("fp8", "gguf", "mxfp8", "mxfp4", "metal", "quanto", "compressed-tensors")
+WAY_OUT = "give the model that it was made from, or one quantized by compressed-tensors or torchao"
 NEEDED = {
     "awq": "gptqmodel",
     "bitsandbytes_4bit": "bitsandbytes",
@@ -151,6 +153,28 @@ def test_a_quantized_checkpoint_is_refused_by_what_it_is(method: str, tmp_path: 
     if package := NEEDED.get(method):
         assert f"needs the package {package}" in told
         assert f"pip install '{package}" in told
+    # Each has a way out, and a method that transformers adds is tried here by itself.
+    assert "pip install '" in told or told.endswith(f": {WAY_OUT}")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", UNPACKED)
+def test_what_is_unpacked_here_loads_or_names_its_method(method: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODELS / "draft", folder)
+    file = folder / "config.json"
+    quantized = {"quantization_config": {"quant_method": method}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | quantized))
+    assert re.fullmatch(rf"|.*quantized by {method}.*", _told(folder))
+
+
+def _told(folder: Path) -> str:
+    """Returns why a model does not load; empty if it does."""
+    try:
+        load(str(folder))
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 def test_several_devices_are_refused_by_what_there_is() -> None:

@@ -72,3 +72,27 @@ def test_a_terminal_without_the_letters_of_a_line(encoding: str) -> None:
     assert ended.stderr.endswith(b'a \\U0001f642 text prompt="\\u5b57"\n') or (
         b"\\U0001f642 text prompt=\\u5b57" in ended.stderr
     )
+
+
+def test_what_libraries_print_by_themselves_comes_once(capsys: pytest.CaptureFixture[str]) -> None:
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging as transformers_logging
+
+    loggers = [
+        hub_logging.get_logger("huggingface_hub.file_download"),
+        transformers_logging.get_logger("transformers.modeling_utils"),
+    ]
+    logs.set_up("draft", form="json")
+    libraries = [logging.getLogger(one.name.partition(".")[0]) for one in loggers]
+    before = [(library.handlers[:], library.propagate) for library in libraries]
+    try:
+        logs.adopt(*(library.name for library in libraries))
+        for logger in loggers:
+            logger.error("nobody answers")
+    finally:
+        for library, (handlers, propagate) in zip(libraries, before, strict=True):
+            library.handlers[:], library.propagate = handlers, propagate
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["logger"], line["message"]) for line in lines] == [
+        (logger.name, "nobody answers") for logger in loggers
+    ]
