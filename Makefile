@@ -15,7 +15,7 @@ PIP_INSTALL = PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install --disable-p
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) torch
-	$(PIP_INSTALL) --editable '.[cli,server,quanto,hqq,gguf,peft,tracing,dev]'
+	$(PIP_INSTALL) --editable '.[cli,server,gateway,quanto,hqq,gguf,peft,tracing,dev]'
 	touch $@
 
 # A conversation with a real model, which is fetched once (93 MB), and how fast transformers and

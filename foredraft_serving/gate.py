@@ -4,7 +4,7 @@ This module knows nothing of what the services do, nor of why the gate closes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,14 @@ class Gate(grpc.aio.ServerInterceptor):
     Other calls are UNAVAILABLE, which clients retry elsewhere. Health and reflection always pass.
     """
 
-    def __init__(self, services: Sequence[str]) -> None:
-        self._services = services
+    def __init__(self, services: Sequence[str], watches: Collection[str] = ()) -> None:
+        """
+        Args:
+            watches: the methods whose calls tell of the service for as long as it lives, in the
+                form `/package.Service/Method`.
+        """
+        self._services, self._watches = services, watches
+        self._watching: set[asyncio.Task[Any]] = set()
         self._inside: set[asyncio.Task[Any]] = set()
         self._cut_off: set[asyncio.Task[Any]] = set()
         self.empty = asyncio.Event()
@@ -38,10 +44,10 @@ class Gate(grpc.aio.ServerInterceptor):
             return await continuation(details)
         if self.closed:
             return grpc.stream_stream_rpc_method_handler(self._refuse)
-        handler = await continuation(details)
+        handler, is_watch = await continuation(details), details.method in self._watches
         for kind in ("unary_unary", "unary_stream", "stream_stream"):
             if method := getattr(handler, kind, None):
-                return handler._replace(**{kind: self._counted(method)})
+                return handler._replace(**{kind: self._counted(method, is_watch)})
         return handler
 
     async def _refuse(self, requests: Any, context: Any) -> None:
@@ -54,11 +60,15 @@ class Gate(grpc.aio.ServerInterceptor):
         message = f"this is a {own} service: give the address of a {_KINDS[service]} service"
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
-    def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _counted(
+        self, method: Callable[..., Awaitable[Any]], is_watch: bool
+    ) -> Callable[..., Awaitable[Any]]:
         async def run(request: Any, context: Any) -> Any:
             task = asyncio.current_task()
             assert task is not None
             self._inside.add(task)
+            if is_watch:
+                self._watching.add(task)
             self.empty.clear()
             call = method(request, context)
             del request  # see below
@@ -84,6 +94,7 @@ class Gate(grpc.aio.ServerInterceptor):
             finally:
                 self._cut_off.discard(task)
                 self._inside.discard(task)
+                self._watching.discard(task)
                 if not self._inside:
                     self.empty.set()
 
@@ -93,6 +104,13 @@ class Gate(grpc.aio.ServerInterceptor):
         """Ends all running calls as UNAVAILABLE, so that clients can go on elsewhere. gRPC's own
         stop would tell them that they had cancelled.
         """
-        for task in self._inside - self._cut_off:
+        self._cancel(self._inside)
+
+    def end_watches(self) -> None:
+        """Ends the calls that would last as long as the service, in the same way."""
+        self._cancel(self._watching)
+
+    def _cancel(self, tasks: set[asyncio.Task[Any]]) -> None:
+        for task in tasks - self._cut_off:
             self._cut_off.add(task)
             task.cancel()

@@ -5,10 +5,11 @@ This module knows nothing of what requests hold: labels never carry it.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from foredraft import __version__
 from foredraft.catalog import DRAFT_STATES
@@ -42,6 +43,21 @@ class Step(Protocol):
     def logits_s(self) -> float: ...
     @property
     def tokens(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a target has counted since it started."""
+
+    generated: float
+    """The tokens that were generated."""
+    rounds: float
+    proposed: float
+    accepted: float
+    prefix_queries: float
+    """The tokens of prompts."""
+    prefix_hits: float
+    """Those of them that a row held already."""
 
 
 class EngineMetrics:
@@ -125,11 +141,14 @@ class TargetMetrics(EngineMetrics):
         self.draft_bytes = registrar.counter("draft_bytes")
         self._hits = registrar.counter("outcome_hits")
         self._misses = registrar.counter("outcome_misses")
+        self.waiting: Callable[[], int] = lambda: 0
+        """Returns the number of sequences that wait."""
 
     def watch_waiting(self, waiting: Callable[[], int]) -> None:
         """Reads the number of waiting sequences at every scrape: a call of many has only some of
         them in the queue of the rows.
         """
+        self.waiting = waiting
         self._requests_waiting.set_function(waiting)
 
     def watch_drafts(self, states: Callable[[], Sequence[str]]) -> None:
@@ -169,6 +188,17 @@ class TargetMetrics(EngineMetrics):
         """Records how many alternatives were verified, and whether one of them was accepted."""
         self._alternatives.inc(verified)
         self._beside.inc(accepted)
+
+    def totals(self) -> Totals:
+        """Returns what was counted so far."""
+        return Totals(
+            _total(self.generated_tokens),
+            _total(self._rounds),
+            _total(self._draft_tokens),
+            _total(self._acceptance.tokens),
+            _total(self.prefix_queries),
+            _total(self.prefix_hits),
+        )
 
     def observe_foresight(self, hit: str, missed: str) -> None:
         """Records one verification that a draft was to prepare for.
@@ -217,3 +247,12 @@ class DraftMetrics(EngineMetrics):
         self._outcomes.inc(outcomes)
         self._tokens.labels("model").inc(tokens)
         self._ahead.observe(spent_s)
+
+
+def _total(counter: Counter) -> float:
+    return sum(
+        sample.value
+        for metric in counter.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    )

@@ -39,6 +39,10 @@ class LimitError(OverloadError):
         self.fields = tuple(fields)
 
 
+class NotServedError(Exception):
+    """A method of a service that others have defined, and that this one does not offer."""
+
+
 class UnsentError(Exception):
     """The caller has opened a call and does not send its request."""
 

@@ -8,7 +8,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import grpc.aio
@@ -65,6 +65,7 @@ class Server:
         health_listen: str = "",
         certificates: Certificates | None = None,
         authentication: Authentication | None = None,
+        watches: Collection[str] = (),
     ) -> None:
         """Makes a server.
 
@@ -77,9 +78,10 @@ class Server:
             health_listen: HOST:PORT for health alone, in plain text; empty is none.
             certificates: for TLS; None is plain text.
             authentication: asks callers who they are; None asks nobody.
+            watches: the methods whose calls last as long as the service; a drain ends them.
         """
         self._intake = intake or Intake(_WAITING_BYTES)
-        self._gate = Gate(services)
+        self._gate = Gate(services, watches)
         asks = [authentication] if authentication is not None else []
         interceptors = [self._gate, *asks, StatusInterceptor(table, self._intake, send_timeout_s)]
         self._server = grpc.aio.server(interceptors=interceptors, options=call_options())
@@ -120,6 +122,10 @@ class Server:
         await self._health.set(LIVENESS, True)
         await self._set_ready(False)
         return f"{listen.rpartition(':')[0]}:{port}"
+
+    def add(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
+        """Adds a service beside the one that `ready` adds."""
+        register(servicer, self._server)
 
     async def ready(self, register: Callable[[Any, Any], None], servicer: Any) -> None:
         """Takes calls from now on. register: the generated `add_..._to_server` of the servicer."""
@@ -180,6 +186,7 @@ class Server:
         """
         self._gate.closed = self._failure or "it is about to end"
         await self._set_ready(False)
+        self._gate.end_watches()
         try:
             async with asyncio.timeout(grace_s):
                 await self._gate.empty.wait()

@@ -18,6 +18,7 @@ from foredraft_serving.logs import fields
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.overload import LimitError, OverloadError, UnreadError
 from target_service.output.stream import FINISH_REASONS
+from target_service.running_calls import AbortedError
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,8 @@ class CallRecord:
             return "unread"
         if isinstance(error, LateStartError):
             return "deadline"
+        if isinstance(error, AbortedError):
+            return "cancelled"
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             spent_s = time.perf_counter() - self._began
             return "cancelled" if spent_s < self._late_after_s else "deadline"

@@ -19,6 +19,7 @@ from target_service.output.stream import ChunkQueue, SequenceStream
 from target_service.output.token_forms import TokenForms
 from target_service.request.mode import Mode
 from target_service.request.plan import Plan
+from target_service.running_calls import AbortedError
 from target_service.strategies.assisted import assisted
 from target_service.strategies.beams import beams
 from target_service.strategies.contrastive import contrastive
@@ -48,14 +49,16 @@ class Generation:
         forms: TokenForms,
         ticket: Ticket,
         on_tokens: Callable[[int], None],
+        aborted: asyncio.Future[None],
     ) -> None:
         """Starts a task for each place; `close` ends them.
 
         Args:
             on_tokens: is called with the number of tokens whenever some were generated.
+            aborted: is done once the caller has ended the call by its name.
         """
         self._resources, self._forms, self._ticket = resources, forms, ticket
-        self._on_tokens = on_tokens
+        self._on_tokens, self._aborted = on_tokens, aborted
         pool = resources.engine.pool
         self._queue = ChunkQueue(lambda: pool.waiting > 0)
         self._streams: list[SequenceStream] = []
@@ -71,11 +74,17 @@ class Generation:
         """Yields chunks until all sequences have ended and every chunk was read.
 
         Stops early if a sequence fails; `summaries` then raises the error.
+
+        Raises:
+            AbortedError: the caller has ended the call by its name.
         """
+        ends = {self._all, self._aborted}
         while not (self._all.done() and self._queue.empty):
             getting = asyncio.ensure_future(self._queue.get())
             try:
-                await asyncio.wait({getting, self._all}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({getting, *ends}, return_when=asyncio.FIRST_COMPLETED)
+                if self._aborted.done():
+                    raise AbortedError("the caller has aborted the call")
                 if getting.done():
                     yield getting.result()
                 elif self._all.exception():
@@ -141,9 +150,10 @@ async def generation(
     forms: TokenForms,
     ticket: Ticket,
     on_tokens: Callable[[int], None],
+    aborted: asyncio.Future[None],
 ) -> AsyncIterator[Generation]:
     """Runs the plans of a call and ends them, however the call ends."""
-    running = Generation(plans, resources, forms, ticket, on_tokens)
+    running = Generation(plans, resources, forms, ticket, on_tokens, aborted)
     try:
         yield running
     finally:

@@ -13,6 +13,7 @@ from foredraft_engine.scheduling.device_thread import Callbacks
 from foredraft_engine.scheduling.start import LoadedEngine, start_engine
 from foredraft_serving.access.authentication import authentication
 from foredraft_serving.access.exposure import log_exposure
+from foredraft_serving.certificates import Certificates
 from foredraft_serving.entry import log_ready, run
 from foredraft_serving.intake import Intake
 from foredraft_serving.metrics import TargetMetrics
@@ -20,6 +21,7 @@ from foredraft_serving.refusals import Refusals
 from foredraft_serving.server import Server, serve_metrics
 from foredraft_serving.tls import server_certificates
 from target_service.drafting.draft_channel import draft_credentials
+from target_service.gateway import WATCHES, add_gateway_services, service_names
 from target_service.request.cache_spec import check_default, of_service
 from target_service.request.defaults import Config, fill_cache
 from target_service.request.model_config import model_config
@@ -43,15 +45,7 @@ async def serve(settings: TargetSettings) -> None:
     metrics = TargetMetrics(registry)
     # The address is bound first, so that an address in use is reported before a model loads
     # for minutes.
-    async with Server(
-        STATUS,
-        ["foredraft.v1.TargetService"],
-        settings.send_timeout,
-        Intake(settings.max_waiting_bytes, metrics.observe_refusal),
-        settings.health_listen,
-        certificates,
-        authentication(settings, TOKEN_LIMITS, Refusals(metrics.observe_refusal)),
-    ) as server:
+    async with _server(settings, metrics, certificates) as server:
         address = await server.start(settings.listen)
         log_exposure(settings, address)
         metrics_address = serve_metrics(settings.metrics_listen, registry)
@@ -67,6 +61,7 @@ async def serve(settings: TargetSettings) -> None:
         metrics.watch(loaded.engine.pool, loaded.engine.capacity)
         defaults = _defaults(settings, loaded, own)
         servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)
+        add_gateway_services(server, settings, servicer, loaded.model)
         await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
         without = "n-gram lookup" if settings.fallback == "ngram" else "plain decoding"
         drafts = ", ".join(settings.draft_addresses) or "none"
@@ -78,6 +73,22 @@ async def serve(settings: TargetSettings) -> None:
         finally:
             looking.cancel()
     await servicer.close()
+
+
+def _server(
+    settings: TargetSettings, metrics: TargetMetrics, certificates: Certificates | None
+) -> Server:
+    """Returns the server, which does not listen yet."""
+    return Server(
+        STATUS,
+        ["foredraft.v1.TargetService", *service_names(settings)],
+        settings.send_timeout,
+        Intake(settings.max_waiting_bytes, metrics.observe_refusal),
+        settings.health_listen,
+        certificates,
+        authentication(settings, TOKEN_LIMITS, Refusals(metrics.observe_refusal)),
+        WATCHES,
+    )
 
 
 def _check(settings: TargetSettings) -> None:

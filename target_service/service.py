@@ -4,7 +4,7 @@ This module knows nothing of decoding: `target_service.generation` runs what a r
 """
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from foredraft_serving.intake import received_bytes
 from foredraft_serving.logs import is_request_id, serve_request
 from foredraft_serving.messages import RULES
 from foredraft_serving.metrics import TargetMetrics
-from foredraft_serving.overload import UnreadError
+from foredraft_serving.overload import NotServedError, UnreadError
 from foredraft_serving.refusals import Refusals
 from foredraft_serving.status import ENGINE_ERRORS, PERMISSION_DENIED
 from foredraft_serving.tracing import serve_span
@@ -38,12 +38,13 @@ from target_service.generation import generation
 from target_service.output.token_forms import TokenForms
 from target_service.request.config_files import ConfigPlaceError, ConfigPlaceFullError
 from target_service.request.defaults import Config
-from target_service.request.identity import identify
+from target_service.request.identity import Identity, identify
 from target_service.request.maxima import Maxima
 from target_service.request.named_configs import SavingNotAllowedError, places
 from target_service.request.plan import Request, ServiceLimits
 from target_service.request.planner import Planner, plan_request
 from target_service.request.token_healing import TokenHealing
+from target_service.running_calls import AbortedError, RunningCalls
 from target_service.settings import TargetSettings
 from target_service.strategies.resources import Resources
 from target_service.watermark_detection import Detector
@@ -55,6 +56,8 @@ _LARGE_BYTES = 64 << 10
 _MAX_WAITING = 64
 STATUS = {
     **ENGINE_ERRORS,
+    AbortedError: grpc.StatusCode.CANCELLED,
+    NotServedError: grpc.StatusCode.UNIMPLEMENTED,
     SavingNotAllowedError: PERMISSION_DENIED,
     ConfigPlaceFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ConfigPlaceError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -75,8 +78,8 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         defaults: Config,
         metrics: TargetMetrics,
     ) -> None:
-        self._settings, self._model, self._engine, self._metrics = settings, model, engine, metrics
-        self._defaults = defaults
+        self._settings, self._model = settings, model
+        self.engine, self.metrics, self.defaults = engine, metrics, defaults
         limits = ServiceLimits(
             engine.capacity,
             engine.pool.count,
@@ -111,27 +114,29 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         compiler = GrammarCompiler(model.tokenizer)
         self._grammars = Grammars(compiler.compile, refused, metrics.observe_grammar)
         self._resources = Resources(engine, drafters, metrics)
+        self.running = RunningCalls()
+        """The calls that run, by their names."""
 
     async def Generate(
         self, request: target_pb2.GenerateRequest, context: Any
-    ) -> AsyncIterator[target_pb2.GenerateResponse]:
-        metadata, tokenizer = context.invocation_metadata(), self._model.tokenizer
+    ) -> AsyncGenerator[target_pb2.GenerateResponse, None]:
+        tokenizer = self._model.tokenizer
         named = request.request_id if is_request_id(request.request_id) else ""
         request_id = named or secrets.token_hex(8)  # parsing refuses a name that is none
         serve_request(request_id)
         left_s = context.time_remaining()
-        sharing = self._settings.share_anonymous
-        identity = identify(metadata, context.auth_context(), sharing, payer := account())
+        identity, payer = self.caller(context), account()
         # More than fits is refused by planning, which names the field.
-        new_tokens = min(request.config.max_new_tokens, self._engine.capacity)
+        new_tokens = min(request.config.max_new_tokens, self.engine.capacity)
         with ExitStack() as entered:
             # Who is refused here costs next to nothing: there is no record and no span.
             quota = entered.enter_context(self._quotas.enter(payer))
             door = self._admission.enter(received_bytes(), identity.owner, left_s, new_tokens)
             ticket = entered.enter_context(door)
             decode = tokenizer.decode if self._settings.log_texts else None
-            span = serve_span("foredraft.target.Generate", metadata)
-            record = entered.enter_context(CallRecord(self._metrics, left_s, decode, span))
+            span = serve_span("foredraft.target.Generate", context.invocation_metadata())
+            record = entered.enter_context(CallRecord(self.metrics, left_s, decode, span))
+            aborted = entered.enter_context(self.running.enter(identity.owner, request_id))
             threads = self._threads()
             lent = self._planner, self._healing, self._grammars
             call = await plan_request(*lent, threads, request, identity)
@@ -141,7 +146,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             quota.use(sum(map(len, call.prompts)))
             record.admitted(call.prompts)
             yield _started(call, request_id, request.return_prompt_ids)
-            how = self._resources, self._forms, ticket, quota.use
+            how = self._resources, self._forms, ticket, quota.use, aborted
             async with generation(call.plans, *how) as running:
                 async with aclosing(running.chunks()) as chunks:
                     async for chunk in chunks:
@@ -179,6 +184,15 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         )
         return target_pb2.DetokenizeResponse(texts=texts)
 
+    def caller(self, context: Any) -> Identity:
+        """Returns who makes a call."""
+        headers, certificate = context.invocation_metadata(), context.auth_context()
+        return identify(headers, certificate, self._settings.share_anonymous, account())
+
+    async def prompt_ids(self, prompt: generation_pb2.Prompt, field: str) -> tuple[int, ...]:
+        """Returns the token ids of a prompt; `field` is what its refusal names."""
+        return await self._threads().run(self._planner.prompts.ids, prompt, field)
+
     def _threads(self) -> WorkerPool:
         """Returns the threads for the request that is being read."""
         return self._planning_large if received_bytes() > _LARGE_BYTES else self._planning
@@ -186,7 +200,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
     async def GetModelInfo(
         self, request: target_pb2.GetModelInfoRequest, context: Any
     ) -> target_pb2.GetModelInfoResponse:
-        rows = self._engine.rows
+        rows = self.engine.rows
         return target_pb2.GetModelInfoResponse(
             model=self._model.name,
             max_length=rows.capacity,
@@ -196,7 +210,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
             dtype=self._model.dtype,
             device=str(rows.device),
             drafts={e.address: e.description for e in self._pool.endpoints},
-            generation_config=self._defaults,
+            generation_config=self.defaults,
         )
 
     async def ListGenerationConfigs(
@@ -236,7 +250,7 @@ class TargetServicer(target_pb2_grpc.TargetServiceServicer):
         for threads in pools:
             threads.close()
         await self._pool.close()
-        self._engine.close()
+        self.engine.close()
 
 
 def _started(call: Request, request_id: str, with_prompts: bool) -> target_pb2.GenerateResponse:

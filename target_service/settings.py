@@ -110,6 +110,9 @@ class TargetSettings(ModelFlags, AccessFlags, ProcessFlags):
         "take control tokens that conversations spell out for plain text, whether or not a call "
         "asks for it",
     )
+    gateway: bool = setting(
+        True, "serve gateways, as a worker of vLLM's gRPC, where the extra `gateway` is installed"
+    )
     share_anonymous: bool = setting(
         False,
         "let calls without a credential reuse each other's cached prompts, which tells each caller "

@@ -24,6 +24,7 @@ from foredraft_serving.metrics import DraftMetrics, TargetMetrics
 from foredraft_serving.server import Server
 from foredraft_serving.status import ENGINE_ERRORS
 from foredraft_serving.tls import server_certificates
+from target_service.gateway import WATCHES, add_gateway_services, service_names
 from target_service.request.defaults import Config
 from target_service.service import STATUS, TargetServicer
 from target_service.settings import TargetSettings
@@ -111,9 +112,15 @@ class LoopbackTarget:
     """A running target service."""
 
     def __init__(
-        self, address: str, engine: Engine, metrics: TargetMetrics, registry: CollectorRegistry
+        self,
+        server: Server,
+        address: str,
+        engine: Engine,
+        metrics: TargetMetrics,
+        registry: CollectorRegistry,
     ) -> None:
-        self.address, self.engine, self.metrics, self.registry = address, engine, metrics, registry
+        self.server, self.address, self.engine = server, address, engine
+        self.metrics, self.registry = metrics, registry
 
     def value(self, name: str, **labels: str) -> float:
         """Returns a metric's value now."""
@@ -144,16 +151,18 @@ async def target_service(
     intake = Intake(chosen.max_waiting_bytes, metrics.observe_refusal)
     server = Server(
         STATUS,
-        ["foredraft.v1.TargetService"],
+        ["foredraft.v1.TargetService", *service_names(chosen)],
         chosen.send_timeout,
         intake,
         certificates=server_certificates(chosen),
         authentication=authentication(chosen, TOKEN_LIMITS, metrics.observe_refusal),
+        watches=WATCHES,
     )
+    add_gateway_services(server, chosen, servicer, model)
     address = await server.start(ANY_PORT)
     await server.ready(target_pb2_grpc.add_TargetServiceServicer_to_server, servicer)
     try:
-        yield LoopbackTarget(address, engine, metrics, registry)
+        yield LoopbackTarget(server, address, engine, metrics, registry)
     finally:
         await server.stop()
         await servicer.close()

@@ -51,13 +51,13 @@ class Acceptance:
 
     def __init__(self, registrar: Registrar, name: str) -> None:
         """Registers both counters: `name`, and the same with `_per_pos` after it."""
-        self._tokens = registrar.counter(name)
+        self.tokens = registrar.counter(name)
         at = registrar.counter(f"{name}_per_pos")
         self._at = [at.labels(position) for position in POSITIONS]
 
     def observe(self, accepted: int, rounds: int = 1) -> None:
         """Records rounds in which the same number of tokens was accepted."""
-        self._tokens.inc(accepted * rounds)
+        self.tokens.inc(accepted * rounds)
         for counter in self._at[:accepted]:
             counter.inc(rounds)
 

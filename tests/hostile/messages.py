@@ -11,8 +11,10 @@ from google.protobuf.descriptor import FieldDescriptor as F
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
+from smg_grpc_proto.generated import vllm_engine_pb2
 
 from foredraft.v1 import draft_pb2, generation_pb2, target_pb2
+from target_service.gateway import WATCHES
 
 _DEPTH, _FIELDS, _MANY = 5, 5, 3000
 _NAN, _INF = float("nan"), float("inf")
@@ -33,12 +35,13 @@ class Method:
 
 
 def methods() -> Iterator[Method]:
-    """Yields every method of both services."""
-    for file in (target_pb2, draft_pb2):
+    """Yields every method of both services, and of that for gateways."""
+    for file in (target_pb2, draft_pb2, vllm_engine_pb2):
         for service in file.DESCRIPTOR.services_by_name.values():
             for one in service.methods:
                 path = f"/{service.full_name}/{one.name}"
-                yield Method(path, GetMessageClass(one.input_type), one.client_streaming)
+                if path not in WATCHES:  # which has no end, and reads nothing but two numbers
+                    yield Method(path, GetMessageClass(one.input_type), one.client_streaming)
 
 
 def _whole(least: int, most: int) -> st.SearchStrategy[int]:
@@ -123,6 +126,9 @@ _PROPOSAL = draft_pb2.Proposal(ids=[5, 6], q=_ROWS, alternatives=[{"at": 1, "id"
 HONEST: dict[type[Message], list[Message]] = {
     target_pb2.GenerateRequest: [
         target_pb2.GenerateRequest(prompts=[_PROMPT], config=_CONFIG),
+    ],
+    vllm_engine_pb2.GenerateRequest: [
+        vllm_engine_pb2.GenerateRequest(text="def main(", sampling_params={"max_tokens": 4}),
     ],
     target_pb2.TokenizeRequest: [target_pb2.TokenizeRequest(prompt=_PROMPT)],
     target_pb2.DetokenizeRequest: [target_pb2.DetokenizeRequest(token_ids=[{"ids": [5, 6]}])],

@@ -9,9 +9,11 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from smg_grpc_proto.generated import vllm_engine_pb2, vllm_engine_pb2_grpc
 
 from foredraft import (
     AsyncClient,
@@ -126,14 +128,18 @@ async def test_every_call_needs_its_header_as_it_should_be(tokens: TokenFile, he
         target(tokens) as running,
         grpc.aio.insecure_channel(running.address) as channel,
     ):
-        stub = target_pb2_grpc.TargetServiceStub(channel)
-        service = target_pb2.DESCRIPTOR.services_by_name["TargetService"]
-        for method in service.methods:
-            request = getattr(target_pb2, method.input_type.name)()
-            call = getattr(stub, method.name)(request, metadata=shown)
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await (anext(aiter(call)) if method.server_streaming else call)
-            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        services: tuple[tuple[Any, Any, str], ...] = (
+            (target_pb2_grpc.TargetServiceStub, target_pb2, "TargetService"),
+            (vllm_engine_pb2_grpc.VllmEngineStub, vllm_engine_pb2, "VllmEngine"),
+        )
+        for kind, messages, name in services:
+            stub = kind(channel)
+            for method in messages.DESCRIPTOR.services_by_name[name].methods:
+                request = GetMessageClass(method.input_type)()
+                call = getattr(stub, method.name)(request, metadata=shown)
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await (anext(aiter(call)) if method.server_streaming else call)
+                assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_health_and_reflection_answer_everybody(tokens: TokenFile) -> None:
