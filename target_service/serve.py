@@ -26,8 +26,9 @@ from target_service.request.cache_spec import check_default, of_service
 from target_service.request.defaults import Config, fill_cache
 from target_service.request.model_config import model_config
 from target_service.request.named_configs import places
-from target_service.service import STATUS, TargetServicer
+from target_service.service import TargetServicer
 from target_service.settings import TargetSettings, check
+from target_service.status import STATUS
 
 log = logging.getLogger("target_service")
 

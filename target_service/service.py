@@ -9,8 +9,6 @@ from contextlib import ExitStack, aclosing
 from functools import partial
 from typing import Any
 
-import grpc
-
 from foredraft.v1 import generation_pb2, target_pb2, target_pb2_grpc
 from foredraft_engine.logits.grammar_compiler import GrammarCompiler
 from foredraft_engine.model.loading import LoadedModel
@@ -23,9 +21,8 @@ from foredraft_serving.intake import received_bytes
 from foredraft_serving.logs import is_request_id, serve_request
 from foredraft_serving.messages import RULES
 from foredraft_serving.metrics import TargetMetrics
-from foredraft_serving.overload import NotServedError, UnreadError
+from foredraft_serving.overload import UnreadError
 from foredraft_serving.refusals import Refusals
-from foredraft_serving.status import ENGINE_ERRORS, PERMISSION_DENIED
 from foredraft_serving.tracing import serve_span
 from foredraft_serving.worker_pool import WorkerPool
 from target_service.admission import Admission
@@ -36,15 +33,14 @@ from target_service.drafting.draft_times import numbers_of_outcomes
 from target_service.drafting.drafters import Drafters
 from target_service.generation import generation
 from target_service.output.token_forms import TokenForms
-from target_service.request.config_files import ConfigPlaceError, ConfigPlaceFullError
 from target_service.request.defaults import Config
 from target_service.request.identity import Identity, identify
 from target_service.request.maxima import Maxima
-from target_service.request.named_configs import SavingNotAllowedError, places
+from target_service.request.named_configs import places
 from target_service.request.plan import Request, ServiceLimits
 from target_service.request.planner import Planner, plan_request
 from target_service.request.token_healing import TokenHealing
-from target_service.running_calls import AbortedError, RunningCalls
+from target_service.running_calls import RunningCalls
 from target_service.settings import TargetSettings
 from target_service.strategies.resources import Resources
 from target_service.watermark_detection import Detector
@@ -54,14 +50,6 @@ from target_service.watermark_detection import Detector
 _LARGE_BYTES = 64 << 10
 # The largest number of calls that wait for a thread of detection, or of named configs.
 _MAX_WAITING = 64
-STATUS = {
-    **ENGINE_ERRORS,
-    AbortedError: grpc.StatusCode.CANCELLED,
-    NotServedError: grpc.StatusCode.UNIMPLEMENTED,
-    SavingNotAllowedError: PERMISSION_DENIED,
-    ConfigPlaceFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    ConfigPlaceError: grpc.StatusCode.FAILED_PRECONDITION,
-}
 
 
 class TargetServicer(target_pb2_grpc.TargetServiceServicer):

@@ -26,8 +26,9 @@ from foredraft_serving.status import ENGINE_ERRORS
 from foredraft_serving.tls import server_certificates
 from target_service.gateway import WATCHES, add_gateway_services, service_names
 from target_service.request.defaults import Config
-from target_service.service import STATUS, TargetServicer
+from target_service.service import TargetServicer
 from target_service.settings import TargetSettings
+from target_service.status import STATUS
 
 ANY_PORT = "127.0.0.1:0"
 

@@ -4,11 +4,13 @@ What cannot be honoured is refused by the name that the caller knows. This modul
 engines or streams.
 """
 
+import json
 from dataclasses import dataclass
 
 from smg_grpc_proto.generated import vllm_engine_pb2 as pb
 
 from foredraft.v1 import generation_pb2, target_pb2
+from foredraft.wire import write
 from foredraft_engine.errors import InvalidFieldError
 
 _PARAMS = "sampling_params"
@@ -34,7 +36,6 @@ _NOT_SERVED = {
     "extra_mm_inputs": "the model reads text alone",
     "media_refs": "the model reads text alone",
 }
-_NOT_OFFERED = "is not offered by this version; leave it out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,6 @@ def check_served(request: pb.GenerateRequest) -> None:
     if request.WhichOneof("input") is None:
         raise InvalidFieldError("input", "there is no prompt: neither `tokenized` nor `text`")
     params = request.sampling_params
-    constraint = params.WhichOneof("constraint")
-    if constraint and getattr(params, constraint):
-        raise InvalidFieldError(f"{_PARAMS}.{constraint}", _NOT_OFFERED)
     for name in ("logprobs", "prompt_logprobs"):
         if getattr(params, name) < 0:
             reason = "of the whole vocabulary are not offered; give the number of most likely ones"
@@ -156,11 +154,42 @@ def _config(
         own = () if params.ignore_eos else limits.eos_token_id
         config.eos_token_id.ids.extend(dict.fromkeys([*own, *params.stop_token_ids]))
         config.eos_token_id.SetInParent()
+    _constrain(config.response_format, params)
     for token, bias in params.logit_bias.items():
         if token < 0:
             raise InvalidFieldError(f"{_PARAMS}.logit_bias", f"has the token id {token}")
         config.logit_bias.values[token] = min(max(bias, -_LARGEST_BIAS), _LARGEST_BIAS)
     return config
+
+
+def _constrain(form: generation_pb2.ResponseFormat, params: pb.SamplingParams) -> None:
+    """Sets what holds the text, if the request asks for it.
+
+    Raises:
+        InvalidFieldError: a structural tag is not of the form that is known here.
+    """
+    kind = params.WhichOneof("constraint")
+    if kind == "json_object":
+        if params.json_object:
+            form.json_object.SetInParent()
+    elif kind == "choice":
+        form.choice.values.extend(params.choice.choices)
+        form.choice.SetInParent()
+    elif kind == "structural_tag":
+        _tag(form, params.structural_tag)
+    elif kind:
+        setattr(form, kind, getattr(params, kind))
+
+
+def _tag(form: generation_pb2.ResponseFormat, text: str) -> None:
+    config = generation_pb2.GenerationConfig()
+    try:
+        tag = json.loads(text)
+        write(config, "response_format", {"type": "structural_tag", "structural_tag": tag})
+    except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        reason = "takes `structures` of `begin`, `schema` and `end`, and `triggers`"
+        raise InvalidFieldError(f"{_PARAMS}.structural_tag", reason) from error
+    form.CopyFrom(config.response_format)
 
 
 def _most_new(params: pb.SamplingParams, prompt: int, limits: WorkerLimits) -> int:

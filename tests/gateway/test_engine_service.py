@@ -24,6 +24,7 @@ from tests.models import bundled, rows_of
 NEW_TOKENS = 16
 SEEDED: dict[str, Any] = {"temperature": 0.8, "seed": 7}
 SAMPLED: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "seed": 7, "top_k": 0}
+BOOLEAN = {"type": "boolean"}
 # What a gateway sends, and the same in the SDK.
 CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "greedy": ({"temperature": 0.0}, {}),
@@ -50,6 +51,25 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "minimum": (
         {"temperature": 0.0, "min_tokens": 5, "stop_token_ids": list(range(3, 900, 2))},
         {"min_new_tokens": 5, "eos_token_id": [0, *range(3, 900, 2)]},
+    ),
+    "choice": (
+        {
+            "temperature": 0.0,
+            "choice": pb.ChoiceConstraint(choices=["yes", "no"]),
+            "stop_token_ids": [0],
+        },
+        {"response_format": {"type": "choice", "choice": ["yes", "no"]}, "eos_token_id": 0},
+    ),
+    "regex": (
+        {**SEEDED, "regex": "[a-c]{4}", "stop_token_ids": [0]},
+        {**SAMPLED, "response_format": {"type": "regex", "regex": "[a-c]{4}"}, "eos_token_id": 0},
+    ),
+    "schema": (
+        {"temperature": 0.0, "json_schema": '{"type": "boolean"}', "stop_token_ids": [0]},
+        {
+            "response_format": {"type": "json_schema", "json_schema": {"schema": BOOLEAN}},
+            "eos_token_id": 0,
+        },
     ),
     "end ignored": ({"temperature": 0.0, "ignore_eos": True}, {"eos_token_id": []}),
 }
@@ -107,7 +127,7 @@ async def test_texts_are_those_of_the_sdk(served: Served, prompts: list[str]) ->
             if answer.HasField("chunk"):
                 pieces.setdefault(answer.chunk.index, []).extend(answer.chunk.token_ids)
         assert [pieces[i] for i in range(len(wanted))] == [list(one.token_ids) for one in wanted]
-        assert [a.complete.index for a in answers if a.HasField("complete")] == [*pieces]
+        assert [a.complete.index for a in answers if a.HasField("complete")] == sorted(pieces)
 
 
 async def test_why_a_text_ended(served: Served, prompts: list[str]) -> None:
@@ -196,6 +216,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "data_parallel_rank": ({"data_parallel_rank": 1}, {}),
     "sampling_params.logprobs": ({}, {"logprobs": -1}),
     "sampling_params.prompt_logprobs": ({}, {"prompt_logprobs": -1}),
+    "sampling_params.structural_tag": ({}, {"structural_tag": "{"}),
     "sampling_params.max_tokens": ({}, {"max_tokens": 0}),
     "sampling_params.temperature": ({}, {"temperature": -1.0}),
     "sampling_params.top_p": ({}, {"top_p": 1.5}),
@@ -295,7 +316,8 @@ async def test_an_aborted_call_frees_its_row_within_a_round(
     assert (await waiting[1]).complete.finish_reason == "abort"
     assert (await _rest(runs))[-1].complete.finish_reason == "abort"
     assert target.engine.pool.in_use == 0
-    assert len(rows.steps) <= steps + 2, "one round that ran, and one that began"
+    # A round that ran and one that began; the row may go to the other call for as many, which ends.
+    assert len(rows.steps) <= steps + 4
     assert target.value("foredraft_request_failure_total", reason="cancelled") == 3
 
 

@@ -19,8 +19,9 @@ from foredraft_engine.scheduling.engine import Engine
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.server import LIVENESS, READINESS, Server, ServiceLostError
 from target_service.request.defaults import Config
-from target_service.service import STATUS, TargetServicer
+from target_service.service import TargetServicer
 from target_service.settings import TargetSettings
+from target_service.status import STATUS
 from tests.fakes import TableRows, random_table, table_model
 
 VOCAB = 9
