@@ -9,15 +9,9 @@ from typing import Any
 import grpc
 
 from foredraft import InvalidRequestError, tls
-from foredraft.cli.flags import seconds
+from foredraft.cli.flags import TLS_FILES, seconds
 from foredraft.wire.addresses import address_fault, is_loopback
 from foredraft.wire.limits import DEFAULT_TIMEOUT_S
-
-_FILES = {
-    "ca": "CAs that the target's certificate may come from",
-    "cert": "certificate to show to the target",
-    "key": "private key of --cert",
-}
 
 
 def connection_flags() -> argparse.ArgumentParser:
@@ -43,7 +37,7 @@ def connection_flags() -> argparse.ArgumentParser:
         help="call the target by TLS (default: $FOREDRAFT_TLS; each of the next three means it, "
         "too)",
     )
-    for name, meaning in _FILES.items():
+    for name, meaning in TLS_FILES.items():
         variable = f"FOREDRAFT_{name.upper()}"
         parser.add_argument(
             f"--{name}",
@@ -71,7 +65,7 @@ def _credentials(args: argparse.Namespace) -> grpc.ChannelCredentials | None:
     wanted = os.environ.get("FOREDRAFT_TLS", "").lower()
     if wanted not in ("", "0", "1", "false", "true"):
         raise InvalidRequestError(f"FOREDRAFT_TLS: {wanted!r} is not true or false")
-    files = {name: getattr(args, name) or None for name in _FILES}
+    files = {name: getattr(args, name) or None for name in TLS_FILES}
     is_tls = args.tls or wanted in ("1", "true") or any(files.values())
     return tls(**files) if is_tls else None
 

@@ -22,7 +22,12 @@ class FlagHelp(argparse.HelpFormatter):
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
-_TLS_FILES = ("ca", "cert", "key")
+TLS_FILES = {
+    "ca": "CAs that the target's certificate may come from",
+    "cert": "certificate to show to the target",
+    "key": "private key of --cert",
+}
+"""The files of TLS, each of which is a flag, and what it is."""
 _OF_THE_CALL = ("seed", "sampling_rule")
 _OTHER_NAMES = {"return_rounds": "--report", "generation_config": "--generation-config"}
 _EARLY_STOPPING: dict[str, str | bool] = {"never": "never", "true": True, "false": False}
@@ -93,7 +98,7 @@ def message_of(error: ForedraftError, args: argparse.Namespace) -> str:
             message = re.sub(rf"\b{name}=True\b", flag, message)
             message = re.sub(rf"\b{name}=False\b", flag.replace("--", "--no-", 1), message)
             message = re.sub(rf"(?<![\w-]){name}(?!\w)", flag, message)
-    for name in set(concerned) & set(_TLS_FILES):
+    for name in set(concerned) & set(TLS_FILES):
         message = re.sub(rf"^{name}:", f"--{name}:", message)
     return message
 
