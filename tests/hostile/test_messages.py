@@ -33,7 +33,7 @@ ANSWERS = {
 _PATIENCE_S = 120.0  # of a machine with other tests on it
 _FACTOR, _SPARE_S = 5.0, 2.0
 _GROWTH_BYTES, _TASKS = 300 << 20, 2
-_THREADS = 6  # of pools, and in each service the one that gives memory back for a moment
+_THREADS = 11  # of pools, and in each service those that give memory back or compile for a moment
 
 
 @asynccontextmanager
