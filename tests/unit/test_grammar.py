@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from foredraft_engine.errors import InvalidFieldError
+from foredraft_engine.logits import grammar_compiler
 from foredraft_engine.logits.grammar import Grammar, GrammarText
 from foredraft_engine.logits.grammar_compiler import GrammarCompiler
 from foredraft_engine.sampling import ResponseFormat
@@ -191,3 +192,9 @@ def test_a_tokenizer_that_is_no_fast_one_is_refused() -> None:
     slow: Any = Slow()
     with pytest.raises(InvalidFieldError, match="no fast one"):
         GrammarCompiler(slow).compile(FORMATS["object"])
+
+
+def test_a_service_without_llguidance_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grammar_compiler, "llguidance", None)
+    with pytest.raises(InvalidFieldError, match="lacks llguidance"):
+        _compiler().compile(FORMATS["object"])
