@@ -44,10 +44,12 @@ async def _filled(
     target: LoopbackTarget, client: AsyncClient, sequences: int
 ) -> list[asyncio.Task[Any]]:
     """Returns calls of a sequence each, all of which run or wait."""
-    tasks = [
-        asyncio.create_task(client.generate(PROMPT, max_new_tokens=400)) for _ in range(sequences)
-    ]
-    await _inside(target, sequences)
+    tasks: list[asyncio.Task[Any]] = []
+    # Those that come before the rows are lent would wait with the others, too many of them.
+    for inside in (ROWS, sequences):
+        for _ in range(inside - len(tasks)):
+            tasks.append(asyncio.create_task(client.generate(PROMPT, max_new_tokens=400)))
+        await _inside(target, inside)
     return tasks
 
 
