@@ -300,9 +300,10 @@ async def test_an_aborted_call_frees_its_row_within_a_round(
     slow: tuple[LoopbackTarget, Any, SlowRows],
 ) -> None:
     target, stub, rows = slow
-    runs, waits, another = (stub.Generate(_request(name)) for name in ("runs", "waits", "runs"))
+    runs = stub.Generate(_request("runs"))
     first = await runs.read()
-    assert first.chunk.token_ids
+    assert first.chunk.token_ids  # it has the only row
+    waits, another = (stub.Generate(_request(name)) for name in ("waits", "runs"))
     waiting = [asyncio.ensure_future(call.read()) for call in (waits, another)]
     async with asyncio.timeout(60):
         while target.engine.pool.waiting < 2:  # noqa: ASYNC110
@@ -344,8 +345,9 @@ async def test_the_load_is_told_while_it_changes(
     events = stub.SubscribeKvEvents(request)
     quiet = (await events.read()).load
     assert (quiet.running_requests, quiet.load_only, quiet.max_running_requests) == (0, True, 1)
-    calls = [stub.Generate(_request(name)) for name in ("one", "two")]
-    await calls[0].read()
+    one = stub.Generate(_request("one"))
+    await one.read()  # it has the only row
+    two = stub.Generate(_request("two"))
     seen = set()
     async with asyncio.timeout(60):
         while (1, 1) not in seen:
@@ -355,6 +357,8 @@ async def test_the_load_is_told_while_it_changes(
             load = (await events.read()).load
     assert load.sample > quiet.sample
     await stub.Abort(pb.AbortRequest(request_ids=["one", "two"]))
+    assert (await _rest(one))[-1].complete.finish_reason == "abort"
+    assert (await _rest(two))[-1].complete.finish_reason == "abort"
     events.cancel()
 
 
