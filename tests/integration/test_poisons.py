@@ -81,6 +81,8 @@ def poisons(field: Field, known_ids: int) -> Iterator[Any]:
             yield from _watermarks()
         case Kind.CACHE:
             yield from (generation_pb2.CacheConfig(nbits=n, q_group_size=n) for n in (0, 1, LAST))
+        case Kind.RESPONSE_FORMAT:
+            yield from _formats()
 
 
 def _sequences(values: list[list[int]]) -> generation_pb2.TokenIdsList:
@@ -91,6 +93,19 @@ def _biases(ids: list[int], bias: float) -> generation_pb2.SequenceBiasList:
     return generation_pb2.SequenceBiasList(
         values=[generation_pb2.SequenceBias(ids=ids, bias=min(bias, 3e38))]
     )
+
+
+def _formats() -> Iterator[generation_pb2.ResponseFormat]:
+    """Yields formats of every kind: what is none, what nothing meets, and what has no end."""
+    yield generation_pb2.ResponseFormat(json_object={})
+    for text in ("", "{", "false", '{"enum": []}', "[" * 2000):
+        yield generation_pb2.ResponseFormat(json_schema=text)
+    for text in (*TEXTS, "(", "[^\\s\\S]", "(.*)*", "(a|b){500}"):
+        yield generation_pb2.ResponseFormat(regex=text)
+        yield generation_pb2.ResponseFormat(grammar=text)
+        yield generation_pb2.ResponseFormat(choice=generation_pb2.Strings(values=[text]))
+    yield generation_pb2.ResponseFormat(choice={})
+    yield generation_pb2.ResponseFormat(structural_tag={})
 
 
 def _watermarks() -> Iterator[generation_pb2.WatermarkingConfig]:
