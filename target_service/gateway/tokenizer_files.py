@@ -22,7 +22,7 @@ class Archive:
 
     data: bytes
     sha256: str
-    """Of the data, as hexadecimal digits."""
+    """The hash of the data, as hexadecimal digits."""
 
 
 class TokenizerFiles:

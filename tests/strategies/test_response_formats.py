@@ -182,7 +182,7 @@ async def test_structures_within_a_text() -> None:
 
 
 async def test_a_text_is_cut_and_goes_on() -> None:
-    """At its longest, at a stop string, and in another call after the tokens of the first one."""
+    """Three cuts: at its longest, at a stop string, and in a call after the tokens of another."""
     wanted: Any = {"type": "json_schema", "json_schema": {"schema": _PERSON}}
     fields: dict[str, Any] = {"response_format": wanted, "eos_token_id": [END], **_DRAFTED}
     async with services() as client:
