@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-again test-long test-quiet test-compiled faults fuzz soak check static lint types audit protos protos-released stubs-fresh generated generated-fresh models test-quick train train-draft bench bench-one-stream bench-distance bench-strategies bench-free-text bench-lookups bench-pushing bench-rounds bench-dispatch bench-growth bench-quantized bench-overload bench-vllm bench-quick charts clean
+.PHONY: setup demo test test-again test-long test-quiet test-compiled faults fuzz soak check static lint types audit protos protos-released stubs-fresh generated generated-fresh models test-quick train train-draft bench bench-one-stream bench-distance bench-strategies bench-free-text bench-grammar bench-lookups bench-pushing bench-rounds bench-dispatch bench-growth bench-quantized bench-overload bench-vllm bench-quick charts clean
 
 setup: $(VENV)/.ready
 
@@ -154,6 +154,10 @@ bench-strategies: setup
 # Free text of the real model with its draft and without: a minute.
 bench-free-text: setup
 	$(RUN) -m benchmarks.free_text $(ARGS)
+
+# JSON of the real model under schemas, with forced tokens and without: two minutes.
+bench-grammar: setup
+	$(RUN) -m benchmarks.grammar $(ARGS)
 
 # N-grams that a target looks up by itself against plain decoding: two minutes.
 bench-lookups: setup

@@ -149,6 +149,22 @@ def test_free_text_in_short(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @begins_again
+def test_json_in_short(tmp_path: Path) -> None:
+    target = shutil.copytree(MODELS / "target", tmp_path / "target")
+    (target / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    pair = ["--target", str(target), "--draft", str(MODELS / "draft")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks.grammar", "--questions", "2", "--tokens", "40", *pair],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.stdout.count("| 2 of 2 |") == 5, ran.stdout
+
+
+@pytest.mark.long
+@begins_again
 def test_distance_in_short(tmp_path: Path) -> None:
     laws = (Sampling(0.0, 16),)
     real = RealPair(MODELS / "target", MODELS / "draft", tuple(prompts(2)))
