@@ -1,7 +1,9 @@
 """Small random models of several architectures, and the bundled pair."""
 
+import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,9 +45,16 @@ PACKED = ("llama", "qwen3", "gpt2", "mistral", "gpt_oss", "stablelm", "falcon")
 COMPILE = os.environ.get("FOREDRAFT_TESTS_COMPILE", "off")
 
 
-@cache
 def bundled(kind: str) -> LoadedModel:
-    """Loads the bundled "target" or "draft" in fp32."""
+    """Returns the bundled "target" or "draft" in fp32, with a module that nobody else has: rows
+    change the module that they are made of.
+    """
+    found = _loaded_once(kind)
+    return replace(found, module=copy.deepcopy(found.module))
+
+
+@cache
+def _loaded_once(kind: str) -> LoadedModel:
     return load(str(MODELS / kind))
 
 

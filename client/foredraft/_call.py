@@ -18,6 +18,7 @@ from foredraft.wire.chat import CHAT_OPTIONS
 from foredraft.wire.config import config_message
 from foredraft.wire.limits import MAX_MESSAGE_BYTES
 from foredraft.wire.numbers import UINT32_MAX, UINT64_MAX, whole
+from foredraft.wire.shown import shown
 
 MET = "stopping_criteria"
 """The finish reason that only the client knows."""
@@ -137,14 +138,14 @@ def _negative_prompts(options: Mapping[str, Any]) -> list[generation_pb2.Prompt]
 
 def _rule(value: Any) -> generation_pb2.SamplingRule:
     if value not in (None, "rejection", "coupled"):
-        reason = f"sampling_rule={value!r} is neither 'rejection' nor 'coupled'"
+        reason = f"sampling_rule={shown(value)} is neither 'rejection' nor 'coupled'"
         raise InvalidRequestError(reason, field="sampling_rule")
     return _RULES[value]
 
 
 def _flag(name: str, value: Any) -> bool:
     if value not in (None, True, False):
-        raise InvalidRequestError(f"{name}={value!r}: takes a bool", field=name)
+        raise InvalidRequestError(f"{name}={shown(value)}: takes a bool", field=name)
     return bool(value)
 
 
@@ -152,4 +153,4 @@ def _number(name: str, value: Any, limit: int) -> int | None:
     try:
         return None if value is None else whole(value, limit)
     except (TypeError, ValueError) as error:
-        raise InvalidRequestError(f"{name}={value!r}: {error}", field=name) from error
+        raise InvalidRequestError(f"{name}={shown(value)}: {error}", field=name) from error

@@ -26,7 +26,9 @@ class LogitBias:
         """Returns the scores with the numbers added; context int64 [n, length], scores float32
         [n, vocab].
         """
-        return scores.index_add(1, self._ids, self._numbers.expand(scores.shape[0], -1))
+        scores = scores.clone()
+        scores[:, self._ids] += self._numbers
+        return scores
 
 
 class GeneratedPenalty:

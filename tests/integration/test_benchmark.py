@@ -58,7 +58,7 @@ def ask(
 
 def test_a_widened_model_computes_the_same(rival: InProcess, texts: list[Prompt]) -> None:
     """The models are in float64, since the order of sums in fp32 depends on the processor."""
-    narrow: Any = stock(copy.deepcopy(bundled("target").module))  # other tests give it rows
+    narrow: Any = stock(bundled("target").module)  # other tests give it rows
     wide = copy.deepcopy(rival.target)
     assert wide.config.intermediate_size == WIDE
     narrow, wide = narrow.double(), wide.double()

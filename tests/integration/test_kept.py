@@ -146,7 +146,7 @@ async def _called(address: str, tokenizer: Any) -> Traces:
 async def test_what_is_kept_of_a_call_is_known() -> None:
     model = bundled("target")
     async with (
-        draft_service(rows_of(copy.deepcopy(bundled("draft").module)), bundled("draft")) as draft,
+        draft_service(rows_of(bundled("draft").module), bundled("draft")) as draft,
         target_service(rows_of(copy.deepcopy(model.module)), model, draft.address) as target,
     ):
         traces = await _called(target.address, model.tokenizer)

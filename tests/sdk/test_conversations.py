@@ -112,6 +112,18 @@ def test_what_is_no_option(
     assert not fake.requests
 
 
+@pytest.mark.parametrize("option", ["tools", "chat_template_kwargs"])
+def test_what_is_too_deep(target: Target, connect: Connect, option: str) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(20_000):
+        deep = {"items": deep}
+    with pytest.raises(InvalidRequestError, match="too deep") as raised:
+        connect(target().address).generate(
+            [USER], **{option: [deep] if option == "tools" else deep}
+        )
+    assert raised.value.field == option
+
+
 @pytest.mark.parametrize("inputs", ["text", [1, 2], ["a", "b"]], ids=repr)
 @pytest.mark.parametrize(
     "option", [{"tools": [TOOL]}, {"chat_template_kwargs": {}}, {"continue_final_message": True}]

@@ -50,7 +50,11 @@ def test_a_class_stands_for_its_schema() -> None:
     assert GenerationConfig(response_format=Person).response_format is Person
 
 
+DEEP: dict[str, Any] = {}
+for _ in range(20_000):
+    DEEP = {"items": DEEP}
 REFUSED: dict[str, tuple[Any, str]] = {
+    "a deep schema": ({"type": "json_schema", "json_schema": {"schema": DEEP}}, "too deep"),
     "a name alone": ("json_object", "mapping"),
     "no type": ({}, "type is None"),
     "another type": ({"type": "xml"}, "'xml'; it is one of text, json_object"),

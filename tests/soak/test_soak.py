@@ -5,7 +5,6 @@ seed of the run is in the summary; SOAK_SEED repeats the order of the actions.
 """
 
 import asyncio
-import copy
 import ctypes
 import gc
 import logging
@@ -150,7 +149,7 @@ class Records(logging.Handler):
 
 @asynccontextmanager
 async def crowd() -> AsyncIterator[Crowd]:
-    draft, target = (copy.deepcopy(bundled(kind).module) for kind in ("draft", "target"))
+    draft, target = (bundled(kind).module for kind in ("draft", "target"))
     async with (
         draft_service(rows_of(draft, ROWS, 256, spare=64), bundled("draft")) as drafting,
         target_service(

@@ -42,6 +42,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "min_new_tokens": {"eos_token_id": EOS},
     "exponential_decay_length_penalty": {"eos_token_id": EOS},
     "bad_words_ids": {"eos_token_id": EOS},
+    "response_format": {"eos_token_id": EOS},
     "forced_bos_token_id": {"inputs": [5]},
     "do_sample": {"seed": 3},
     "num_return_sequences": {"do_sample": True, "seed": 3},

@@ -75,7 +75,7 @@ async def test_prompt_logprobs_are_those_of_the_model() -> None:
     prompts = [list(range(40, 190)), [5, 9, 17], [7]]
     wanted = [module(torch.tensor([ids])).logits[0].float().log_softmax(-1) for ids in prompts]
     async with (
-        draft_service(rows_of(copy.deepcopy(bundled("draft").module)), bundled("draft")) as draft,
+        draft_service(rows_of(bundled("draft").module), bundled("draft")) as draft,
         target_service(
             rows_of(copy.deepcopy(model.module)), model, draft.address, chunk_tokens=100
         ) as target,

@@ -63,9 +63,7 @@ async def address() -> AsyncIterator[str]:
     model = replace(bundled("target"), tokenizer=copy.deepcopy(bundled("target").tokenizer))
     model.tokenizer.chat_template = TEMPLATES["Qwen3"]  # the bundled pair has none
     async with (
-        draft_service(
-            rows_of(copy.deepcopy(bundled("draft").module), 16), bundled("draft")
-        ) as draft,
+        draft_service(rows_of(bundled("draft").module, 16), bundled("draft")) as draft,
         target_service(
             rows_of(copy.deepcopy(model.module), 16, spare=16),
             model,

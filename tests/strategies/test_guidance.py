@@ -27,7 +27,7 @@ DRAFTED: list[dict[str, Any]] = [
 def _reference(
     name: str, prompt: Sequence[int], scale: float, negative: Sequence[int] | None
 ) -> list[int]:
-    module = copy.deepcopy(bundled("target").module) if name == "target" else random_model(name)
+    module = bundled("target").module if name == "target" else random_model(name)
     ids = torch.tensor([prompt])
     away = None if negative is None else torch.tensor([negative])
     out = stock(module).generate(  # type: ignore[operator]

@@ -26,11 +26,9 @@ async def test_a_second_turn_on_kept_rows_is_right(prompts: list[str]) -> None:
             {"num_assistant_tokens": 5} if drafts == "model" else {"prompt_lookup_num_tokens": 5}
         )
         async with (
-            draft_service(
-                rows_of(copy.deepcopy(bundled("draft").module)), bundled("draft")
-            ) as draft,
+            draft_service(rows_of(bundled("draft").module), bundled("draft")) as draft,
             target_service(
-                rows_of(copy.deepcopy(bundled("target").module)), bundled("target"), draft.address
+                rows_of(bundled("target").module), bundled("target"), draft.address
             ) as kept,
             AsyncClient(kept.address, metadata={"authorization": "Bearer x"}) as client,
         ):

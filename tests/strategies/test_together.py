@@ -1,7 +1,6 @@
 """All strategies in one batch, streamed and not: each says what it says alone."""
 
 import asyncio
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,11 +46,9 @@ async def _streamed(
 
 async def test_each_says_what_it_says_alone(prompts: list[str]) -> None:
     async with (
-        draft_service(
-            rows_of(copy.deepcopy(bundled("draft").module), 20), bundled("draft")
-        ) as draft,
+        draft_service(rows_of(bundled("draft").module, 20), bundled("draft")) as draft,
         target_service(
-            rows_of(copy.deepcopy(bundled("target").module), 20, spare=16),
+            rows_of(bundled("target").module, 20, spare=16),
             bundled("target"),
             draft.address,
         ) as target,

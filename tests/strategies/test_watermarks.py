@@ -2,7 +2,6 @@
 transformers.
 """
 
-import copy
 import statistics
 from collections.abc import AsyncIterator
 from typing import Any
@@ -37,10 +36,10 @@ WAYS: dict[str, dict[str, Any]] = {
 async def client() -> AsyncIterator[AsyncClient]:
     async with (
         draft_service(
-            rows_of(copy.deepcopy(bundled("draft").module), TEXTS, spare=160), bundled("draft")
+            rows_of(bundled("draft").module, TEXTS, spare=160), bundled("draft")
         ) as draft,
         target_service(
-            rows_of(copy.deepcopy(bundled("target").module), TEXTS, spare=16),
+            rows_of(bundled("target").module, TEXTS, spare=16),
             bundled("target"),
             draft.address,
         ) as target,

@@ -1,6 +1,5 @@
 """A draft that knows some of its target's tokens computes what a whole one would for these."""
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ async def test_a_directory_with_a_table_is_served_in_the_ids_of_its_target(tmp_p
 @torch.no_grad()
 def _whole_logits(known: list[int], ids: list[int]) -> Tensor:
     """Returns the logits of the bundled draft, rounded like the small one, float32 [n, vocab]."""
-    whole: Any = copy.deepcopy(bundled("draft").module)
+    whole: Any = bundled("draft").module
     whole.set_attn_implementation("eager")
     table = whole.model.embed_tokens.weight
     others = [i for i in range(len(table)) if i not in set(known)]

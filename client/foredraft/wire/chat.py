@@ -3,12 +3,13 @@
 This module knows nothing of templates: the service has them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foredraft._errors import InvalidRequestError
 from foredraft.v1 import generation_pb2
+from foredraft.wire.json_text import json_object
+from foredraft.wire.shown import shown
 
 _FLAGS = ("continue_final_message", "sanitize_control_tokens")
 CHAT_OPTIONS = ("tools", "chat_template_kwargs", *_FLAGS)
@@ -43,33 +44,33 @@ def chat_message(messages: Sequence[Any], options: Mapping[str, Any]) -> generat
 
 def _message(given: Any) -> generation_pb2.ChatMessage:
     if not isinstance(given, Mapping):
-        raise TypeError(f"a message is a mapping with role and content, not {given!r}")
+        raise TypeError(f"a message is a mapping with role and content, not {shown(given)}")
     # As in transformers, a key whose value is None is no key.
     values = {key: value for key, value in given.items() if value is not None}
     role, content, name = (values.pop(key, None) for key in ("role", "content", "name"))
     calls = values.pop("tool_calls", ())
     if not isinstance(role, str) or not isinstance(name, str | None):
-        raise TypeError(f"role and name of a message are text: {given!r}")
+        raise TypeError(f"role and name of a message are text: {shown(given)}")
     if content is None and not calls and not values:
-        raise ValueError(f"a message has role and content: {given!r}")
+        raise ValueError(f"a message has role and content: {shown(given)}")
     message = generation_pb2.ChatMessage(role=role, name=name, without_content=content is None)
     if isinstance(content, str):
         message.content = content
     elif content is not None:
         message.content_parts.extend(_parts(content))
-    message.tool_calls.extend(map(_json, calls))
-    message.more = _json(values) if values else ""
+    message.tool_calls.extend(map(json_object, calls))
+    message.more = json_object(values) if values else ""
     return message
 
 
 def _parts(content: Any) -> list[str]:
     if not isinstance(content, list | tuple) or not content:
-        raise TypeError(f"the content of a message is text, or a list of {_PART}: {content!r}")
+        raise TypeError(f"the content of a message is text, or a list of {_PART}: {shown(content)}")
     for part in content:
         is_text = isinstance(part, Mapping) and part.keys() == {"type", "text"}
         if not is_text or part["type"] != "text" or not isinstance(part["text"], str):
             raise TypeError(
-                f"a part of a content is {_PART}, since models read text here: {part!r}"
+                f"a part of a content is {_PART}, since models read text here: {shown(part)}"
             )
     return [part["text"] for part in content]
 
@@ -77,11 +78,11 @@ def _parts(content: Any) -> list[str]:
 def _write_tools(chat: generation_pb2.Chat, tools: Any) -> None:
     if not isinstance(tools, list | tuple):
         raise TypeError("takes a list of functions or of their JSON schemas")
-    chat.tools.extend(_json(_schema(tool) if callable(tool) else tool) for tool in tools)
+    chat.tools.extend(json_object(_schema(tool) if callable(tool) else tool) for tool in tools)
 
 
 def _write_variables(chat: generation_pb2.Chat, variables: Any) -> None:
-    chat.chat_template_kwargs = _json(variables)
+    chat.chat_template_kwargs = json_object(variables)
 
 
 def _schema(function: Any) -> Any:
@@ -97,10 +98,3 @@ def _schema(function: Any) -> Any:
         return get_json_schema(function)
     except Exception as error:  # its own exceptions, and whatever inspection raises
         raise ValueError(f"{function!r} makes no JSON schema: {error}") from error
-
-
-def _json(value: Any) -> str:
-    """Returns a JSON object, with the order of its keys."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"must be a mapping, not {value!r}")
-    return json.dumps(dict(value), ensure_ascii=False, allow_nan=False)

@@ -12,6 +12,7 @@ from foredraft._generation_config import GenerationConfig
 from foredraft.v1 import generation_pb2
 from foredraft.wire.generation_fields import GENERATION_FIELDS
 from foredraft.wire.other_names import HINTS
+from foredraft.wire.shown import shown
 from foredraft.wire.unsupported_fields import NOTES, UNSUPPORTED_FIELDS
 from foredraft.wire.values import read, write
 
@@ -45,7 +46,7 @@ def config_message(
         try:
             write(message, name, value)
         except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidRequestError(f"{name}={value!r}: {error}", field=name) from error
+            raise InvalidRequestError(f"{name}={shown(value)}: {error}", field=name) from error
     return message
 
 
@@ -72,7 +73,7 @@ def refuse_unsupported(name: str, value: object) -> None:
         reason = f"{name!r} is no generation parameter, nor an argument of this call{hint}"
         raise InvalidRequestError(reason, field=name)
     if not field.is_off(value):
-        reason = f"{name}={value!r} is not supported: {field.way_out}"
+        reason = f"{name}={shown(value)} is not supported: {field.way_out}"
         raise InvalidRequestError(reason, field=name)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from foredraft.v1 import generation_pb2
+from foredraft.wire.json_text import json_object
 
 _TYPES = ("text", "json_object", "json_schema", "regex", "grammar", "choice", "structural_tag")
 _OF_SCHEMAS = frozenset(["name", "description", "strict"])
@@ -34,7 +35,7 @@ def write_response_format(message: generation_pb2.ResponseFormat, value: Any) ->
             message.json_object.SetInParent()
         case "json_schema":
             _take(content, ("schema",), "json_schema", _OF_SCHEMAS)
-            message.json_schema = _json(content["schema"])
+            message.json_schema = json_object(content["schema"])
         case "regex" | "grammar":
             setattr(message, kind, _string(content))
         case "choice":
@@ -73,7 +74,7 @@ def _write_tag(message: generation_pb2.StructuralTag, value: Any) -> None:
     for one in _listed(value["structures"]):
         _take(one, ("begin", "schema", "end"), "a structure")
         begin, end = _string(one["begin"]), _string(one["end"])
-        message.structures.add(begin=begin, schema=_json(one["schema"]), end=end)
+        message.structures.add(begin=begin, schema=json_object(one["schema"]), end=end)
     message.triggers[:] = map(_string, _listed(value["triggers"]))
     message.SetInParent()
 
@@ -89,16 +90,6 @@ def _take(
         raise ValueError(f"{of} has no {missing[0]!r}")
     if unknown := sorted(map(str, value.keys() - needed - possible)):
         raise ValueError(f"{of} has {unknown[0]!r}, which is no part of it")
-
-
-def _json(schema: Any) -> str:
-    """Returns a schema as JSON; the order of its keys is that in which properties are written."""
-    if not isinstance(schema, Mapping):
-        raise TypeError("a schema must be a mapping")
-    try:
-        return json.dumps(schema)
-    except RecursionError:
-        raise ValueError("the schema is too deep") from None
 
 
 def _read(schema: str) -> Any:

@@ -12,6 +12,7 @@ from foredraft.wire.field import Kind
 from foredraft.wire.generation_fields import GENERATION_FIELDS
 from foredraft.wire.numbers import UINT64_MAX, finite, signed, single, unboxed, whole, whole_ids
 from foredraft.wire.response_format import read_response_format, write_response_format
+from foredraft.wire.shown import shown
 
 Config = generation_pb2.GenerationConfig
 
@@ -171,7 +172,7 @@ def _write_message(message: Any, values: Mapping[str, Any]) -> None:
             else:
                 setattr(message, name, _scalar(fields[name], value))
         except (TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{name}={value!r}: {error}") from error
+            raise ValueError(f"{name}={shown(value)}: {error}") from error
 
 
 def _read_message(message: Any) -> dict[str, Any]:
