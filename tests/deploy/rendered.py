@@ -27,6 +27,8 @@ COMPONENTS = (
     ("monitoring", "autoscaling-keda"),
     ("monitoring", "tls"),
     ("tls", "tokens"),
+    ("gateway",),
+    ("monitoring", "gateway", "inference-pool"),
 )
 SERVICES = ("target", "draft")
 SETTINGS: dict[str, Any] = {"target": TargetSettings, "draft": DraftSettings}

@@ -141,6 +141,8 @@ def test_both_services_installed_and_run_by_a_user_without_rights(tmp_path: Path
         subprocess.run(command, check=True, env=_environment(temporary), cwd="/", timeout=500)
         _read_only(prefix)
         _only_what_runs(prefix)
+        stubs = list(prefix.glob("venv/lib/python*/site-packages/smg_grpc_proto"))
+        assert bool(stubs) == (service == "target"), "the worker of gateways"
         _all_is_listed(prefix)
     installed = time.time()
     with _running(prefixes["draft"], "draft", temporary) as draft:
