@@ -1,4 +1,5 @@
-"""The command line: `foredraft generate`, `chat`, `info`, `configs` and `token`.
+"""The command line: `foredraft generate`, `chat`, `info`, `configs`, `gateway` and
+`token`.
 
 It knows nothing that the client does not. With the extra `cli` it shows colours on a terminal.
 """

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from foredraft import Client, ForedraftError, __version__
-from foredraft.cli import chat, configs, generate, info, token
+from foredraft.cli import chat, configs, gateway, generate, info, token
 from foredraft.cli.connection import connection_flags, connection_of
 from foredraft.cli.flags import message_of
 from foredraft.cli.unknown_words import told_of
@@ -82,5 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run_alone=None, converses=False)
     for command in (generate, chat, info, configs):
         command.add_to(commands, connection_flags())
+    gateway.add_to(commands)
     token.add_to(commands)
     return parser
