@@ -16,6 +16,7 @@ from foredraft_serving.access.exposure import log_exposure
 from foredraft_serving.certificates import Certificates
 from foredraft_serving.entry import log_ready, run
 from foredraft_serving.intake import Intake
+from foredraft_serving.metric_aliases import VllmAliases
 from foredraft_serving.metrics import TargetMetrics
 from foredraft_serving.refusals import Refusals
 from foredraft_serving.server import Server, serve_metrics
@@ -42,14 +43,15 @@ async def serve(settings: TargetSettings) -> None:
     _check(settings)
     certificates = server_certificates(settings)
     own = of_service(settings.cache_implementation, settings.cache_config)
-    registry = CollectorRegistry()
+    registry, served = CollectorRegistry(), CollectorRegistry()
+    served.register(registry)
     metrics = TargetMetrics(registry)
     # The address is bound first, so that an address in use is reported before a model loads
     # for minutes.
     async with _server(settings, metrics, certificates) as server:
         address = await server.start(settings.listen)
         log_exposure(settings, address)
-        metrics_address = serve_metrics(settings.metrics_listen, registry)
+        metrics_address = serve_metrics(settings.metrics_listen, served)
         loaded = await start_engine(
             settings.model,
             settings,
@@ -59,6 +61,8 @@ async def serve(settings: TargetSettings) -> None:
         )
         _check_whole(loaded.model)
         metrics.serves(loaded.model.name, str(loaded.model.device), loaded.model.dtype)
+        if settings.metrics_aliases == "vllm":
+            served.register(VllmAliases(registry, loaded.model.name))
         metrics.watch(loaded.engine.pool, loaded.engine.capacity)
         defaults = _defaults(settings, loaded, own)
         servicer = TargetServicer(settings, loaded.model, loaded.engine, defaults, metrics)

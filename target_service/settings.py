@@ -26,6 +26,11 @@ class TargetSettings(ModelFlags, AccessFlags, ProcessFlags):
     )
     listen: str = setting("127.0.0.1:50052", "HOST:PORT for gRPC")
     metrics_listen: str = setting("127.0.0.1:9102", "HOST:PORT for Prometheus metrics")
+    metrics_aliases: str = setting(
+        "none",
+        "whose names metrics have beside their own: those of vLLM, where the meaning is the same",
+        ("none", "vllm"),
+    )
     draft_ca: str = setting(
         "",
         "CAs of the certificates of draft services, PEM; empty calls them in plain text",

@@ -29,9 +29,21 @@ def serve(port: int, host: str, registry: CollectorRegistry) -> int:
         OSError: the port is in use.
     """
     server = _Server(port, host)
-    server.set_app(make_wsgi_app(registry))
+    server.set_app(_in_plain_text(make_wsgi_app(registry)))
     threading.Thread(target=server.serve_forever, args=(_LOOKS_EVERY_S,), daemon=True).start()
     return server.server_port
+
+
+def _in_plain_text(app: Any) -> Any:
+    """Returns an app that gives every scraper Prometheus' own text. prometheus_client's OpenMetrics
+    writes an underscore for the colon in a name, such as those of vLLM.
+    """
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        environ.pop("HTTP_ACCEPT", None)
+        return app(environ, start_response)
+
+    return answer
 
 
 class _Server(ThreadingMixIn, WSGIServer):

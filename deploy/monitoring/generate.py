@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.monitoring.dashboard import dashboard
-from foredraft.catalog import METRICS, VLLM, Metric, Part
+from foredraft.catalog import METRICS, VLLM, VLLM_ALIASES, Metric, Part
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _HERE = Path(__file__).resolve().parent
@@ -56,6 +56,20 @@ model, which only `foredraft_info` names. `foredraft_num_requests_waiting` count
 | --- | --- |
 """
 
+_ALIASES = """\
+## Under vLLM's names
+
+`foredraft-target --metrics-aliases vllm` serves these metrics once more, under the names of vLLM
+and with its labels `model_name` and `engine` ("0"), so that a program that knows vLLM reads a
+target. What the two count differently has no alias, such as `vllm:request_success_total`, whose
+reasons are others.
+`vllm:num_requests_running` counts sequences that have a row, and
+`vllm:inter_token_latency_seconds` is the time between two outputs of a sequence, as in vLLM.
+
+| vLLM | foredraft |
+| --- | --- |
+"""
+
 _RULE_HEAD = """\
 # Made from deploy/monitoring/rules.yml by `make generated`.
 apiVersion: monitoring.coreos.com/v1
@@ -77,8 +91,11 @@ def metrics_page() -> str:
             f"## {title}\n\n| metric | type | unit | labels | meaning |\n| --- | --- | --- | "
             f"--- | --- |\n{rows}"
         )
-    names = "".join(f"| `{theirs}` | `{ours}` |\n" for ours, theirs in VLLM.items())
-    return "\n".join([*parts, _MAPPING + names])
+    return "\n".join([*parts, _MAPPING + _names(VLLM), _ALIASES + _names(VLLM_ALIASES)])
+
+
+def _names(theirs: Mapping[str, str]) -> str:
+    return "".join(f"| `{name}` | `{ours}` |\n" for ours, name in theirs.items())
 
 
 def _row(metric: Metric) -> str:

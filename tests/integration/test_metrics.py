@@ -11,9 +11,11 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from foredraft import Client, InvalidRequestError, metrics
-from foredraft.catalog import METRICS, VLLM, Part
+from foredraft.catalog import METRICS, VLLM, VLLM_ALIASES, Part
 from foredraft.instruments import Registrar
 from foredraft_serving.metrics import DraftMetrics, TargetMetrics
+from foredraft_serving.settings import SettingsError, read
+from target_service.settings import TargetSettings
 from tests.integration.processes import MODELS, Process, service
 from tests.prometheus import prometheus
 
@@ -38,7 +40,8 @@ def test_the_table_is_well_formed() -> None:
         assert metric.meaning.endswith(".")
         assert len(metric.labels) <= 1 or not any(metric.labels.values())
         assert metric.name.endswith("_total") == (metric.type is Counter)
-    assert set(VLLM) <= {m.name for m in METRICS}
+    assert set(VLLM) | set(VLLM_ALIASES) <= {m.name for m in METRICS}
+    assert len(set(VLLM_ALIASES.values())) == len(VLLM_ALIASES)
     with pytest.raises(KeyError):
         Registrar("draft", CollectorRegistry()).counter("rounds")
 
@@ -53,6 +56,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Part, str
         "draft", logs / "draft.log", "--model", str(MODELS / "draft"), "--ngram", "off"
     ) as draft:
         flags = ["--model", str(MODELS / "target"), "--draft", draft.address]
+        flags += ["--metrics-aliases", "vllm"]
         with (
             service("target", logs / "target.log", *flags) as target,
             # Calls without a credential would not reuse each other's prompts.
@@ -106,6 +110,12 @@ def test_helps_are_the_tables(scraped: dict[Part, str]) -> None:
                 assert helps[metric.name.removesuffix("_total")] == metric.meaning
 
 
+def test_names_of_nobody_are_refused() -> None:
+    given = ["--model", "x", "--metrics-aliases", "sglang"]
+    with pytest.raises(SettingsError, match="sglang"):
+        read(TargetSettings, "FOREDRAFT_TARGET_", given, {})
+
+
 @pytest.mark.tool("prometheus")
 def test_a_real_prometheus_scrapes_all_three(
     scraped: dict[Part, str], tool: str, tmp_path: Path
@@ -117,6 +127,12 @@ def test_a_real_prometheus_scrapes_all_three(
                 assert server.query(f'{name}{{job="{part}"}}'), (
                     f"{metric.name} of {part} is not there"
                 )
+        for ours, theirs in VLLM_ALIASES.items():
+            kinds = {m.type for m in METRICS if m.name == ours and "target" in m.parts}
+            end = "_count" if kinds == {Histogram} else ""
+            (own,) = server.query(f'sum({ours}{end}{{job="target"}})')
+            (alias,) = server.query(f'sum({theirs}{end}{{engine="0",model_name!=""}})')
+            assert alias["value"][1] == own["value"][1], theirs
         _check_values(server.value)
 
 

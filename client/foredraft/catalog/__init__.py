@@ -11,9 +11,18 @@ from foredraft.catalog.draft import DRAFTING
 from foredraft.catalog.engine import ENGINE
 from foredraft.catalog.metric import DRAFT_STATES, MAX_POSITION, POSITIONS, Metric, Part
 from foredraft.catalog.requests import REQUESTS
-from foredraft.catalog.vllm import VLLM
+from foredraft.catalog.vllm import VLLM, VLLM_ALIASES
 
-__all__ = ["DRAFT_STATES", "MAX_POSITION", "METRICS", "POSITIONS", "VLLM", "Metric", "Part"]
+__all__ = [
+    "DRAFT_STATES",
+    "MAX_POSITION",
+    "METRICS",
+    "POSITIONS",
+    "VLLM",
+    "VLLM_ALIASES",
+    "Metric",
+    "Part",
+]
 
 METRICS = (*ENGINE, *REQUESTS, *ASSISTANCE, *DRAFTING, *CLIENT_CALLS)
 """All metrics, in the order in which docs/metrics.md lists them."""

@@ -34,3 +34,20 @@ VLLM: Mapping[str, str] = MappingProxyType(
     }
 )
 """The names of vLLM by ours, where vLLM has the signal, for people who bring their dashboards."""
+
+_COUNTED_OTHERWISE = frozenset(
+    (
+        "foredraft_num_requests_running",  # whole calls, those among them that wait
+        "foredraft_request_success_total",  # has reasons of its own
+        "foredraft_inter_token_latency_seconds",  # a token's share; vLLM times whole outputs
+    )
+)
+
+VLLM_ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        **{ours: theirs for ours, theirs in VLLM.items() if ours not in _COUNTED_OTHERWISE},
+        "foredraft_rows_in_use": "vllm:num_requests_running",
+        "foredraft_inter_chunk_seconds": "vllm:inter_token_latency_seconds",
+    }
+)
+"""The names of vLLM by ours, where both count the same, for programs that know vLLM's alone."""
