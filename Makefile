@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PROMPT ?=
 
-.PHONY: setup demo test test-again test-long test-quiet test-compiled faults fuzz soak check static lint types audit protos protos-released stubs-fresh generated generated-fresh models test-quick train train-draft bench bench-one-stream bench-distance bench-strategies bench-free-text bench-grammar bench-lookups bench-pushing bench-rounds bench-dispatch bench-growth bench-quantized bench-overload bench-vllm bench-quick charts clean
+.PHONY: setup demo demo-openai test test-clients test-again test-long test-quiet test-compiled faults fuzz soak check static lint types audit protos protos-released stubs-fresh generated generated-fresh models test-quick train train-draft bench bench-one-stream bench-distance bench-strategies bench-free-text bench-grammar bench-lookups bench-pushing bench-rounds bench-dispatch bench-growth bench-quantized bench-overload bench-vllm bench-quick charts clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +23,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(RUN) -m demo.run $(if $(PROMPT),--prompt "$$PROMPT")
 export PROMPT
+
+# The OpenAI API: a draft, a target and the gateway SMG, and a conversation over HTTP: a minute.
+# ARGS=--stay leaves it running. The gateway has an environment of its own (154 MB).
+demo-openai: setup .venv-smg/.ready
+	$(RUN) -m demo.openai_api $(ARGS)
+
+.venv-smg/.ready: demo/smg/requirements.txt
+	test -d .venv-smg || $(PYTHON) -m venv .venv-smg
+	.venv-smg/bin/pip install --quiet --disable-pip-version-check --no-deps -r demo/smg/requirements.txt
+	touch $@
 
 PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
@@ -207,4 +217,4 @@ bench-quick: setup
 	$(RUN) -m benchmarks.one_stream --quick
 
 clean:
-	rm -rf $(VENV) .venv-audit .venv-protos .venv-vllm build
+	rm -rf $(VENV) .venv-audit .venv-protos .venv-clients .venv-smg .venv-vllm build

@@ -35,23 +35,34 @@ class _Service:
 def running(pair: Pair, logs: Path) -> Iterator[Client]:
     """Runs a target, and its draft, for the time of the context; yields a client of the target.
 
+    Raises:
+        NotStartedError: a service ended, or was not ready in time.
+    """
+    with serving(pair, logs) as address, Client(address) as client:
+        yield client
+
+
+@contextmanager
+def serving(pair: Pair, logs: Path) -> Iterator[str]:
+    """Runs a target, and its draft, for the time of the context; yields the address of it.
+
     One row, so that no answer begins with what is left of another one to the same question.
 
     Raises:
         NotStartedError: a service ended, or was not ready in time.
     """
     with ExitStack() as stack:
-        address, services = _address(), []
+        address, services = free_address(), []
         verifying = ["--model", str(pair.target), "--rows", "1", "--listen", address]
         if pair.draft:
-            drafts = _address()
+            drafts = free_address()
             drafting = ["--model", str(pair.draft), "--threads", "1", "--listen", drafts]
             services.append(stack.enter_context(_service("draft", logs, drafting)))
             verifying += ["--draft", drafts]
         services.append(stack.enter_context(_service("target", logs, verifying)))
-        client = stack.enter_context(Client(address))
-        _wait(client, services)
-        yield client
+        with Client(address) as client:
+            _wait(client, services)
+        yield address
 
 
 @contextmanager
@@ -59,7 +70,7 @@ def _service(kind: str, logs: Path, flags: list[str]) -> Iterator[_Service]:
     log = logs / f"{kind}.log"
     with log.open("wb") as told:
         command = [sys.executable, "-m", f"{kind}_service", "--dtype", "float32"]
-        command += ["--metrics-listen", _address(), *flags]
+        command += ["--metrics-listen", free_address(), *flags]
         process = subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=told, env=os.environ)
     try:
         yield _Service(kind, process, log)
@@ -87,7 +98,8 @@ def _wait(client: Client, services: list[_Service]) -> None:
     raise NotStartedError(f"not ready in {_START_TIMEOUT_S:.0f} s, see {logs}")
 
 
-def _address() -> str:
+def free_address() -> str:
+    """Returns an address of this machine that nobody uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"

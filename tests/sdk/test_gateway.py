@@ -30,10 +30,15 @@ def told(signum, _):
         os._exit(0)
 for name in (signal.SIGTERM, signal.SIGINT):
     signal.signal(name, told)
+asked = []
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(503 if "--empty" in flags else 200)
+        asked.append(self.path)
+        # A model is listed before it can be called.
+        is_early = self.path == "/readiness" and ("--empty" in flags or len(asked) < 3)
+        self.send_response(503 if is_early else 200)
         self.end_headers()
+        open(path + "/asked", "w").write(" ".join(asked))
         self.wfile.write(json.dumps({{"data": [{{"id": "a model's"}}]}}).encode())
     def log_message(self, *_): pass
 at = flags[flags.index("--host") + 1], int(flags[flags.index("--port") + 1])
@@ -109,6 +114,7 @@ def test_it_says_where_it_answers_and_ends_with_a_signal(
         f"grpc://{target}" for target in targets
     ]
     assert flags[flags.index("--host") + 1] == "127.0.0.1"
+    assert (smg.parent / "asked").read_text() == "/readiness /readiness /readiness /v1/models"
     assert (smg.parent / "told").read_text() == f"{signum.name} "
     assert _is_gone(pid)
 

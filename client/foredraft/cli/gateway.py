@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -172,7 +172,7 @@ def _started(command: Sequence[str]) -> Iterator[_Gateway]:
 
 
 def _served_model(gateway: _Gateway, url: str, args: argparse.Namespace) -> str | None:
-    """Returns the model that is served, once one is; None if the program ended before.
+    """Returns the model that is served, once it can be called; None if the program ended before.
 
     Raises:
         UnavailableError: no target was ready in time.
@@ -182,12 +182,10 @@ def _served_model(gateway: _Gateway, url: str, args: argparse.Namespace) -> str 
     while time.monotonic() < deadline:
         if gateway.process.poll() is not None:
             return None
-        try:
+        with suppress(OSError):  # it does not listen yet, or says that it is not ready
+            opener.open(f"{url}/readiness", timeout=_ANSWER_S).close()
             with opener.open(f"{url}/v1/models", timeout=_ANSWER_S) as answer:
-                if models := json.load(answer)["data"]:
-                    return str(models[0]["id"])
-        except (OSError, ValueError):  # it does not listen yet, or has no target
-            pass
+                return str(json.load(answer)["data"][0]["id"])
         time.sleep(_LOOK_S)
     raise UnavailableError(f"no target was ready in {args.wait:g} s: {', '.join(args.targets)}")
 
