@@ -4,16 +4,17 @@ transformers imports it at once where it finds it, which takes two seconds: pack
 caches, losses and candidates of its own; torch's compiler, to mark functions for it; and torch's
 tensors of several processes. A service that needs one, such as hqq for a quantized cache or the
 compiler for its own layers, imports it itself. transformers also reads all of its models' files to
-list their names, twice; here once.
+list their names, twice and line by line; here once, and only the lines that have them.
 
 This module imports nothing but the standard library, and torch once it is used.
 """
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
+from functools import wraps
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,18 +91,45 @@ def _one_process() -> Iterator[None]:
 
 @contextmanager
 def _names_listed_once() -> Iterator[None]:
-    """Lets transformers list the names in its models' files by what it has read at its import.
-
-    It lists them for itself, by the folder, and for its package of models, by a file of the folder.
-    """
-    listing = importlib.import_module("transformers").utils.import_utils
-    names_of = listing.create_import_structure_from_path
-    listing.create_import_structure_from_path = lambda path: names_of(_folder(path))
+    """Lets transformers list the names in its models' files fast, if it is imported inside."""
+    sys.meta_path.insert(0, _ListingFinder)
     try:
         yield
         importlib.import_module("transformers.models")
     finally:
-        listing.create_import_structure_from_path = names_of
+        sys.meta_path.remove(_ListingFinder)
+
+
+class _ListingFinder:
+    """Finds the module of transformers that lists names, and changes it once it is loaded."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "transformers.utils.import_utils":
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_and_change(module: ModuleType) -> None:
+                run(module)
+                _list_fast(module)
+
+            spec.loader.exec_module = run_and_change  # type: ignore[method-assign]
+        return spec
+
+
+def _list_fast(listing: Any) -> None:
+    """Changes how names are listed, and not which.
+
+    transformers lists them for itself, by the folder, and for its package of models, by a file of
+    the folder. In a file it takes the last `__all__`.
+    """
+    names_of, names_in = listing.create_import_structure_from_path, listing.fetch__all__
+    listing.create_import_structure_from_path = wraps(names_of)(lambda at: names_of(_folder(at)))
+    listing.fetch__all__ = lambda text: names_in(text[text.rfind("\n__all__") + 1 :])
 
 
 def _folder(path: str | Path) -> str | Path:

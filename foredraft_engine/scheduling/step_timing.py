@@ -14,6 +14,8 @@ from foredraft_engine.scheduling.step_times import StepTimes
 
 # The widths that are timed; those in between are read off a line. After some time no wider one is.
 _TIMED, _TIMING_S = (1, 2, 4, 8, 16, 32, 64, 128, 256), 1.0
+# Steps of wider ones differ less, and would take most of a small model's start.
+_THRICE = 16
 
 
 def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
@@ -29,7 +31,7 @@ def time_steps(rows: Rows, cache: CacheSpec | None = None) -> StepTimes:
     step_times, began = StepTimes(), time.perf_counter()
     with torch.inference_mode():
         for width in [w for w in _TIMED if w <= rows.capacity]:
-            times = [step_s(rows, width, cache) for _ in range(3)]
+            times = [step_s(rows, width, cache) for _ in range(3 if width <= _THRICE else 2)]
             step_times.observe(width, 1, min(times))
             if time.perf_counter() - began > _TIMING_S:
                 break
