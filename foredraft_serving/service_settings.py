@@ -39,7 +39,7 @@ class ModelFlags:
     compile: str = setting(
         "auto",
         "trace the model's layers on a CPU: 'on' compiles them if need be, some seconds for each "
-        "kind of layer; 'auto' takes what was compiled before; 'off'",
+        "kind of layer; 'auto' takes what was compiled before; on CUDA both record passes; 'off'",
         ("auto", "on", "off"),
         needs=_MODEL,
     )

@@ -36,6 +36,7 @@ LEVELS = {
     "foredraft_engine": (
         "",
         "cache",
+        "capture",
         "tracing",
         "model",
         "logits",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foredraft_engine.cache.bucket import Bucket
 from foredraft_engine.cache.quantized_row import QuantizedRow
 from foredraft_engine.cache.spans import RowSpan, Sight, spans_of
 from foredraft_engine.cache.visibility import Visibility
@@ -52,26 +53,41 @@ class LayoutPlan:
         feeds: Sequence[Feed],
         scored: Sequence[int],
         quantized: Mapping[int, QuantizedRow],
+        bucket: Bucket | None = None,
     ) -> None:
         """
         Args:
             feeds: in the order of their rows.
             scored: for each feed, the number of its last tokens that get logits.
             quantized: the quantized rows among those that are fed.
+            bucket: the sizes to which all is padded, if it is.
         """
-        self.spans = spans_of(feeds, quantized)
+        self.tokens, self.scored = sum(len(feed.ids) for feed in feeds), sum(scored)
+        """The numbers of tokens that are fed and that get logits, without those that pad."""
+        self.bucket = bucket
+        self.spans = spans_of(feeds, quantized, bucket)
         self.sights = [Sight.of(span) for span in self.spans]
         self.all_dense = not quantized
         tokens, order = _tokens(feeds, quantized), _order(self.spans)
+        if bucket and order is None:
+            order = np.arange(self.tokens, dtype=np.int64)
         self.is_ordered = order is None
         sights = [a for s in self.sights for a in (s.places, s.limits, s.positions, s.more)]
-        self.arrays = [
+        arrays = [
             *tokens,
             *([] if order is None else [order]),
             _scored(feeds, scored),
             *sights,
         ]
-        """What a layout consists of."""
+        self.arrays = [bucket.joined(arrays)] if bucket else arrays
+        """What a layout consists of; one array if it is padded."""
+
+    def split(self, numbers: Tensor) -> list[Tensor]:
+        """Returns views of the one array of a padded plan, as a layout takes them."""
+        assert self.bucket is not None
+        ends, shapes = self.bucket.ends, self.bucket.shapes
+        parts = zip([0, *ends[:-1]], ends, shapes, strict=True)
+        return [numbers[start:end].view(shape) for start, end, shape in parts]
 
 
 class Layout:
@@ -132,7 +148,8 @@ class Layout:
         kind = MaskKind(window, groups, dtype)
         self.asked[self.layer] = kind
         if (index, kind) not in self._masks:
-            shown = self._sights[index].sees_all(self.spans[index].end, window)
+            span = self.spans[index]
+            shown = not span.bucket and self._sights[index].sees_all(span.end, window)
             hidden = None if shown else self._hidden(index, window)
             self._masks[index, kind] = None if hidden is None else _additive(hidden, kind)
         return self._masks[index, kind]

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from foredraft_engine.cache.bucket import Bucket
 from foredraft_engine.cache.layout import Layout, LayoutPlan
 from foredraft_engine.cache.quantized_row import QuantizedRow
 from foredraft_engine.cache.row_store import RowStore
@@ -58,8 +59,10 @@ class RowCache(Cache):  # type: ignore[misc]
         """Notes that a row is lent for another text; any thread may do so."""
         self._lent.add(row)
 
-    def plan(self, feeds: Sequence[Feed], scored: Sequence[int]) -> LayoutPlan:
-        """Prepares a forward pass on the host.
+    def plan(
+        self, feeds: Sequence[Feed], scored: Sequence[int], bucket: Bucket | None = None
+    ) -> LayoutPlan:
+        """Prepares a forward pass on the host, padded to the sizes of a bucket if there is one.
 
         A row that is fed under another `CacheSpec` than before loses its contents.
         """
@@ -70,7 +73,7 @@ class RowCache(Cache):  # type: ignore[misc]
             elif feed.row not in self._quantized or self._quantized[feed.row].spec != feed.cache:
                 self._quantized[feed.row] = QuantizedRow(feed.cache)
         fed = {f.row: self._quantized[f.row] for f in feeds if f.cache}
-        return LayoutPlan(feeds, scored, fed)
+        return LayoutPlan(feeds, scored, fed, bucket)
 
     def begin(self, plan: LayoutPlan, tensors: Sequence[Tensor], ids: Tensor | None) -> Layout:
         """Begins a forward pass and returns its layout.
@@ -114,8 +117,7 @@ class RowCache(Cache):  # type: ignore[misc]
             self._stores[layer_idx] = (RowStore(*size, key_states), RowStore(*size, value_states))
         keys, values = (store.tensor for store in self._stores[layer_idx])
         for store, states in ((keys, key_states), (values, value_states)):
-            if len(layout.spans) == 1 and layout.spans[0].rows == 1:
-                feed = layout.spans[0].members[0].feed
+            if len(layout.spans) == 1 and (feed := layout.spans[0].alone):
                 store[feed.row, :, feed.start : feed.start + len(feed.ids)] = states[0]
             elif layout.all_dense:
                 store[layout.rows, :, layout.places] = states[0].transpose(0, 1)

@@ -10,9 +10,11 @@ This module knows nothing of devices, or of keys and values.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
+from foredraft_engine.cache.bucket import Bucket
 from foredraft_engine.cache.quantized_row import QuantizedRow
 from foredraft_engine.feed import Feed
 from foredraft_engine.transfer import HostArray
@@ -45,30 +47,45 @@ class RowSpan:
     """The rows that are fed, in their order."""
     quantized: QuantizedRow | None = None
     """The one quantized row, if it is that."""
+    bucket: Bucket | None = None
+    """The sizes to which it is padded, if it is; they are no smaller than its own."""
+
+    @property
+    def alone(self) -> Feed | None:
+        """The one feed, if its places are numbers of the host."""
+        return self.members[0].feed if self.rows == 1 and not self.bucket else None
 
     @property
     def first_row(self) -> int:
         """The first of the rows."""
-        return self.members[0].feed.row
+        return self.bucket.first_row if self.bucket else self.members[0].feed.row
 
     @property
     def rows(self) -> int:
         """The number of rows, those in between that are not fed included."""
+        if self.bucket:
+            return self.bucket.rows
         return self.members[-1].feed.row - self.first_row + 1
 
     @property
     def tokens(self) -> int:
         """The new tokens of each row, to which the shorter ones are padded."""
+        if self.bucket:
+            return self.bucket.tokens
         return max(len(member.feed.ids) for member in self.members)
 
     @property
     def end(self) -> int:
         """One past the last place that any row has in use."""
+        if self.bucket:
+            return self.bucket.end
         return max(member.end for member in self.members)
 
     @property
     def is_padded(self) -> bool:
         """Whether its queries are not simply neighbours in the packed batch."""
+        if self.bucket:
+            return True
         offset, tokens = self.members[0].offset, self.tokens
         return self.rows != len(self.members) or any(
             len(member.feed.ids) != tokens or member.offset != offset + i * tokens
@@ -127,13 +144,20 @@ class Sight:
         return within and not self.more.size and bool(self.limits.min() >= end)
 
 
-def spans_of(feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow]) -> list[RowSpan]:
+def spans_of(
+    feeds: Sequence[Feed], quantized: Mapping[int, QuantizedRow], bucket: Bucket | None = None
+) -> list[RowSpan]:
     """Returns the spans of a pass.
 
     Args:
         feeds: in the order of their rows.
         quantized: the quantized rows among those that are fed.
+        bucket: the sizes of the one span that the pass has, if it is padded to them.
     """
+    if bucket:
+        offsets = accumulate((len(feed.ids) for feed in feeds), initial=0)
+        members = tuple(Member(feed, offset) for feed, offset in zip(feeds, offsets, strict=False))
+        return [RowSpan(members, bucket=bucket)]
     spans: list[RowSpan] = []
     latest: dict[int, int] = {}  # the last span of each width
     offset = 0

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import ModelError
 from foredraft_engine.feed import Feed, Tree
-from foredraft_engine.model.rows import InlineRows, PackedRows, Rows, SeparateRows
+from foredraft_engine.model.rows import InlineRows, PackedRows, Rows
+from foredraft_engine.model.separate_rows import SeparateRows
 
 Kind = type[PackedRows] | type[InlineRows] | type[SeparateRows]
 

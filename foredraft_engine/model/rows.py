@@ -10,20 +10,21 @@ import inspect
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache
 
 from foredraft_engine.cache.attention import ATTENTION, AttendedKeys
 from foredraft_engine.cache.layout import LayoutPlan
 from foredraft_engine.cache.row_cache import RowCache
+from foredraft_engine.capture.captured_passes import CapturedPasses, PassResult
 from foredraft_engine.feed import Feed
-from foredraft_engine.forward_pass import ForwardPass, Unread
+from foredraft_engine.forward_pass import ForwardPass
 from foredraft_engine.model.last_hidden import LastHidden
 from foredraft_engine.tracing.traced_layers import TracedLayers
+
+_LOOKS_FOR_PADDING = "warn_if_padding_and_no_attention_mask"
 
 
 class Rows(Protocol):
@@ -94,8 +95,9 @@ class PackedRows:
     def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
         model.set_attn_implementation(self.attention)  # type: ignore[operator]
         self.model = model
+        _expect_no_padding(model)
         self.cache = RowCache(count, capacity + spare, self.keys)
-        self._keeps = _accepts(model, "logits_to_keep")
+        self._keeps = accepts(model, "logits_to_keep")
         self._hidden = LastHidden.of(model)
         self.count, self.capacity, self.spare = count, capacity, spare
         self.quantizes = True
@@ -103,6 +105,8 @@ class PackedRows:
         self.runs_ahead = self.device.type != "cpu"
         self.traced: TracedLayers | None = None
         """The layers of the model, if they are traced."""
+        self.captured: CapturedPasses | None = None
+        """The passes of the model, if they are recorded."""
 
     def lend(self, row: int) -> None:
         self.cache.lend(row)
@@ -111,10 +115,27 @@ class PackedRows:
         return self.prepare(feeds, scored).alone(self.device)
 
     def prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
-        plan = self.cache.plan(feeds, scored)
+        bucket = self.captured.bucket(feeds) if self.captured else None
+        plan = self.cache.plan(feeds, scored, bucket)
         return ForwardPass(plan.arrays, partial(self._run, plan))
 
     def _run(self, plan: LayoutPlan, tensors: Sequence[Tensor], ids: Tensor | None) -> Tensor:
+        if plan.bucket is None:
+            return self.run_pass(plan, tensors, ids).logits
+        assert self.captured is not None
+        result = self.captured.run(plan, tensors[0], ids)
+        self._hidden.last = result.hidden[None]
+        return result.logits
+
+    def run_pass(
+        self, plan: LayoutPlan, tensors: Sequence[Tensor], ids: Tensor | None = None
+    ) -> PassResult:
+        """Runs the model for a pass.
+
+        Args:
+            tensors: what a layout takes.
+            ids: the packed ids if the host has not read them, int64 [n].
+        """
         layout = self.cache.begin(plan, tensors, ids)
         graphs = self.traced.running(self.cache, layout) if self.traced else nullcontext()
         with layout.current(), graphs:
@@ -126,7 +147,8 @@ class PackedRows:
                 **({"logits_to_keep": layout.scored} if self._keeps else {}),
             )
         logits: Tensor = output.logits[0]
-        return (logits if self._keeps else logits[layout.scored]).float()
+        scored = (logits if self._keeps else logits[layout.scored]).float()
+        return PassResult(scored, self._hidden.last[0])
 
     @property
     def hidden(self) -> Tensor:
@@ -146,88 +168,16 @@ class InlineRows(PackedRows):
     keys = AttendedKeys
 
 
-class SeparateRows:
-    """Rows with a forward pass each, over an ordinary cache of transformers.
+def _expect_no_padding(model: nn.Module) -> None:
+    """Stops a model from looking for padding in its ids, for which it waits for the device.
 
-    They are for models whose own code derives masks, ALiBi or positions from the whole batch.
+    Packed ids have none, and no mask that would tell.
     """
-
-    layout = "separate"
-    spare = 0
-    branches = False
-    quantizes = False
-
-    def __init__(self, model: nn.Module, count: int, capacity: int, spare: int = 0) -> None:
-        self._model = model
-        # Without the model's config every layer keeps all positions, so that every rollback is a
-        # crop. Sliding windows are then only in the masks, which the model makes itself.
-        self._caches = [DynamicCache() for _ in range(count)]
-        self._positions = _accepts(model, "position_ids")
-        self._hidden = LastHidden.of(model)
-        self._last: list[Tensor] = []  # hidden states of each sequence
-        self.count, self.capacity = count, capacity
-        self.device = next(model.parameters()).device
-        self.runs_ahead = self.device.type != "cpu"
-
-    def lend(self, row: int) -> None:
-        """Does nothing: the cache of a row ends where its text does."""
-
-    def forward(self, feeds: Sequence[Feed], scored: Sequence[int]) -> Tensor:
-        return self.prepare(feeds, scored).alone(self.device)
-
-    def prepare(self, feeds: Sequence[Feed], scored: Sequence[int]) -> ForwardPass:
-        ids = [i for feed in feeds if not isinstance(feed.ids, Unread) for i in feed.ids]
-        return ForwardPass([np.array(ids, dtype=np.int64)], partial(self._run, feeds, scored))
-
-    def _run(
-        self,
-        feeds: Sequence[Feed],
-        scored: Sequence[int],
-        tensors: Sequence[Tensor],
-        ids: Tensor | None,
-    ) -> Tensor:
-        logits, self._last = [], []
-        each = (tensors[0] if ids is None else ids).split([len(feed.ids) for feed in feeds])
-        for feed, n, its_ids in zip(feeds, scored, each, strict=True):
-            logits.append(self._forward_one(feed, n, its_ids))
-            self._last.append(self._hidden.last[0])
-        return torch.cat(logits)
-
-    @property
-    def hidden(self) -> Tensor:
-        return torch.cat(self._last)
-
-    def _forward_one(self, feed: Feed, scored: int, ids: Tensor) -> Tensor:
-        cache = self._caches[feed.row]
-        if cache.get_seq_length() > feed.start:
-            if feed.start == 0:
-                cache = self._caches[feed.row] = DynamicCache()
-            else:
-                # Layer by layer, because a pass that failed has filled only some of them.
-                for layer in cache.layers:
-                    layer.crop(min(0, feed.start - layer.get_seq_length()))
-        arguments: dict[str, Any] = {"input_ids": ids[None]}
-        if self._positions:
-            end = feed.start + len(feed.ids)
-            arguments["position_ids"] = torch.arange(feed.start, end, device=self.device)[None]
-        logits: Tensor = self._model(past_key_values=cache, use_cache=True, **arguments).logits[0]
-        return logits[len(feed.ids) - scored :].float()
-
-    def copy_row(self, source: int, target: int, length: int, start: int = 0) -> None:
-        copy, old = DynamicCache(), self._caches[target]
-        for index, layer in enumerate(self._caches[source].layers):
-            keys, values = layer.keys[:, :, start:length], layer.values[:, :, start:length]
-            if start:
-                kept = old.layers[index]
-                keys = torch.cat([kept.keys[:, :, :start], keys], dim=2)
-                values = torch.cat([kept.values[:, :, :start], values], dim=2)
-            copy.update(keys.clone(), values.clone(), index)
-        self._caches[target] = copy
-
-    def row_bytes(self, row: int) -> int:
-        layers = self._caches[row].layers
-        return int(sum(layer.keys.nbytes + layer.values.nbytes for layer in layers))
+    for module in model.modules():
+        if hasattr(module, _LOOKS_FOR_PADDING):
+            setattr(module, _LOOKS_FOR_PADDING, lambda *given: None)
 
 
-def _accepts(model: nn.Module, argument: str) -> bool:
+def accepts(model: nn.Module, argument: str) -> bool:
+    """Returns whether a model's forward has an argument of that name."""
     return argument in inspect.signature(model.forward).parameters

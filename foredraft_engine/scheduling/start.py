@@ -13,6 +13,7 @@ import torch
 
 from foredraft_engine.cache_spec import CacheSpec
 from foredraft_engine.errors import ModelError
+from foredraft_engine.model.captured_rows import capture_rows
 from foredraft_engine.model.free_memory import trim_heap
 from foredraft_engine.model.joined_linears import join_linears
 from foredraft_engine.model.loading import LoadedModel, load
@@ -153,6 +154,11 @@ def _engine(
     for note in tracing.notes:
         log.info("layers run as they are: %s", note)
     phases.ended("tracing", "traced shapes of layers: %d", tracing.shapes)
+    if rows.device.type == "cuda":
+        why_not = capture_rows(rows, settings.compile)
+        phases.ended(
+            "capture", "passes are recorded as they come%s", why_not and f" not: {why_not}"
+        )
     if model.draft_vocabulary:
         rows = ReducedRows(rows, model.draft_vocabulary)
     step_times = time_steps(rows, cache if rows.quantizes else None)

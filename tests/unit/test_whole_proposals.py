@@ -12,7 +12,8 @@ import torch
 from foredraft_engine.feed import Feed
 from foredraft_engine.job import UNFINISHED, Job
 from foredraft_engine.logits.processors import Processors
-from foredraft_engine.model.rows import PackedRows, Rows, SeparateRows
+from foredraft_engine.model.rows import PackedRows, Rows
+from foredraft_engine.model.separate_rows import SeparateRows
 from foredraft_engine.proposal import Outcome, Proposal
 from foredraft_engine.sampling import Greenlist, Rule, Sampling
 from foredraft_engine.scheduling.engine import Engine

@@ -1,0 +1,1 @@
+"""Forward passes that are recorded once, and replayed without the host's work."""
