@@ -28,13 +28,11 @@ from transformers import (
 )
 
 from demo import small_draft
-from foredraft_engine.model.captured_rows import capture_rows
 from foredraft_engine.model.loading import LoadedModel, load
 from foredraft_engine.model.proof import prove_rows
 from foredraft_engine.model.rows import Rows
 from foredraft_engine.model.traced_rows import trace_rows
 from foredraft_engine.vocabulary import Vocabulary
-from tests.recorded import OperationRecorder
 
 MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 WINDOW = 12
@@ -45,8 +43,6 @@ PACKED = ("llama", "qwen3", "gpt2", "mistral", "gpt_oss", "stablelm", "falcon")
 
 # `make test-compiled` runs tests with traced layers.
 COMPILE = os.environ.get("FOREDRAFT_TESTS_COMPILE", "off")
-# `make test-captured` runs tests with recorded passes.
-CAPTURE = os.environ.get("FOREDRAFT_TESTS_CAPTURE", "off")
 
 
 def bundled(kind: str) -> LoadedModel:
@@ -67,7 +63,6 @@ def rows_of(model: nn.Module, count: int = 4, capacity: int = 512, spare: int = 
     stock(model)
     rows = prove_rows(model, model.config, capacity, spare).make(count, capacity)
     trace_rows(rows, COMPILE)
-    capture_rows(rows, CAPTURE, OperationRecorder())
     return rows
 
 

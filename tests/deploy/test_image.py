@@ -123,6 +123,7 @@ def _running(prefix: Path, service: str, temporary: Path, *flags: str) -> Iterat
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1500)  # two environments are installed
 @pytest.mark.skipif(
     os.geteuid() != 0, reason="ONLY ROOT CAN BECOME ANOTHER USER: this test did not run"
 )

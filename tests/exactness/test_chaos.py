@@ -23,6 +23,7 @@ def drafts() -> Iterator[ChaoticDrafts]:
     assert {"passed", "doubled", "delayed"} <= set(drafts.fates)
 
 
+@pytest.mark.timeout(1500)  # each of many lost blocks is waited for
 @test_wire.TRIALS
 @pytest.mark.parametrize(("rule", "width"), [("rejection", 0), ("rejection", 2), ("coupled", 0)])
 async def test_the_law(
