@@ -11,6 +11,7 @@ from draft_service.settings import check as check_draft
 from foredraft_serving.foreign_flags import refused_flag
 from foredraft_serving.server import Server
 from foredraft_serving.settings import SettingsError, read, setting
+from target_service import serve as target_serve
 from target_service.settings import TargetSettings
 from target_service.settings import check as check_target
 from tests.loopback import ANY_PORT
@@ -151,13 +152,31 @@ def _another(field: "Field[Any]") -> Any:
     return "x"
 
 
-async def test_what_a_draft_without_a_model_never_reads_needs_one(
-    monkeypatch: pytest.MonkeyPatch,
+# Read as a process starts, for each call, or for each sequence.
+_ELSEWHERE = frozenset({"insecure", "log_level", "log_format", "tracing"})
+_LATER = {
+    DraftSettings: {"rows", "max_waiting", "ngram", "ngram_min_match", "q_width"},
+    TargetSettings: {"log_texts", "share_anonymous"},
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "given"),
+    [
+        (draft_serve, DraftSettings, {}),
+        (draft_serve, DraftSettings, {"model": "demo/models/draft"}),
+        (target_serve, TargetSettings, {"model": "demo/models/target"}),
+        (target_serve, TargetSettings, {"model": "demo/models/target", "draft": "127.0.0.1:9"}),
+    ],
+    ids=["draft", "draft-model", "target", "target-draft"],
+)
+async def test_what_a_start_never_reads_needs_what_is_not_given(
+    module: Any, kind: type, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A setting that is added later is here by itself: it is read, or it is refused."""
     read_names: set[str] = set()
 
-    class Watched(DraftSettings):
+    class Watched(kind):
         def __getattribute__(self, name: str) -> Any:
             read_names.add(name)
             return super().__getattribute__(name)
@@ -166,13 +185,12 @@ async def test_what_a_draft_without_a_model_never_reads_needs_one(
         pass
 
     monkeypatch.setattr(Server, "run", ended)
-    monkeypatch.setattr(draft_serve, "check", lambda settings: None)
-    await draft_serve.serve(Watched(listen=ANY_PORT, metrics_listen=ANY_PORT))
-    elsewhere = {"insecure", "log_level", "log_format", "tracing"}  # as a process starts
-    elsewhere |= {"rows", "max_waiting", "ngram"}  # for each sequence
-    dependent = {field.name for field in fields(DraftSettings) if field.metadata["needs"]}
-    unread = {field.name for field in fields(DraftSettings)} - read_names - elsewhere
-    assert unread <= dependent
+    monkeypatch.setattr(module, "check", lambda settings: None)
+    settings = Watched(listen=ANY_PORT, metrics_listen=ANY_PORT, **given)
+    await module.serve(settings)
+    unread = [f for f in fields(kind) if f.name not in read_names | _ELSEWHERE | _LATER[kind]]
+    ignored = {f.name for f in unread if all(getattr(settings, n) for n in f.metadata["needs"])}
+    assert ignored == set()
 
 
 @pytest.mark.parametrize(
