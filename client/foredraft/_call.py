@@ -75,10 +75,10 @@ def build_call(
     """
     options = {name: arguments.get(name) for name in _OPTIONS}
     fields = {k: v for k, v in arguments.items() if k not in _OPTIONS and k != "timeout"}
-    inputs = _inputs(inputs, options)
-    prompts, is_batch = prompt_messages(inputs, options["generated_ids"], options)
     name = generation_config if isinstance(generation_config, str) else ""
     config = config_message(None if name else generation_config, fields)
+    inputs = _inputs(inputs, options)
+    prompts, is_batch = prompt_messages(inputs, options["generated_ids"], options)
     criteria = criteria_of(options["stopping_criteria"])
     resume = _flag("resume", options["resume"])
     if criteria and config.num_beams > 1:

@@ -9,6 +9,7 @@ This module knows nothing of layers.
 
 import hashlib
 import os
+import runpy
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,8 @@ def _file(model: str) -> Path:
 
 
 def _directory() -> Path:
-    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # imports the compiler
-
-    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or default_cache_dir())
+    if chosen := os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+        return Path(chosen)
+    # The file alone: as a module of torch's it would import the compiler, which takes two seconds.
+    own = runpy.run_path(f"{torch.__path__[0]}/_inductor/runtime/cache_dir_utils.py")
+    return Path(own["default_cache_dir"]())

@@ -68,15 +68,15 @@ class DraftEndpoint:
         self._channel = DraftChannel(address, credentials)
         self._pause_s = 0.0
         self._paused_until = 0.0
-        self._failure = ""
+        self._failure = self._looked = ""  # what a sequence, and what a look, found wrong
         self._excused_at = -math.inf
         self._faults = 0  # of sequences, since a proposal came that can be verified
 
     @property
     def description(self) -> str:
         """The state for people: "ready", or what is wrong."""
-        unheld = f"ready, without response_format ({self._unheld_reason})"
-        return self.mismatch or self._failure or (unheld if self._unheld_reason else "ready")
+        unheld = f", without response_format ({self._unheld_reason})" if self._unheld_reason else ""
+        return self.mismatch or self._failure or self._looked or f"ready{unheld}"
 
     @property
     def state(self) -> str:
@@ -109,7 +109,7 @@ class DraftEndpoint:
         """Records that it sent a block, whatever the block holds: it is there."""
         if self._failure:
             log.info("draft %s is back", self.address)
-        self._failure, self._paused_until = "", 0.0
+        self._failure, self._looked, self._paused_until = "", "", 0.0
 
     def was_useful(self) -> None:
         """Records that a block of it held a proposal that can be verified: its next pause is short.
@@ -194,6 +194,7 @@ class DraftEndpoint:
 
     async def look(self) -> None:
         """Logs whether it can be reached; sequences find out by themselves."""
+        self._looked = "has not answered yet"
         # A call that waits for a connection is not told why there is none, and one that does not
         # wait is.
         for waits in (True, False):
@@ -207,8 +208,10 @@ class DraftEndpoint:
                     self._is_wrong(reason)
                     return
             else:
+                self._looked = ""
                 log.info("draft %s answers", self.address)
                 return
+        self._looked = f"cannot be reached ({reason})"
         log.warning(
             "draft %s cannot be reached (%s): texts go on without it, and each sequence tries it "
             "again; is a foredraft-draft listening there?",

@@ -264,4 +264,5 @@ def test_a_start_says_what_is_out_of_reach(logs: Path) -> None:
         assert f"draft {nobody} cannot be reached (" in told
         assert "max_length: 9999 is more than the 2048 tokens that" in told
         with Client(alone.address) as client:
+            assert client.info().drafts[nobody].startswith("cannot be reached (")
             assert client.generate("def main(", max_new_tokens=4).token_ids

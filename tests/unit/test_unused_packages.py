@@ -17,6 +17,8 @@ from foredraft_engine.unused_packages import unused_packages_hidden
 with unused_packages_hidden():
     import target_service.serve, draft_service.serve
     from transformers import LlamaForCausalLM
+from foredraft_engine.tracing import compiled_before
+compiled_before.was_compiled("a model")
 print([name for name in {SLOW} if name in sys.modules])
 print(sorted(set({UNUSED}) & set(sys.modules)))
 from transformers.utils import import_utils
@@ -25,6 +27,8 @@ print(all(
     == (importlib.util.find_spec(name) is not None) for name in {UNUSED}
 ))
 import torch, torch._dynamo
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+print(str(compiled_before._directory()) == cache_dir())
 print(torch.distributed.is_available() and torch._dynamo.disable(len) is not len)
 from foredraft_engine.cache.quantizers import BACKENDS, quantizer
 print(not BACKENDS["hqq"].is_installed or quantizer("hqq", 4) is not None)
@@ -87,7 +91,7 @@ def _said(code: str) -> list[str]:
 
 
 def test_they_stay_out_and_can_be_used_afterwards() -> None:
-    assert _said(_CODE) == ["[]", "[]", *["True"] * 5]
+    assert _said(_CODE) == ["[]", "[]", *["True"] * 6]
 
 
 def test_a_served_pair_has_not_imported_torchs_compiler() -> None:
