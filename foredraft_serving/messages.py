@@ -87,6 +87,8 @@ def format_from(message: generation_pb2.ResponseFormat) -> ResponseFormat | None
     match value:
         case generation_pb2.Strings():
             text = json.dumps(list(value.values))
+        case generation_pb2.StructuralTag() if value.format:
+            text = json.dumps({"format": value.format})
         case generation_pb2.StructuralTag():
             structures = [
                 {"begin": one.begin, "schema": one.schema, "end": one.end}

@@ -172,8 +172,11 @@ def check_format(name: str, message: generation_pb2.ResponseFormat) -> None:
         raise InvalidFieldError(name, reason)
     if message.HasField("choice") and not message.choice.values:
         raise InvalidFieldError(name, "is a choice among no strings")
-    if message.HasField("structural_tag") and not message.structural_tag.structures:
-        raise InvalidFieldError(name, "is a structural tag without a structure")
+    if message.HasField("structural_tag"):
+        tag = message.structural_tag
+        if bool(tag.structures or tag.triggers) == bool(tag.format):
+            reason = "is a structural tag, which has either structures or a format"
+            raise InvalidFieldError(name, reason)
 
 
 def _check_strings(name: str, strings: Sequence[str]) -> None:

@@ -80,6 +80,13 @@ class StructuralTagFormat(TypedDict):
     structural_tag: StructuralTag
 
 
+class StructuralTreeFormat(TypedDict):
+    """A tree of formats, in the form of XGrammar and of vLLM."""
+
+    type: Literal["structural_tag"]
+    format: Mapping[str, Any]
+
+
 ResponseFormat = (
     Text
     | JsonObject
@@ -88,6 +95,7 @@ ResponseFormat = (
     | GrammarFormat
     | ChoiceFormat
     | StructuralTagFormat
+    | StructuralTreeFormat
 )
 """What a text has to be."""
 

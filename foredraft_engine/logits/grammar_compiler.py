@@ -15,6 +15,7 @@ from typing import Any
 
 from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.logits.grammar import FIELD, Grammar, GrammarText
+from foredraft_engine.logits.structural_format import FormatWriter
 from foredraft_engine.sampling import ResponseFormat
 
 try:
@@ -40,6 +41,9 @@ _LIMITS = {
     "verbose_errors": False,
 }
 
+Special = Mapping[str, int]
+"""The special tokens of a model, with their ids."""
+
 
 class GrammarCompiler:
     """Compiles for the tokens of one model. Threads may share it."""
@@ -52,7 +56,7 @@ class GrammarCompiler:
         self._tokenizer, self._lock = tokenizer, threading.Lock()
         self._vocabulary: Any = None
         self._end_id = 0
-        self._special: frozenset[str] = frozenset()
+        self._special: Special = {}
 
     def compile(self, wanted: ResponseFormat) -> Grammar:
         """Returns the grammar of a format. Blocks for a millisecond, at most for some seconds.
@@ -112,7 +116,7 @@ class GrammarCompiler:
         end = {"id": self._end_id, "content": _END, "special": True}
         plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         added = described.setdefault("added_tokens", [])
-        self._special = frozenset(one["content"] for one in added if one["special"])
+        self._special = {one["content"]: one["id"] for one in added if one["special"]}
         added.append(end | plain)
         try:
             self._vocabulary = llguidance.LLTokenizer(json.dumps(described), eos_token=self._end_id)
@@ -131,28 +135,30 @@ def _settle(
         made.set_exception(error)
 
 
-def _json_schema(text: str, special: frozenset[str]) -> str:
+def _json_schema(text: str, special: Special) -> str:
     return str(llguidance.LLMatcher.grammar_from_json_schema(json.dumps(_styled(json.loads(text)))))
 
 
-def _json_object(text: str, special: frozenset[str]) -> str:
+def _json_object(text: str, special: Special) -> str:
     return _json_schema('{"type": "object"}', special)
 
 
-def _regex(text: str, special: frozenset[str]) -> str:
+def _regex(text: str, special: Special) -> str:
     return str(llguidance.LLMatcher.grammar_from_regex(text))
 
 
-def _grammar(text: str, special: frozenset[str]) -> str:
+def _grammar(text: str, special: Special) -> str:
     return str(llguidance.LLMatcher.grammar_from_lark(any_to_lark(text)))
 
 
-def _choice(text: str, special: frozenset[str]) -> str:
+def _choice(text: str, special: Special) -> str:
     return _regex(f"(?:{'|'.join(re.escape(one) for one in json.loads(text))})", special)
 
 
-def _structural_tag(text: str, special: frozenset[str]) -> str:
+def _structural_tag(text: str, special: Special) -> str:
     described = json.loads(text)
+    if "format" in described:
+        return FormatWriter(special, _styled, any_to_lark).written(json.loads(described["format"]))
     triggers, tags = described["triggers"], []
     for one in described["structures"]:
         begin = one["begin"]
@@ -175,7 +181,7 @@ def _structural_tag(text: str, special: frozenset[str]) -> str:
     return str(llguidance.StructTag.to_grammar(tags, assume_special=are_special.pop()))
 
 
-_SOURCES: Mapping[str, Callable[[str, frozenset[str]], str]] = {
+_SOURCES: Mapping[str, Callable[[str, Special], str]] = {
     "json_schema": _json_schema,
     "json_object": _json_object,
     "regex": _regex,

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import hashlib
 import io
+import json
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ NEW_TOKENS = 16
 SEEDED: dict[str, Any] = {"temperature": 0.8, "seed": 7}
 SAMPLED: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "seed": 7, "top_k": 0}
 BOOLEAN = {"type": "boolean"}
+STRUCTURES: Any = {
+    "structures": [{"begin": "(", "schema": BOOLEAN, "end": ")"}],
+    "triggers": ["("],
+}
+_TAG = {"begin": "(", "content": {"type": "regex", "pattern": "[ab]{3}"}, "end": ")"}
+TREE: Any = {"type": "structural_tag", "format": {"type": "tag", **_TAG}}
 # What a gateway sends, and the same in the SDK.
 CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "greedy": ({"temperature": 0.0}, {}),
@@ -70,6 +77,22 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "response_format": {"type": "json_schema", "json_schema": {"schema": BOOLEAN}},
             "eos_token_id": 0,
         },
+    ),
+    "structures": (
+        {
+            "structural_tag": json.dumps({"type": "structural_tag", **STRUCTURES}),
+            "stop_token_ids": [0],
+            **SEEDED,
+        },
+        {
+            "response_format": {"type": "structural_tag", "structural_tag": STRUCTURES},
+            "eos_token_id": 0,
+            **SAMPLED,
+        },
+    ),
+    "a tree": (
+        {"structural_tag": json.dumps(TREE), "temperature": 0.0, "stop_token_ids": [0]},
+        {"response_format": TREE, "eos_token_id": 0},
     ),
     "end ignored": ({"temperature": 0.0, "ignore_eos": True}, {"eos_token_id": []}),
 }

@@ -100,6 +100,7 @@ def _formats() -> Iterator[generation_pb2.ResponseFormat]:
     yield generation_pb2.ResponseFormat(json_object={})
     for text in ("", "{", "false", '{"enum": []}', "[" * 2000):
         yield generation_pb2.ResponseFormat(json_schema=text)
+        yield generation_pb2.ResponseFormat(structural_tag={"format": text})
     for text in (*TEXTS, "(", "[^\\s\\S]", "(.*)*", "(a|b){500}"):
         yield generation_pb2.ResponseFormat(regex=text)
         yield generation_pb2.ResponseFormat(grammar=text)

@@ -18,6 +18,7 @@ FORMATS: list[dict[str, Any]] = [
     {"type": "grammar", "grammar": 'start: "a"'},
     {"type": "choice", "choice": ["a", ""]},
     {"type": "structural_tag", "structural_tag": TAG},
+    {"type": "structural_tag", "format": {"type": "any_text"}},
 ]
 
 

@@ -254,12 +254,14 @@ class JsonObject(_message.Message):
     def __init__(self) -> None: ...
 
 class StructuralTag(_message.Message):
-    __slots__ = ("structures", "triggers")
+    __slots__ = ("structures", "triggers", "format")
     STRUCTURES_FIELD_NUMBER: _ClassVar[int]
     TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     structures: _containers.RepeatedCompositeFieldContainer[TaggedStructure]
     triggers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, structures: _Optional[_Iterable[_Union[TaggedStructure, _Mapping]]] = ..., triggers: _Optional[_Iterable[str]] = ...) -> None: ...
+    format: str
+    def __init__(self, structures: _Optional[_Iterable[_Union[TaggedStructure, _Mapping]]] = ..., triggers: _Optional[_Iterable[str]] = ..., format: _Optional[str] = ...) -> None: ...
 
 class TaggedStructure(_message.Message):
     __slots__ = ("begin", "schema", "end")

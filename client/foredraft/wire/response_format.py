@@ -27,9 +27,9 @@ def write_response_format(message: generation_pb2.ResponseFormat, value: Any) ->
     kind = value.get("type")
     if kind not in _TYPES:
         raise ValueError(f"type is {kind!r}; it is one of {', '.join(_TYPES)}")
-    has_content = kind not in ("text", "json_object")
-    _take(value, ("type", kind) if has_content else ("type",), kind)
-    content: Any = value.get(kind)
+    content_key = _content_key(kind, value)
+    _take(value, ("type", content_key) if content_key else ("type",), kind)
+    content: Any = value.get(content_key)
     match kind:
         case "json_object":
             message.json_object.SetInParent()
@@ -41,6 +41,8 @@ def write_response_format(message: generation_pb2.ResponseFormat, value: Any) ->
         case "choice":
             message.choice.values[:] = map(_string, _listed(content))
             message.choice.SetInParent()
+        case "structural_tag" if content_key == "format":
+            message.structural_tag.format = json_object(content)
         case "structural_tag":
             _write_tag(message.structural_tag, content)
 
@@ -57,6 +59,8 @@ def read_response_format(message: generation_pb2.ResponseFormat) -> dict[str, An
             content: Any = {"schema": _read(message.json_schema)}
         case "choice":
             content = list(message.choice.values)
+        case "structural_tag" if message.structural_tag.format:
+            return {"type": kind, "format": _read(message.structural_tag.format)}
         case "structural_tag":
             structures = [
                 {"begin": one.begin, "schema": _read(one.schema), "end": one.end}
@@ -67,6 +71,13 @@ def read_response_format(message: generation_pb2.ResponseFormat) -> dict[str, An
         case _:
             content = getattr(message, kind)
     return {"type": kind, kind: content}
+
+
+def _content_key(kind: str, value: Mapping[str, Any]) -> str:
+    """Returns the key of what a format has beside its type; empty if it has nothing."""
+    if kind == "structural_tag" and "format" in value:
+        return "format"
+    return "" if kind in ("text", "json_object") else kind
 
 
 def _write_tag(message: generation_pb2.StructuralTag, value: Any) -> None:
