@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from foredraft.wire import read_early_stopping
+from foredraft_engine.errors import InvalidFieldError
 from foredraft_engine.logits.processing import Scored
 from foredraft_engine.logits.processors import Processors
 from foredraft_engine.logits.validity import whole_scores
 from foredraft_engine.noise import Purpose, gumbel, key
 from foredraft_engine.scheduling.engine import Engine
-from foredraft_engine.search.beams import BeamSearch, BeamSettings, Move, Search
+from foredraft_engine.search.beams import BeamSearch, BeamSettings, Hypothesis, Move, Search
 from foredraft_engine.search.branches import branches
 from foredraft_engine.search.diverse_beams import DiverseBeamSearch, DiverseBeamSettings
 from target_service.output.branch_stopping import BranchStopping
@@ -27,6 +28,9 @@ from target_service.output.speculation_stats import SpeculationStats
 from target_service.request.mode import Mode
 from target_service.request.plan import Plan
 from target_service.strategies.resources import Resources
+
+_IMPOSSIBLE = -1e7
+"""The log-probability of no text: beams that may not go on have one far below it."""
 
 
 async def beams(
@@ -55,9 +59,25 @@ async def beams(
             sent = max(sent, len(shared))
             parents, ids = [m.parent for m in moves], [m.token for m in moves]
             moves = await texts.grow(parents, ids, choice.next)
-        for output, found in zip(outputs, search.best(len(outputs)), strict=True):
+        for output, found in zip(outputs, _found(plan, search, len(outputs)), strict=True):
             await output.finish(found.ids[sent:], found.score)
     return stats
+
+
+def _found(plan: Plan, search: Search, count: int) -> list[Hypothesis]:
+    """Returns the best texts.
+
+    Raises:
+        InvalidFieldError: a response format has fewer texts, so that beams that may not go on are
+            among them.
+    """
+    found, penalty = search.best(count), plan.config.length_penalty
+    sums = [one.score * max(1, len(one.ids)) ** penalty for one in found]
+    possible = sum(total > _IMPOSSIBLE for total in sums)
+    if plan.grammar and possible < count:
+        reason = f"asks for {count} texts, and the search found {possible} that meet the format"
+        raise InvalidFieldError("num_return_sequences", reason, "response_format")
+    return found
 
 
 class _Choice:

@@ -232,3 +232,21 @@ async def test_what_contradicts_is_refused_by_name(name: str) -> None:
             await client.generate([40], **settings)
     assert set(raised.value.fields) & named, raised.value
     assert "response_format" in str(raised.value) or set(raised.value.fields) < named
+
+
+BEAMS: dict[str, dict[str, Any]] = {
+    "beams": {"num_beams": 4},
+    "sampled": {"num_beams": 4, "do_sample": True, "seed": 1},
+    "groups": {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", BEAMS)
+async def test_a_search_for_more_texts_than_a_format_has_is_refused(kind: str) -> None:
+    wanted: Any = {"type": "choice", "choice": ["x"]}
+    fields: dict[str, Any] = {"response_format": wanted, "eos_token_id": [END], **BEAMS[kind]}
+    async with services() as client:
+        assert (await client.generate([40], **fields)).text == "x"
+        with pytest.raises(InvalidRequestError, match="asks for 4 texts") as refused:
+            await client.generate([40], num_return_sequences=4, **fields)
+    assert set(refused.value.fields) == {"num_return_sequences", "response_format"}
