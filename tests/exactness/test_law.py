@@ -144,6 +144,17 @@ def test_texts_under_a_grammar_have_the_law_that_is_left(name: str, trials: int)
     _check_law(HELD[name], trials)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_many_texts_with_one_addition_have_the_law(name: str) -> None:
+    _check_law(Case(replace(BASE, **{name: ADDITIONS[name]})), 200_000)
+
+
+@pytest.mark.long
+def test_many_texts_under_a_grammar_have_the_law_that_is_left() -> None:
+    _check_law(HELD["rejection, model"], 200_000)
+
+
 def _check_law(case: Case, trials: int) -> None:
     counts: Counter[tuple[int, ...]] = Counter()
     for first in range(0, trials, BATCH):
