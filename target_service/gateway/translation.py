@@ -12,6 +12,7 @@ from smg_grpc_proto.generated import vllm_engine_pb2 as pb
 from foredraft.v1 import generation_pb2, target_pb2
 from foredraft.wire import write
 from foredraft_engine.errors import InvalidFieldError
+from target_service.request.parse import MAX_LOGPROBS
 
 _PARAMS = "sampling_params"
 _GREEDY_BELOW = 1e-5  # vLLM takes the most likely token at a lower temperature
@@ -68,7 +69,7 @@ def check_served(request: pb.GenerateRequest) -> None:
     params = request.sampling_params
     for name in ("logprobs", "prompt_logprobs"):
         if getattr(params, name) < 0:
-            reason = "of the whole vocabulary are not offered; give the number of most likely ones"
+            reason = f"is the whole vocabulary; at most {MAX_LOGPROBS} of a position are told"
             raise InvalidFieldError(f"{_PARAMS}.{name}", reason)
 
 

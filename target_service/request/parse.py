@@ -16,7 +16,8 @@ from target_service.request.identity import Identity
 from target_service.request.named_configs import NamedConfigs
 from target_service.request.prompts import Prompts
 
-_MAX_LOGPROBS = 100
+MAX_LOGPROBS = 100
+"""The most log-probabilities that are told of a position, whatever the vocabulary."""
 _MAX_REQUEST_ID = 128
 
 Ids = tuple[int, ...]
@@ -53,8 +54,9 @@ def parse(
     if not message.prompts:
         raise InvalidFieldError("prompts", "there is none")
     for name in ("logprobs", "prompt_logprobs"):
-        if getattr(message, name) > _MAX_LOGPROBS:
-            raise InvalidFieldError(name, f"must be at most {_MAX_LOGPROBS}")
+        if (asked := getattr(message, name)) > MAX_LOGPROBS:
+            reason = f"is {asked}; at most {MAX_LOGPROBS} of a position are told"
+            raise InvalidFieldError(name, f"{reason}, and output_logits has whole rows")
     parsed = ParsedRequest(
         message=message,
         config=configs.over(message.config_name, message.config),

@@ -237,7 +237,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "kv_transfer_params": ({"kv_transfer_params": pb.KvTransferParams()}, {}),
     "kv_transfer_params_json": ({"kv_transfer_params_json": "{}"}, {}),
     "data_parallel_rank": ({"data_parallel_rank": 1}, {}),
-    "sampling_params.logprobs": ({}, {"logprobs": -1}),
+    "sampling_params.logprobs": ({}, {"logprobs": 1000}),
     "sampling_params.prompt_logprobs": ({}, {"prompt_logprobs": -1}),
     "sampling_params.structural_tag": ({}, {"structural_tag": "{"}),
     "sampling_params.max_tokens": ({}, {"max_tokens": 0}),
@@ -258,6 +258,7 @@ async def test_refusals_have_the_names_that_callers_know(served: Served) -> None
             await served.sent({"text": "def", **fields}, **{"temperature": 0.7, **params})
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT, name
         assert name in named_fields(refused.value), refused.value.details()
+        assert "logprobs" not in name or "at most 100" in (refused.value.details() or "")
     with pytest.raises(grpc.aio.AioRpcError, match="no prompt"):
         await served.sent({})
     invalid = served.target.value("foredraft_request_failure_total", reason="invalid")
