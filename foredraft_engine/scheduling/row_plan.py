@@ -87,5 +87,7 @@ def rows_text(rows: int, tokens: int) -> str:
 
 def size_text(size_bytes: int) -> str:
     """Returns a size for people."""
-    unit, name = (1 << 30, "GiB") if size_bytes >= 1 << 30 else (1 << 20, "MiB")
-    return f"{size_bytes / unit:.3g} {name}"
+    units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "bytes")]
+    shift, name = next((s, n) for s, n in units if size_bytes >> s or s == 0)
+    number = size_bytes / (1 << shift)
+    return f"{number:.0f} {name}" if number >= 100 else f"{number:.3g} {name}"

@@ -7,7 +7,7 @@ import torch
 
 from foredraft_engine.errors import ModelError
 from foredraft_engine.model.free_memory import free_bytes, host_free_bytes
-from foredraft_engine.scheduling.row_plan import RowLimits, RowPlan, plan_rows
+from foredraft_engine.scheduling.row_plan import RowLimits, RowPlan, plan_rows, size_text
 
 MIB = 1 << 20
 
@@ -134,3 +134,11 @@ def test_files_that_the_process_reads_are_not_free(tmp_path: Path) -> None:
 
 def test_this_machine_has_memory() -> None:
     assert free_bytes(torch.device("cpu")) > 10 * MIB
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "told"),
+    [(0, "0 bytes"), (1100, "1.07 KiB"), (25480000, "24.3 MiB"), (1020 << 30, "1020 GiB")],
+)
+def test_a_size_has_the_unit_that_people_read(size_bytes: int, told: str) -> None:
+    assert size_text(size_bytes) == told
