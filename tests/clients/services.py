@@ -60,9 +60,13 @@ class Target:
 
 
 @contextmanager
-def target(model: Path, log: Path, *flags: str) -> Iterator[Target]:
-    """Runs a target service for the time of the context; it may not be ready yet."""
-    address, metrics = free_address(), free_address()
+def target(model: Path, log: Path, *flags: str, address: str = "") -> Iterator[Target]:
+    """Runs a target service for the time of the context; it may not be ready yet.
+
+    Args:
+        address: where it listens; an address that is free if there is none.
+    """
+    address, metrics = address or free_address(), free_address()
     command = [str(PYTHON), "-m", "target_service", "--model", str(model), "--dtype", "float32"]
     command += ["--threads", "1", "--listen", address, "--metrics-listen", metrics, *flags]
     with log.open("wb") as told:

@@ -137,6 +137,21 @@ def test_a_named_tool_is_called(served: Served) -> None:
     assert json.loads(pieces) == whole
 
 
+@pytest.mark.parametrize("parser", ["mistral", "kimik2", "inkling"])
+def test_a_demanded_call_has_the_form_of_the_parser(
+    served: Served, parser: str, tmp_path: Path
+) -> None:
+    """The gateway holds it to a tree of structural tags, and reads what comes of it."""
+    flags, addresses = f"--tool-call-parser {parser}", [one.address for one in served.targets]
+    with gateway(tmp_path / "log", *addresses, flags=flags) as url:
+        client = _client(url)
+        asked = served.call(messages=[QUESTION], tools=TOOLS, tool_choice="required")
+        (choice,) = client.chat.completions.create(**{**asked, "max_tokens": 80}).choices
+        call = choice.message.tool_calls[0].function
+        assert call.name == "weather"
+        assert json.loads(call.arguments)["city"] in ("Paris", "Köln")
+
+
 def test_texts_are_held_to_a_schema(served: Served) -> None:
     client = _client(served.url)
     held: Any = {"type": "json_schema", "json_schema": {"name": "place", "schema": CITY}}

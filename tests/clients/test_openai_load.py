@@ -70,7 +70,7 @@ async def test_a_reader_who_leaves_frees_the_row(served: Served, kind: str) -> N
     assert served.value(CANCELLED) == before + 1
 
 
-async def test_a_killed_target_ends_its_calls_alone(tmp_path: Path) -> None:
+async def test_a_killed_target_ends_its_calls_alone_and_comes_back(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         targets = [
             stack.enter_context(target(MODEL, tmp_path / f"{i}.log", "--rows", "2"))
@@ -116,3 +116,12 @@ async def test_a_killed_target_ends_its_calls_alone(tmp_path: Path) -> None:
                 prompt=f"def g{number}(", max_tokens=4, **asked
             )
             assert answer.choices[0].finish_reason == "length"
+        # One that comes back is called again.
+        back = stack.enter_context(
+            target(MODEL, tmp_path / "back.log", "--rows", "2", address=addresses[1])
+        )
+        with Client(back.address) as sdk:
+            await asyncio.to_thread(sdk.wait_until_ready, 240)
+        async with asyncio.timeout(240):
+            while not back.value("foredraft_generation_tokens_total"):
+                await client.completions.create(prompt="def h(", max_tokens=4, **asked)
