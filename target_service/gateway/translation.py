@@ -186,10 +186,10 @@ def _tag(form: generation_pb2.ResponseFormat, text: str) -> None:
     config = generation_pb2.GenerationConfig()
     try:
         tag = json.loads(text)
-        is_tree = "format" in tag
-        # Of either form, the whole has a type; that of structures is not part of them.
+        # Of either form, the whole may have a type; that of structures is not part of them.
         old = {"structural_tag": {key: tag[key] for key in tag if key != "type"}}
-        write(config, "response_format", tag if is_tree else {"type": "structural_tag", **old})
+        given = tag if "format" in tag else old
+        write(config, "response_format", {"type": "structural_tag", **given})
     except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
         reason = "takes a `format`, or `structures` of `begin`, `schema` and `end`, and `triggers`"
         raise InvalidFieldError(f"{_PARAMS}.structural_tag", reason) from error

@@ -137,7 +137,7 @@ def test_a_named_tool_is_called(served: Served) -> None:
     assert json.loads(pieces) == whole
 
 
-@pytest.mark.parametrize("parser", ["mistral", "kimik2", "inkling"])
+@pytest.mark.parametrize("parser", ["mistral", "inkling"])
 def test_a_demanded_call_has_the_form_of_the_parser(
     served: Served, parser: str, tmp_path: Path
 ) -> None:

@@ -94,6 +94,14 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"structural_tag": json.dumps(TREE), "temperature": 0.0, "stop_token_ids": [0]},
         {"response_format": TREE, "eos_token_id": 0},
     ),
+    "a tree without the type of the whole": (
+        {
+            "structural_tag": json.dumps({"format": TREE["format"]}),
+            "temperature": 0.0,
+            "stop_token_ids": [0],
+        },
+        {"response_format": TREE, "eos_token_id": 0},
+    ),
     "end ignored": ({"temperature": 0.0, "ignore_eos": True}, {"eos_token_id": []}),
 }
 
