@@ -1,11 +1,13 @@
 """The official `openai` client through a real gateway: the texts are those of the SDK."""
 
+import json
 from typing import Any
 
 import pytest
 
 pytest.importorskip("smg", reason="`make test-clients` runs these tests")
 
+import httpx
 from openai import AsyncOpenAI, OpenAI
 
 from foredraft import Result
@@ -116,3 +118,15 @@ def test_counts_of_speculation(served: Served, client: Any) -> None:
     details = client.chat.completions.create(**asked).usage.completion_tokens_details
     assert details.accepted_prediction_tokens > 0
     assert details.rejected_prediction_tokens >= 0
+
+
+def test_messages_of_anthropic(served: Served) -> None:
+    """The gateway speaks that API, too, for the same texts."""
+    asked = served.call(system="Be brief.", messages=TALK[1:])
+    want = _wanted(served, TALK, {})[0]
+    url = f"{served.url}/v1/messages"
+    assert httpx.post(url, json=asked, timeout=240).json()["content"][0]["text"] == want
+    with httpx.stream("POST", url, json={**asked, "stream": True}, timeout=240) as events:
+        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
+    deltas = [event["delta"] for event in told if event["type"] == "content_block_delta"]
+    assert "".join(delta["text"] for delta in deltas) == want
