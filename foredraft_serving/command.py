@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 
+from foredraft_engine.model.read_ahead import read_ahead
 from foredraft_engine.unused_packages import unused_packages_hidden
 from foredraft_serving.logs import adopt, fields, seconds_since_start, set_up
 from foredraft_serving.settings import SettingsError, read
@@ -32,6 +33,7 @@ def start(service: str) -> int:
         set_up(service, settings.log_level, settings.log_format)
         if settings.log_format == "json" or not sys.stderr.isatty():
             os.environ.setdefault("TQDM_DISABLE", "1")  # bars of whatever loads weights
+        read_ahead(settings.model or "")
         # What is imported stays: looking for garbage in it took a sixth of the imports' time.
         gc.disable()
         with unused_packages_hidden():
