@@ -155,15 +155,15 @@ train: setup
 train-draft: setup
 	$(RUN) demo/train_draft.py
 
-# Everything that is told of speed: more than an hour on two idle cores; ARGS=--write keeps the
-# results.
+# One stream, distance, strategies and quantized caches: some three hours on two idle cores; ARGS=--write keeps
+# the results.
 bench: bench-one-stream bench-distance bench-strategies bench-quantized
 
-# Beside transformers, one stream at a time.
+# Beside transformers, one stream at a time: two hours, half of it to find the best options.
 bench-one-stream: setup
 	$(RUN) -m benchmarks.one_stream $(ARGS)
 
-# A draft behind a network, waited for or pushing ahead: some fifteen minutes.
+# A draft behind a network, waited for or pushing ahead: about 25 minutes.
 bench-distance: setup
 	$(RUN) -m benchmarks.distance $(ARGS)
 
