@@ -155,8 +155,8 @@ train: setup
 train-draft: setup
 	$(RUN) demo/train_draft.py
 
-# One stream, distance, strategies and quantized caches: some three hours on two idle cores; ARGS=--write keeps
-# the results.
+# One stream, distance, strategies and quantized caches: some three hours on two idle cores;
+# ARGS=--write keeps the results.
 bench: bench-one-stream bench-distance bench-strategies bench-quantized
 
 # Beside transformers, one stream at a time: two hours, half of it to find the best options.
