@@ -83,6 +83,7 @@ class EngineServicer(vllm_engine_pb2_grpc.VllmEngineServicer):  # type: ignore[m
             self._hub.engine.capacity,
             account().limits.max_new_tokens,
             tuple(self._defaults.eos_token_id.ids),
+            self._model.scored_ids,
         )
         try:
             check_served(request)

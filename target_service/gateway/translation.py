@@ -12,14 +12,13 @@ from smg_grpc_proto.generated import vllm_engine_pb2 as pb
 from foredraft.v1 import generation_pb2, target_pb2
 from foredraft.wire import write
 from foredraft_engine.errors import InvalidFieldError
-from target_service.request.parse import MAX_LOGPROBS
 
 _PARAMS = "sampling_params"
 _GREEDY_BELOW = 1e-5  # vLLM takes the most likely token at a lower temperature
 _LOWEST_TEMPERATURE = 0.01  # and samples at no lower one
 _LARGEST_BIAS = 100.0
 _SEEDS = 1 << 64
-_WHOLE_MODEL = -1
+_WHOLE_MODEL = _WHOLE_VOCABULARY = -1
 # What this service has another name for.
 _NAMES = {
     "prompts": "input",
@@ -49,6 +48,8 @@ class WorkerLimits:
     """The longest answer that the caller's token allows, in tokens."""
     eos_token_id: tuple[int, ...]
     """The tokens that end a text by the model's own config."""
+    vocabulary: int
+    """The number of ids that the model scores."""
 
 
 def check_served(request: pb.GenerateRequest) -> None:
@@ -68,8 +69,8 @@ def check_served(request: pb.GenerateRequest) -> None:
         raise InvalidFieldError("input", "there is no prompt: neither `tokenized` nor `text`")
     params = request.sampling_params
     for name in ("logprobs", "prompt_logprobs"):
-        if getattr(params, name) < 0:
-            reason = f"is the whole vocabulary; at most {MAX_LOGPROBS} of a position are told"
+        if (asked := getattr(params, name)) < _WHOLE_VOCABULARY:
+            reason = f"is {asked}; it takes a number of tokens, or -1 for all"
             raise InvalidFieldError(f"{_PARAMS}.{name}", reason)
 
 
@@ -110,9 +111,17 @@ def translated(
         prompts=[generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=ids))],
         config=_config(params, len(ids), limits),
         seed=params.seed % _SEEDS if _is_seeded(params) else None,
-        logprobs=params.logprobs if params.HasField("logprobs") else None,
-        prompt_logprobs=params.prompt_logprobs if params.HasField("prompt_logprobs") else None,
+        logprobs=_told(params, "logprobs", limits.vocabulary),
+        prompt_logprobs=_told(params, "prompt_logprobs", limits.vocabulary),
     )
+
+
+def _told(params: pb.SamplingParams, name: str, vocabulary: int) -> int | None:
+    """Returns of how many tokens the log-probability is told; None if of none at all."""
+    if not params.HasField(name):
+        return None
+    asked: int = getattr(params, name)
+    return vocabulary if asked == _WHOLE_VOCABULARY else asked
 
 
 def in_their_words(error: InvalidFieldError) -> InvalidFieldError:

@@ -21,6 +21,7 @@ _MAX_QUEUED_BYTES = 1 << 20
 # How long a reader that is so far behind keeps its row while others wait for one.
 _PATIENCE_S = 0.5
 _CHUNK_BYTES = 4 << 20  # of score rows; readers accept messages of a limited size only
+_LOGPROB_BYTES = 12  # an id and a number
 _DETAIL_BYTES = 64  # of the envelope of a message among the details of a status
 _NO_SCORES = Verdict(())
 
@@ -145,8 +146,11 @@ class SequenceStream:
 
     async def send_prompt(self, entries: Sequence[Logprobs]) -> None:
         """Streams the log-probabilities of the next tokens of the prompt."""
-        chunk = target_pb2.Chunk(sequence_index=self.index, prompt_logprobs=map(_message, entries))
-        await self._chunk_queue.put(chunk)
+        each = max(1, _CHUNK_BYTES // _logprobs_bytes(entries))
+        for at in range(0, len(entries), each):
+            told = map(_message, entries[at : at + each])
+            chunk = target_pb2.Chunk(sequence_index=self.index, prompt_logprobs=told)
+            await self._chunk_queue.put(chunk)
 
     async def send(
         self,
@@ -243,7 +247,14 @@ def _row_message(row: ScoreRow) -> target_pb2.ScoreRow:
 
 
 def _tokens_per_chunk(verdict: Verdict) -> int:
-    """Returns how many tokens fit one chunk with their score rows; 0 if they have no rows."""
+    """Returns how many tokens fit one chunk with their scores; 0 if they have none."""
     rows = [*verdict.scores[:1], *verdict.logits[:1]]
     size_bytes = sum(row.values.nbytes + (0 if row.ids is None else row.ids.nbytes) for row in rows)
+    if verdict.logprobs:
+        size_bytes += _logprobs_bytes(verdict.logprobs)
     return max(1, _CHUNK_BYTES // size_bytes) if size_bytes else 0
+
+
+def _logprobs_bytes(entries: Sequence[Logprobs]) -> int:
+    """Returns the bytes that the log-probabilities of one token take in a message."""
+    return _LOGPROB_BYTES * (1 + max((len(entry.top) for entry in entries[:1]), default=0))

@@ -16,8 +16,6 @@ from target_service.request.identity import Identity
 from target_service.request.named_configs import NamedConfigs
 from target_service.request.prompts import Prompts
 
-MAX_LOGPROBS = 100
-"""The most log-probabilities that are told of a position, whatever the vocabulary."""
 _MAX_REQUEST_ID = 128
 
 Ids = tuple[int, ...]
@@ -53,10 +51,6 @@ def parse(
         raise InvalidFieldError("request_id", "has a character that is not printable ASCII")
     if not message.prompts:
         raise InvalidFieldError("prompts", "there is none")
-    for name in ("logprobs", "prompt_logprobs"):
-        if (asked := getattr(message, name)) > MAX_LOGPROBS:
-            reason = f"is {asked}; at most {MAX_LOGPROBS} of a position are told"
-            raise InvalidFieldError(name, f"{reason}, and output_logits has whole rows")
     parsed = ParsedRequest(
         message=message,
         config=configs.over(message.config_name, message.config),

@@ -20,6 +20,7 @@ from target_service.request.identity import Identity
 from target_service.request.lengths import Room, with_lengths
 from target_service.request.maxima import DEFAULT_MAXIMA, Maxima
 from target_service.request.mode import Mode
+from target_service.request.told_logprobs import check_logprobs
 
 Ids = tuple[int, ...]
 
@@ -156,6 +157,8 @@ def plan(
                     prompt_logprobs=_set(message, "prompt_logprobs") if number == 0 else None,
                 )
             )
+    new = sum((one.max_length - len(one.tokens)) * one.sequences for one in plans)
+    check_logprobs(message, sum(map(len, prompts)), new, limits.model_ids)
     return Request(seed, request.rule, tuple(prompts), tuple(plans))
 
 

@@ -104,8 +104,8 @@ def test_generated_ids_are_no_prompt() -> None:
         ("min_new_tokens", {"min_new_tokens": 30, "max_new_tokens": 10}),
         ("sampling_rule", {"sampling_rule": 2}),
         ("sampling_rule", {"sampling_rule": 9, "do_sample": True}),
-        ("logprobs", {"logprobs": 1000}),
-        ("prompt_logprobs", {"prompt_logprobs": 1000}),
+        ("logprobs", {"logprobs": 2**31}),
+        ("prompt_logprobs", {"prompt_logprobs": 2**31}),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(field: str, fields: dict[str, Any]) -> None:
