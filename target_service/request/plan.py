@@ -157,9 +157,13 @@ def plan(
                     prompt_logprobs=_set(message, "prompt_logprobs") if number == 0 else None,
                 )
             )
-    new = sum((one.max_length - len(one.tokens)) * one.sequences for one in plans)
-    check_logprobs(message, sum(map(len, prompts)), new, limits.model_ids)
+    check_logprobs(message, sum(map(len, prompts)), _new_tokens(plans), limits.model_ids)
     return Request(seed, request.rule, tuple(prompts), tuple(plans))
+
+
+def _new_tokens(plans: Sequence[Plan]) -> int:
+    """Returns the longest that all texts together can become."""
+    return sum((one.max_length - len(one.tokens)) * one.sequences for one in plans)
 
 
 def _set(message: target_pb2.GenerateRequest, name: str) -> int | None:
